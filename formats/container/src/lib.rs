@@ -1,0 +1,1 @@
+//! The niwaki container: logical tensors over safetensors, digests, lineage.

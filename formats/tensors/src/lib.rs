@@ -1,0 +1,1 @@
+//! Safetensors checkpoints by memory map: reading, sharded indexes, a deterministic streaming writer.

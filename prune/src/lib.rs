@@ -1,0 +1,1 @@
+//! Chooses masks.

@@ -1,0 +1,1 @@
+//! Compress neural network checkpoints: quantize, prune, slice, verify.
