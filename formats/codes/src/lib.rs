@@ -13,11 +13,15 @@ extern crate alloc;
 
 mod bits;
 mod error;
+pub mod mask;
 mod scheme;
 mod shape;
 pub mod simd;
 
 pub use bits::{Bits, Widths};
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "alloc")]
+pub use mask::Mask;
+pub use mask::MaskView;
 pub use scheme::{Elastic, GroupSize, Grouping, ScaleType, Scheme, Symmetry, Uniform};
 pub use shape::Shape;
