@@ -44,6 +44,11 @@ pub enum ErrorKind {
         /// The width of the codes.
         bits: Bits,
     },
+    /// A scale that is infinite or not a number.
+    Scale {
+        /// Index of the group.
+        group: usize,
+    },
     /// Bits that belong to no code, plane or mask entry are set.
     StrayBits {
         /// Which part.
@@ -99,6 +104,7 @@ impl fmt::Display for Error {
             ErrorKind::ZeroPoint { group, zero, bits } => {
                 write!(f, "zero point {zero} of group {group} is outside the {} codes of int{bits}", bits.levels())
             }
+            ErrorKind::Scale { group } => write!(f, "scale of group {group} is not finite"),
             ErrorKind::StrayBits { part, row } => write!(f, "`{part}` has bits set past the end of row {row}"),
             ErrorKind::Width { asked, served } => write!(f, "width {asked} is not served; served: {served}"),
             ErrorKind::Range { needs, has } => write!(f, "{needs} elements needed, {has} there"),

@@ -12,16 +12,23 @@
 extern crate alloc;
 
 mod bits;
+mod dequantize;
 mod error;
+pub mod half_floats;
 pub mod mask;
+mod pack;
 mod scheme;
 mod shape;
 pub mod simd;
+mod uniform;
 
 pub use bits::{Bits, Widths};
+pub use dequantize::dequantize_run;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "alloc")]
 pub use mask::Mask;
 pub use mask::MaskView;
+pub use pack::{pack_row, packed_bytes, unpack_row};
 pub use scheme::{Elastic, GroupSize, Grouping, ScaleType, Scheme, Symmetry, Uniform};
 pub use shape::Shape;
+pub use uniform::UniformView;

@@ -12,6 +12,7 @@ use core::fmt;
 use core::num::NonZeroU32;
 use core::str::FromStr;
 
+use crate::pack::packed_bytes;
 use crate::{Bits, Error, ErrorKind, Widths};
 
 /// Weights that share parameters: consecutive elements of one row.
@@ -120,13 +121,6 @@ impl Uniform {
     pub fn row_bytes(&self, cols: usize) -> usize {
         packed_bytes(cols, self.bits)
     }
-}
-
-/// Bytes that `n` consecutive codes of width `bits` take.
-pub(crate) fn packed_bytes(n: usize, bits: Bits) -> usize {
-    // n / 8 whole runs of 8 codes take `bits` bytes each: no product overflows first.
-    let bits = bits.get() as usize;
-    (n / 8).saturating_mul(bits) + (n % 8 * bits).div_ceil(8)
 }
 
 /// Bit-planes that serve several widths from one set of codes.
