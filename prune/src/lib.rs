@@ -1,1 +1,38 @@
-//! Chooses masks.
+//! Chooses masks: patterns, ratios and selection by magnitude.
+//!
+//! ```
+//! use niwaki_codes::simd::Level;
+//! use niwaki_prune::{Pattern, Ratio, magnitude_mask};
+//!
+//! let half = Pattern::Keep(Ratio::new(0.5)?);
+//! let mask = magnitude_mask(Level::best(), &half, 2, 2, &[0.1, -3.0, 2.0, 0.0])?;
+//! assert_eq!(mask.bytes(), [0b10, 0b01]);
+//! # Ok::<(), niwaki_prune::Error>(())
+//! ```
+//!
+//! How many weights are kept follows from the sizes alone, so a plan knows it before
+//! any data moves. Which ones are kept depends on the weights alone: any thread count,
+//! any order of pieces and any SIMD level give the same mask.
+//!
+//! This crate decides about slices that it is handed; it knows no files and starts no
+//! threads.
+//!
+//! Feature levels: nothing (`core` only: patterns, and marking by a known rule),
+//! `alloc` (selection), `std` (run-time choice of SIMD kernels).
+#![cfg_attr(not(feature = "std"), no_std)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+mod error;
+mod magnitude;
+mod pattern;
+mod rule;
+#[cfg(feature = "alloc")]
+mod select;
+
+pub use error::{Error, ErrorKind};
+pub use pattern::{NofM, Pattern, Ratio};
+pub use rule::{Rule, Tally};
+#[cfg(feature = "alloc")]
+pub use select::{Counts, Pass, Step, magnitude_mask};

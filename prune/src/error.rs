@@ -1,0 +1,98 @@
+//! One error for this crate: a kind whose variants carry the numbers.
+
+use core::fmt;
+
+/// What was wrong with a pattern or with the weights that it is to choose from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Error {
+    kind: ErrorKind,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A ratio that is not above 0 and at most 1.
+    Ratio(f64),
+    /// An N:M pattern without 1 <= n <= m <= 256.
+    NofM {
+        /// How many are kept.
+        n: u32,
+        /// Of how many.
+        m: u32,
+    },
+    /// A weight that has no magnitude to compare.
+    NotFinite {
+        /// Where it stands in the tensor.
+        index: u64,
+        /// The weight.
+        value: f32,
+    },
+    /// More or fewer weights than the tensor has.
+    Count {
+        /// Weights that the tensor has.
+        needs: u64,
+        /// Weights found.
+        has: u64,
+    },
+    /// A buffer of mask bits of the wrong length.
+    Bits {
+        /// Bytes that the row asks for.
+        needs: usize,
+        /// Bytes found.
+        has: usize,
+    },
+    /// Counts of two different passes.
+    Passes,
+    /// The weights were others in the pass before.
+    Changed,
+    /// A size that no mask can have.
+    Mask(niwaki_codes::Error),
+}
+
+impl Error {
+    pub(crate) const fn of(kind: ErrorKind) -> Self {
+        Self { kind }
+    }
+
+    /// What was wrong.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.kind
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self { kind }
+    }
+}
+
+impl From<niwaki_codes::Error> for Error {
+    fn from(source: niwaki_codes::Error) -> Self {
+        ErrorKind::Mask(source).into()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            ErrorKind::Ratio(r) => write!(f, "a share of {r} to keep; it lies above 0 and is at most 1"),
+            ErrorKind::NofM { n, m } => write!(f, "pattern {n}:{m}; an N:M pattern has 1 <= n <= m <= 256"),
+            ErrorKind::NotFinite { index, value } => write!(f, "weight {index} is {value}, which has no magnitude"),
+            ErrorKind::Count { needs, has } => write!(f, "tensor has {needs} weights, {has} were seen"),
+            ErrorKind::Bits { needs, has } => write!(f, "mask row needs {needs} bytes, has {has}"),
+            ErrorKind::Passes => write!(f, "counts belong to different passes over the tensor"),
+            ErrorKind::Changed => write!(f, "weights changed between two passes over the tensor"),
+            ErrorKind::Mask(_) => write!(f, "size fits no mask"),
+        }
+    }
+}
+
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match &self.kind {
+            ErrorKind::Mask(source) => Some(source),
+            _ => None,
+        }
+    }
+}
