@@ -119,43 +119,37 @@ stamp! {
 
 #[inline(always)]
 fn mark_above_body(threshold: u32, row: &[f32], left: &mut u64, bits: &mut [u8]) {
-    let (blocks, tail) = row.as_chunks::<8>();
-    let (whole, last) = bits.split_at_mut(blocks.len());
-    for (block, byte) in blocks.iter().zip(whole) {
-        *byte = mark_block(threshold, block, left);
-    }
-    if let Some(byte) = last.first_mut() {
-        // Padding is not above any threshold but may equal it: it comes last and is cut off.
-        let mut block = [0.0; 8];
-        block.iter_mut().zip(tail).for_each(|(b, w)| *b = *w);
-        let real = (1u8 << tail.len()) - 1;
-        let above = compare(&block, |m| m > threshold);
-        let equal = first_set(compare(&block, |m| m == threshold) & real, left);
-        *byte = above | equal;
+    for (block, bits) in row.chunks(64).zip(bits.chunks_mut(8)) {
+        let (above, equal) = match block.first_chunk::<64>() {
+            Some(block) => (compare(block, |m| m > threshold), compare(block, |m| m == threshold)),
+            None => {
+                // Padding is above no threshold, but may be equal to it.
+                let mut padded = [0.0; 64];
+                padded.iter_mut().zip(block).for_each(|(p, w)| *p = *w);
+                let real = (1 << block.len()) - 1;
+                (compare(&padded, |m| m > threshold), compare(&padded, |m| m == threshold) & real)
+            }
+        };
+        let marked = above | first_set(equal, left);
+        bits.iter_mut().zip(marked.to_le_bytes()).for_each(|(b, m)| *b = m);
     }
 }
 
+/// One bit for each magnitude that `is`, the first lowest.
 #[inline(always)]
-fn mark_block(threshold: u32, block: &[f32; 8], left: &mut u64) -> u8 {
-    let above = compare(block, |m| m > threshold);
-    if *left == 0 {
-        return above;
+fn compare(block: &[f32; 64], is: impl Fn(u32) -> bool) -> u64 {
+    let mut bytes = [0u8; 64];
+    for (byte, w) in bytes.iter_mut().zip(block) {
+        *byte = u8::from(is(magnitude(*w)));
     }
-    above | first_set(compare(block, |m| m == threshold), left)
-}
-
-#[inline(always)]
-fn compare(block: &[f32; 8], is: impl Fn(u32) -> bool) -> u8 {
-    let mut byte = 0;
-    for (i, w) in block.iter().enumerate() {
-        byte |= u8::from(is(magnitude(*w))) << i;
-    }
-    byte
+    // The factor moves bit 0 of byte i to bit 56 + i; no two of its shifts meet.
+    let packed = |byte: &[u8; 8]| u64::from_le_bytes(*byte).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    bytes.as_chunks::<8>().0.iter().rev().fold(0, |word, byte| word << 8 | packed(byte))
 }
 
 /// The lowest set bits, as many as `left` allows, which goes down by them.
 #[inline(always)]
-fn first_set(mut bits: u8, left: &mut u64) -> u8 {
+fn first_set(mut bits: u64, left: &mut u64) -> u64 {
     let all = bits;
     if u64::from(all.count_ones()) <= *left {
         *left -= u64::from(all.count_ones());
