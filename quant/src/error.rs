@@ -1,0 +1,83 @@
+//! One error for this crate: a kind whose variants carry the numbers.
+
+use core::fmt;
+
+/// Why weights could not be encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A weight that is infinite or not a number.
+    NotFinite {
+        /// Its flat index in the values handed over.
+        index: usize,
+    },
+    /// A scale beyond the largest F16; F32 scales would hold it.
+    ScaleOverflow {
+        /// Flat index of the group in the values handed over.
+        group: usize,
+    },
+    /// A buffer of the wrong length.
+    Length {
+        /// Which buffer.
+        buffer: &'static str,
+        /// Bytes or elements needed.
+        needs: usize,
+        /// Bytes or elements found.
+        has: usize,
+    },
+    /// One scale for the whole tensor, asked of a function that sees only rows.
+    WholeTensor,
+    /// A name that is no fit.
+    FitText,
+}
+
+impl Error {
+    /// What was wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The same error for a slice that starts at `elements` and `groups` of a larger
+    /// tensor: places count from the start of that tensor.
+    pub fn offset(self, elements: usize, groups: usize) -> Self {
+        let kind = match self.kind {
+            ErrorKind::NotFinite { index } => ErrorKind::NotFinite { index: index.saturating_add(elements) },
+            ErrorKind::ScaleOverflow { group } => ErrorKind::ScaleOverflow { group: group.saturating_add(groups) },
+            other => other,
+        };
+        Self { kind }
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self { kind }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ErrorKind::NotFinite { index } => write!(f, "weight {index} is infinite or not a number"),
+            ErrorKind::ScaleOverflow { group } => {
+                write!(f, "scale of group {group} is beyond 65504, the largest F16; `/f32` scales hold it")
+            }
+            ErrorKind::Length { buffer, needs, has } => write!(f, "`{buffer}` needs {needs}, has {has}"),
+            ErrorKind::WholeTensor => write!(f, "one scale for a whole tensor needs a pass over all of it first"),
+            ErrorKind::FitText => write!(f, "text is no fit; known: min_max, clip, lsq"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// Refuses a buffer that is not exactly as long as needed.
+pub(crate) fn exactly(buffer: &'static str, needs: usize, has: usize) -> Result<(), Error> {
+    if needs == has { Ok(()) } else { Err(ErrorKind::Length { buffer, needs, has }.into()) }
+}

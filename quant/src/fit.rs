@@ -1,0 +1,61 @@
+//! How the grid of a group is chosen.
+
+use core::fmt;
+use core::str::FromStr;
+
+use crate::{Error, ErrorKind};
+
+/// How scale and zero point of a group are chosen. Each is at least as close to the
+/// weights, in squared error, as the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fit {
+    /// The range of the group: its smallest and largest weight lie on the grid.
+    MinMax,
+    /// A searched range: outliers are clipped where that costs least.
+    Clip,
+    /// A searched range, then scale and codes by least squares in turn.
+    Lsq,
+}
+
+impl Fit {
+    /// All fits, cheapest first.
+    pub const ALL: [Self; 3] = [Self::MinMax, Self::Clip, Self::Lsq];
+}
+
+impl fmt::Display for Fit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MinMax => "min_max",
+            Self::Clip => "clip",
+            Self::Lsq => "lsq",
+        })
+    }
+}
+
+impl FromStr for Fit {
+    type Err = Error;
+
+    /// Reads the text form; [`ErrorKind::FitText`] for anything else.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "min_max" => Ok(Self::MinMax),
+            "clip" => Ok(Self::Clip),
+            "lsq" => Ok(Self::Lsq),
+            _ => Err(ErrorKind::FitText.into()),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn text_goes_there_and_back() {
+        for fit in Fit::ALL {
+            assert_eq!(fit.to_string().parse::<Fit>().unwrap(), fit);
+        }
+        assert_eq!("minmax".parse::<Fit>().unwrap_err().kind(), ErrorKind::FitText);
+    }
+}

@@ -1,0 +1,245 @@
+//! One grid for many weights, found in passes over pieces of them.
+//!
+//! A whole tensor or a long row does not fit a buffer. The solver asks for passes: each
+//! pass observes every piece, merges the sums in order, and advances.
+//!
+//! ```
+//! use niwaki_codes::{Scheme, simd::Level};
+//! use niwaki_quant::{Fit, Solver, Step, Sums, Values};
+//!
+//! let Scheme::Uniform(scheme) = "int4/tensor/sym".parse()? else { unreachable!() };
+//! let bytes: Vec<u8> = [0.5f32, -2.0, 1.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+//! let mut solver = Solver::new(&scheme, Fit::MinMax);
+//! let point = loop {
+//!     let mut sums = Sums::default();
+//!     sums.merge(&solver.observe(Level::best(), Values::F32(&bytes))?);
+//!     if let Step::Done(point) = solver.advance(sums) {
+//!         break point;
+//!     }
+//! };
+//! assert_eq!((point.scale, point.zero), (0.25, 8));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use niwaki_codes::simd::Level;
+use niwaki_codes::{Uniform, stamp};
+
+use crate::distortion::{LANES, TILE, fold};
+use crate::grid::{Extent, Grid, GridPoint, NOT_FINITE, ROUNDER, Ruler, key};
+use crate::range::extent_of;
+use crate::search::{Moments, TRIALS, trials};
+use crate::{Error, ErrorKind, Fit, Values};
+
+/// Rounds of least squares at most.
+pub(crate) const ROUNDS: u32 = 8;
+
+/// Finds the grid of one group of weights, in passes over them.
+///
+/// The same pieces give the same grid, whoever observes them; pieces of another
+/// length may round the sums of a searched fit otherwise.
+#[derive(Clone, Debug)]
+pub struct Solver {
+    grid: Grid,
+    fit: Fit,
+    stage: Stage,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    Range,
+    Search { trials: [GridPoint; TRIALS], count: usize },
+    Refine { best: GridPoint, error: f64, trial: GridPoint, round: u32 },
+    Done(GridPoint),
+}
+
+/// What one pass found in some pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct Sums {
+    extent: Extent,
+    errors: [f64; TRIALS],
+    moments: Moments,
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self { extent: Extent::default(), errors: [0.0; TRIALS], moments: Moments::default() }
+    }
+}
+
+impl Sums {
+    /// Adds the sums of the pieces that follow.
+    pub fn merge(&mut self, next: &Self) {
+        self.extent = self.extent.with(&next.extent);
+        self.errors.iter_mut().zip(next.errors).for_each(|(sum, more)| *sum += more);
+        self.moments.merge(&next.moments);
+    }
+}
+
+/// What a solver wants after a pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// Another pass over all pieces.
+    Again,
+    /// Nothing: this is the grid. With F16 scales an infinite scale says that the
+    /// weights are beyond what F16 holds.
+    Done(GridPoint),
+}
+
+impl Solver {
+    /// A solver for one group of the scheme.
+    pub fn new(scheme: &Uniform, fit: Fit) -> Self {
+        Self { grid: Grid::of(scheme), fit, stage: Stage::Range }
+    }
+
+    /// Looks at one piece. All pieces but the last hold a multiple of 4096 weights.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFinite`] with the index in this piece.
+    pub fn observe(&self, level: Level, piece: Values<'_>) -> Result<Sums, Error> {
+        let mut sums = Sums::default();
+        let mut x = [0.0; TILE];
+        let mut at = 0;
+        while at < piece.len() {
+            let n = TILE.min(piece.len() - at);
+            let padded = n.next_multiple_of(LANES);
+            piece.slice(at..at + n).decode(level, &mut x[..n]);
+            x[n..padded].fill(0.0);
+            self.observe_tile(level, &x[..padded], &mut sums);
+            if sums.extent.key >= NOT_FINITE {
+                let bad = x[..n].iter().position(|x| key(*x) >= NOT_FINITE).unwrap_or(0);
+                return Err(ErrorKind::NotFinite { index: at + bad }.into());
+            }
+            at += n;
+        }
+        sums.moments.count = piece.len() as f64;
+        Ok(sums)
+    }
+
+    fn observe_tile(&self, level: Level, x: &[f32], sums: &mut Sums) {
+        match &self.stage {
+            Stage::Range => sums.extent = sums.extent.with(&extent(level, x)),
+            Stage::Search { trials, count } => {
+                for (trial, sum) in trials[..*count].iter().zip(&mut sums.errors) {
+                    *sum += f64::from(error(level, x, self.grid.ruler(*trial)));
+                }
+            }
+            Stage::Refine { trial, .. } => {
+                let tile = moments(level, x, self.grid.ruler(*trial));
+                sums.moments.merge(&tile);
+            }
+            Stage::Done(_) => {}
+        }
+    }
+
+    /// Takes the merged sums of one whole pass.
+    pub fn advance(&mut self, sums: Sums) -> Step {
+        let (stage, step) = match &self.stage {
+            Stage::Range => self.after_range(sums.extent),
+            Stage::Search { trials, .. } => self.after_search(trials, &sums),
+            Stage::Refine { best, error, trial, round } => {
+                self.after_round((*best, *error), *trial, *round, &sums.moments)
+            }
+            Stage::Done(point) => (self.stage.clone(), Step::Done(*point)),
+        };
+        self.stage = stage;
+        step
+    }
+
+    fn after_range(&self, extent: Extent) -> (Stage, Step) {
+        let point = self.grid.min_max(extent);
+        if self.fit == Fit::MinMax || !point.scale.is_finite() || point.scale == 0.0 {
+            return done(point);
+        }
+        let (trials, count) = trials(&self.grid, extent);
+        (Stage::Search { trials, count }, Step::Again)
+    }
+
+    fn after_search(&self, trials: &[GridPoint; TRIALS], sums: &Sums) -> (Stage, Step) {
+        let (mut best, mut error) = (trials[0], sums.errors[0]);
+        for (trial, sum) in trials.iter().zip(sums.errors).skip(1) {
+            if trial.scale != 0.0 && sum < error {
+                (best, error) = (*trial, sum);
+            }
+        }
+        match self.fit {
+            Fit::Lsq => (Stage::Refine { best, error, trial: best, round: 0 }, Step::Again),
+            Fit::MinMax | Fit::Clip => done(best),
+        }
+    }
+
+    fn after_round(
+        &self,
+        (mut best, mut error): (GridPoint, f64),
+        trial: GridPoint,
+        round: u32,
+        moments: &Moments,
+    ) -> (Stage, Step) {
+        // Round 0 only measures the codes of the best grid so far.
+        if round > 0 && !(moments.error < error) {
+            return done(best);
+        }
+        if round > 0 {
+            (best, error) = (trial, moments.error);
+        }
+        let trial = moments.refit(&self.grid, trial);
+        if round == ROUNDS || trial == best || !trial.scale.is_finite() || trial.scale == 0.0 {
+            return done(best);
+        }
+        (Stage::Refine { best, error, trial, round: round + 1 }, Step::Again)
+    }
+}
+
+fn done(point: GridPoint) -> (Stage, Step) {
+    (Stage::Done(point), Step::Done(point))
+}
+
+stamp! {
+    fn extent = extent_of(x: &[f32]) -> Extent;
+}
+
+stamp! {
+    fn error = error_body(x: &[f32], ruler: Ruler) -> f32;
+}
+
+stamp! {
+    fn moments = moments_body(x: &[f32], ruler: Ruler) -> Moments;
+}
+
+/// The squared error of one tile on one grid.
+#[inline(always)]
+fn error_body(x: &[f32], ruler: Ruler) -> f32 {
+    let mut sum = [0.0; LANES];
+    for x in x.as_chunks::<LANES>().0 {
+        for i in 0..LANES {
+            let error = x[i] - (ruler.rounded(x[i]) - ROUNDER) * ruler.scale;
+            sum[i] += error * error;
+        }
+    }
+    fold(sum)
+}
+
+/// Squared error and moments of one tile on one grid.
+#[inline(always)]
+fn moments_body(x: &[f32], ruler: Ruler) -> Moments {
+    let [mut sum, mut code, mut square, mut weight, mut product] = [[0.0; LANES]; 5];
+    for x in x.as_chunks::<LANES>().0 {
+        for i in 0..LANES {
+            let q = ruler.rounded(x[i]) - ROUNDER;
+            let error = x[i] - q * ruler.scale;
+            sum[i] += error * error;
+            code[i] += q;
+            square[i] += q * q;
+            weight[i] += x[i];
+            product[i] += q * x[i];
+        }
+    }
+    Moments {
+        count: 0.0,
+        error: fold(sum).into(),
+        code: fold(code).into(),
+        square: fold(square).into(),
+        weight: fold(weight).into(),
+        product: fold(product).into(),
+    }
+}
