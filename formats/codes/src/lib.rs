@@ -20,6 +20,7 @@ mod pack;
 mod scheme;
 mod shape;
 pub mod simd;
+mod sparse;
 mod uniform;
 
 pub use bits::{Bits, Widths};
@@ -31,4 +32,5 @@ pub use mask::MaskView;
 pub use pack::{pack_row, packed_bytes, unpack_row};
 pub use scheme::{Elastic, GroupSize, Grouping, ScaleType, Scheme, Symmetry, Uniform};
 pub use shape::Shape;
+pub use sparse::SparseView;
 pub use uniform::UniformView;

@@ -1,0 +1,155 @@
+//! A borrowed tensor of which only the kept weights are stored, as codes.
+//!
+//! ```text
+//! row 0   a . . b . c . .        kept weights, in row order:  a b c d e f ...
+//! row 1   . d e . . . f .        one stream of codes without padding between rows
+//! ```
+//!
+//! Groups of N run over the kept weights and do not end with a row. A scale per row
+//! still belongs to a row of the tensor.
+
+use core::ops::Range;
+
+use crate::mask::scatter;
+use crate::simd::Level;
+use crate::{Error, ErrorKind, Grouping, MaskView, Uniform, UniformView, dequantize_run, packed_bytes};
+
+#[cfg(test)]
+mod tests;
+
+/// Weights of a row that are decoded at a time, on the stack: whole bytes of mask.
+const BLOCK: usize = 512;
+
+/// A mask and the codes of the weights that it keeps, borrowed.
+///
+/// # Invariants
+///
+/// - there are as many codes as the mask keeps weights
+/// - scales and zero points have the lengths that scheme and mask ask for
+///
+/// ```
+/// use niwaki_codes::{MaskView, Scheme, SparseView, simd::Level};
+///
+/// let Scheme::Uniform(scheme) = "int4/row/sym".parse()? else { unreachable!() };
+/// let mask = MaskView::new(2, 3, &[0b101, 0b010])?;
+/// let scales = [0.5f32.to_le_bytes(), 2f32.to_le_bytes()].concat();
+/// let view = SparseView::uniform(mask, scheme, &[0x97, 0x0a], &scales, None)?;
+/// let mut out = [9.0; 6];
+/// view.dequantize_rows(Level::best(), 0..2, 0, &mut out)?;
+/// assert_eq!(out, [-0.5, 0.0, 0.5, 0.0, 4.0, 0.0]);
+/// # Ok::<(), niwaki_codes::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct SparseView<'a> {
+    mask: MaskView<'a>,
+    kept: usize,
+    stored: Stored<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stored<'a> {
+    /// One stream of codes; the grids are those of a view without codes of its own.
+    Uniform { scheme: Uniform, codes: &'a [u8], grids: UniformView<'a> },
+}
+
+impl<'a> SparseView<'a> {
+    /// Kept weights as evenly spaced codes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PartLength`] for a part of another length than scheme and mask ask
+    /// for.
+    pub fn uniform(
+        mask: MaskView<'a>,
+        scheme: Uniform,
+        codes: &'a [u8],
+        scales: &'a [u8],
+        zeros: Option<&'a [u8]>,
+    ) -> Result<Self, Error> {
+        let kept = mask.kept();
+        let grids = match scheme.grouping {
+            Grouping::Row => {
+                let needs = packed_bytes(kept, scheme.bits);
+                if codes.len() != needs {
+                    return Err(ErrorKind::PartLength { part: "codes", needs, has: codes.len() }.into());
+                }
+                // Rows of no weights: a scale each, and no codes.
+                UniformView::new(scheme, mask.rows(), 0, &[], scales, zeros)?
+            }
+            Grouping::Tensor | Grouping::Group(_) => UniformView::new(scheme, 1, kept, codes, scales, zeros)?,
+        };
+        Ok(Self { mask, kept, stored: Stored::Uniform { scheme, codes, grids } })
+    }
+
+    /// Which weights are kept.
+    pub fn mask(&self) -> MaskView<'a> {
+        self.mask
+    }
+
+    /// How many weights are kept.
+    pub fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Decodes whole rows into `out`, row by row, exact zeros for the dropped weights,
+    /// and says how many kept weights these rows have.
+    ///
+    /// `before` is how many weights the rows before them keep: the sum of what this
+    /// returned for them, or [`MaskView::kept_in_rows`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Range`] for rows or kept weights that are not there, or an `out` of
+    /// another length.
+    pub fn dequantize_rows(
+        &self,
+        level: Level,
+        rows: Range<usize>,
+        before: usize,
+        out: &mut [f32],
+    ) -> Result<usize, Error> {
+        let block =
+            self.mask.rows_in(rows.clone()).ok_or(ErrorKind::Range { needs: rows.end, has: self.mask.rows() })?;
+        let (needs, last) = (block.rows().saturating_mul(block.cols()), before.saturating_add(block.kept()));
+        if out.len() != needs {
+            return Err(ErrorKind::Range { needs, has: out.len() }.into());
+        }
+        if last > self.kept {
+            return Err(ErrorKind::Range { needs: last, has: self.kept }.into());
+        }
+        let mut next = before;
+        let width = block.cols().div_ceil(8).max(1);
+        let pairs = out.chunks_mut(block.cols().max(1)).zip(block.bytes().chunks(width));
+        for (row, (out, bits)) in rows.zip(pairs) {
+            for (out, bits) in out.chunks_mut(BLOCK).zip(bits.chunks(BLOCK / 8)) {
+                next += self.block(level, row, next, bits, out)?;
+            }
+        }
+        Ok(next - before)
+    }
+
+    /// Decodes at most [`BLOCK`] weights of one row.
+    fn block(&self, level: Level, row: usize, next: usize, bits: &[u8], out: &mut [f32]) -> Result<usize, Error> {
+        let count = MaskView::new(1, out.len(), bits)?.kept();
+        let mut kept = [0.0; BLOCK];
+        let Some(kept) = kept.get_mut(..count) else { return Ok(0) };
+        match self.stored {
+            Stored::Uniform { scheme, codes, grids } => {
+                let mut at = next;
+                let mut rest = &mut *kept;
+                while !rest.is_empty() {
+                    let (grid, run) = match scheme.grouping {
+                        Grouping::Row => (grids.grid(row, 0), rest.len()),
+                        Grouping::Tensor => (grids.grid(0, 0), rest.len()),
+                        Grouping::Group(g) => (grids.grid(0, at / g.get()), g.get() - at % g.get()),
+                    };
+                    let Some((now, later)) = rest.split_at_mut_checked(run.min(rest.len())) else { break };
+                    dequantize_run(level, scheme.bits, codes, at, grid, now)?;
+                    at += now.len();
+                    rest = later;
+                }
+            }
+        }
+        scatter(level, bits, kept, out)
+    }
+}
