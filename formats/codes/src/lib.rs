@@ -13,10 +13,12 @@ extern crate alloc;
 
 mod bits;
 mod dequantize;
+mod elastic;
 mod error;
 pub mod half_floats;
 pub mod mask;
 mod pack;
+pub mod planes;
 mod scheme;
 mod shape;
 pub mod simd;
@@ -25,6 +27,7 @@ mod uniform;
 
 pub use bits::{Bits, Widths};
 pub use dequantize::dequantize_run;
+pub use elastic::{ElasticParts, ElasticSizes, ElasticView, elastic_levels, elastic_values_body};
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "alloc")]
 pub use mask::Mask;
