@@ -240,3 +240,6 @@ impl<'a> Tiles<'a> {
         self.total
     }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

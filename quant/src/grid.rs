@@ -94,10 +94,13 @@ impl Grid {
     }
 
     /// The scale, not yet rounded, that spreads all codes from `low` to `high`, and
-    /// `low <= 0 <= high`.
+    /// `low <= 0 <= high`. Beyond half the range of `f32` the grid ends before the
+    /// weights do, so that every code decodes to a finite number.
     #[inline(always)]
     pub(crate) fn affine_scale(&self, low: f32, high: f32) -> f32 {
         let scale = high / self.top() - low / self.top();
+        let most = f32::MAX / self.bits.levels() as f32;
+        let scale = if scale < most { scale } else { most };
         let scale = if scale < f32::MIN_POSITIVE { f32::MIN_POSITIVE } else { scale };
         if low == high { 0.0 } else { scale }
     }

@@ -47,7 +47,7 @@ pub struct Solver {
 #[derive(Clone, Debug)]
 enum Stage {
     Range,
-    Search { trials: [GridPoint; TRIALS], count: usize },
+    Search(Extent),
     Refine { best: GridPoint, error: f64, trial: GridPoint, round: u32 },
     Done(GridPoint),
 }
@@ -98,6 +98,7 @@ impl Solver {
     /// [`ErrorKind::NotFinite`] with the index in this piece.
     pub fn observe(&self, level: Level, piece: Values<'_>) -> Result<Sums, Error> {
         let mut sums = Sums::default();
+        let (tried, count) = self.trials();
         let mut x = [0.0; TILE];
         let mut at = 0;
         while at < piece.len() {
@@ -105,7 +106,7 @@ impl Solver {
             let padded = n.next_multiple_of(LANES);
             piece.slice(at..at + n).decode(level, &mut x[..n]);
             x[n..padded].fill(0.0);
-            self.observe_tile(level, &x[..padded], &mut sums);
+            self.observe_tile(level, &tried[..count], &x[..padded], &mut sums);
             if sums.extent.key >= NOT_FINITE {
                 let bad = x[..n].iter().position(|x| key(*x) >= NOT_FINITE).unwrap_or(0);
                 return Err(ErrorKind::NotFinite { index: at + bad }.into());
@@ -116,11 +117,18 @@ impl Solver {
         Ok(sums)
     }
 
-    fn observe_tile(&self, level: Level, x: &[f32], sums: &mut Sums) {
+    fn trials(&self) -> ([GridPoint; TRIALS], usize) {
+        match self.stage {
+            Stage::Search(extent) => trials(&self.grid, extent),
+            _ => ([GridPoint::default(); TRIALS], 0),
+        }
+    }
+
+    fn observe_tile(&self, level: Level, tried: &[GridPoint], x: &[f32], sums: &mut Sums) {
         match &self.stage {
             Stage::Range => sums.extent = sums.extent.with(&extent(level, x)),
-            Stage::Search { trials, count } => {
-                for (trial, sum) in trials[..*count].iter().zip(&mut sums.errors) {
+            Stage::Search(_) => {
+                for (trial, sum) in tried.iter().zip(&mut sums.errors) {
                     *sum += f64::from(error(level, x, self.grid.ruler(*trial)));
                 }
             }
@@ -136,7 +144,7 @@ impl Solver {
     pub fn advance(&mut self, sums: Sums) -> Step {
         let (stage, step) = match &self.stage {
             Stage::Range => self.after_range(sums.extent),
-            Stage::Search { trials, .. } => self.after_search(trials, &sums),
+            Stage::Search(_) => self.after_search(&sums),
             Stage::Refine { best, error, trial, round } => {
                 self.after_round((*best, *error), *trial, *round, &sums.moments)
             }
@@ -151,14 +159,14 @@ impl Solver {
         if self.fit == Fit::MinMax || !point.scale.is_finite() || point.scale == 0.0 {
             return done(point);
         }
-        let (trials, count) = trials(&self.grid, extent);
-        (Stage::Search { trials, count }, Step::Again)
+        (Stage::Search(extent), Step::Again)
     }
 
-    fn after_search(&self, trials: &[GridPoint; TRIALS], sums: &Sums) -> (Stage, Step) {
-        let (mut best, mut error) = (trials[0], sums.errors[0]);
-        for (trial, sum) in trials.iter().zip(sums.errors).skip(1) {
-            if trial.scale != 0.0 && sum < error {
+    fn after_search(&self, sums: &Sums) -> (Stage, Step) {
+        let (tried, count) = self.trials();
+        let (mut best, mut error) = (tried[0], sums.errors[0]);
+        for (trial, sum) in tried[..count].iter().zip(sums.errors).skip(1) {
+            if sum < error {
                 (best, error) = (*trial, sum);
             }
         }
@@ -176,11 +184,10 @@ impl Solver {
         moments: &Moments,
     ) -> (Stage, Step) {
         // Round 0 only measures the codes of the best grid so far.
-        if round > 0 && !(moments.error < error) {
-            return done(best);
-        }
-        if round > 0 {
-            (best, error) = (trial, moments.error);
+        match round {
+            0 => {}
+            _ if moments.error < error => (best, error) = (trial, moments.error),
+            _ => return done(best),
         }
         let trial = moments.refit(&self.grid, trial);
         if round == ROUNDS || trial == best || !trial.scale.is_finite() || trial.scale == 0.0 {
