@@ -12,7 +12,9 @@ use core::ops::Range;
 
 use crate::mask::scatter;
 use crate::simd::Level;
-use crate::{Error, ErrorKind, Grouping, MaskView, Uniform, UniformView, dequantize_run, packed_bytes};
+use crate::{
+    Bits, ElasticView, Error, ErrorKind, Grouping, MaskView, Uniform, UniformView, dequantize_run, packed_bytes,
+};
 
 #[cfg(test)]
 mod tests;
@@ -47,9 +49,12 @@ pub struct SparseView<'a> {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a view is small enough for the stack, and core has no boxes")]
 enum Stored<'a> {
     /// One stream of codes; the grids are those of a view without codes of its own.
-    Uniform { scheme: Uniform, codes: &'a [u8], grids: UniformView<'a> },
+    Uniform { codes: &'a [u8], grids: UniformView<'a> },
+    /// One row of all kept weights.
+    Elastic { view: ElasticView<'a>, width: Bits },
 }
 
 impl<'a> SparseView<'a> {
@@ -78,7 +83,44 @@ impl<'a> SparseView<'a> {
             }
             Grouping::Tensor | Grouping::Group(_) => UniformView::new(scheme, 1, kept, codes, scales, zeros)?,
         };
-        Ok(Self { mask, kept, stored: Stored::Uniform { scheme, codes, grids } })
+        Ok(Self { mask, kept, stored: Stored::Uniform { codes, grids } })
+    }
+
+    /// Kept weights as elastic codes, to be decoded at `width`: `view` is one row of them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Range`] if `view` has another number of weights than the mask
+    /// keeps, [`ErrorKind::Width`] for a width that it does not serve.
+    pub fn elastic(mask: MaskView<'a>, view: ElasticView<'a>, width: Bits) -> Result<Self, Error> {
+        let kept = mask.kept();
+        if (view.rows(), view.cols()) != (1, kept) {
+            return Err(ErrorKind::Range { needs: kept, has: view.rows().saturating_mul(view.cols()) }.into());
+        }
+        view.scheme().widths.up_to(width)?;
+        Ok(Self { mask, kept, stored: Stored::Elastic { view, width } })
+    }
+
+    /// Looks for bits that no encoder sets, in the mask and in the kept weights.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`MaskView::check`], [`UniformView::check`] and [`ElasticView::check`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.mask.check()?;
+        match &self.stored {
+            Stored::Uniform { codes, grids } => {
+                grids.check()?;
+                let used = self.kept % 8 * grids.scheme().bits.get() as usize % 8;
+                match codes.last() {
+                    Some(last) if used != 0 && last >> used != 0 => {
+                        Err(ErrorKind::StrayBits { part: "codes", row: 0 }.into())
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Stored::Elastic { view, .. } => view.check(),
+        }
     }
 
     /// Which weights are kept.
@@ -133,23 +175,34 @@ impl<'a> SparseView<'a> {
         let count = MaskView::new(1, out.len(), bits)?.kept();
         let mut kept = [0.0; BLOCK];
         let Some(kept) = kept.get_mut(..count) else { return Ok(0) };
-        match self.stored {
-            Stored::Uniform { scheme, codes, grids } => {
-                let mut at = next;
-                let mut rest = &mut *kept;
-                while !rest.is_empty() {
-                    let (grid, run) = match scheme.grouping {
-                        Grouping::Row => (grids.grid(row, 0), rest.len()),
-                        Grouping::Tensor => (grids.grid(0, 0), rest.len()),
-                        Grouping::Group(g) => (grids.grid(0, at / g.get()), g.get() - at % g.get()),
-                    };
-                    let Some((now, later)) = rest.split_at_mut_checked(run.min(rest.len())) else { break };
-                    dequantize_run(level, scheme.bits, codes, at, grid, now)?;
-                    at += now.len();
-                    rest = later;
-                }
-            }
+        match &self.stored {
+            Stored::Uniform { codes, grids } => stretch(level, codes, grids, row, next, kept)?,
+            Stored::Elastic { view, width } => view.dequantize_cols(level, *width, 0, next, kept)?,
         }
         scatter(level, bits, kept, out)
     }
+}
+
+/// Decodes the codes from number `next` on, all of one row of the tensor.
+fn stretch(
+    level: Level,
+    codes: &[u8],
+    grids: &UniformView<'_>,
+    row: usize,
+    mut next: usize,
+    mut out: &mut [f32],
+) -> Result<(), Error> {
+    let scheme = grids.scheme();
+    while !out.is_empty() {
+        let (grid, run) = match scheme.grouping {
+            Grouping::Row => (grids.grid(row, 0), out.len()),
+            Grouping::Tensor => (grids.grid(0, 0), out.len()),
+            Grouping::Group(g) => (grids.grid(0, next / g.get()), g.get() - next % g.get()),
+        };
+        let Some((now, later)) = out.split_at_mut_checked(run.min(out.len())) else { break };
+        dequantize_run(level, scheme.bits, codes, next, grid, now)?;
+        next += now.len();
+        out = later;
+    }
+    Ok(())
 }

@@ -83,7 +83,7 @@ fn naive(scheme: Uniform, mask: &Mask, stored: &Stored) -> Vec<f32> {
     out
 }
 
-fn bits(x: &[f32]) -> Vec<u32> {
+fn floats(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }
 
@@ -102,11 +102,60 @@ fn every_scheme_decodes_as_one_weight_at_a_time() {
                 for level in Level::all() {
                     let mut out = vec![7.0; rows * cols];
                     assert_eq!(view.dequantize_rows(level, 0..rows, 0, &mut out).unwrap(), mask.kept());
-                    assert_eq!(bits(&out), bits(&want), "int{width}/{rest} {rows}x{cols} {}", level.name());
+                    assert_eq!(floats(&out), floats(&want), "int{width}/{rest} {rows}x{cols} {}", level.name());
                 }
             }
         }
     }
+}
+
+#[test]
+fn elastic_weights_decode_as_the_one_row_that_they_are() {
+    let Scheme::Elastic(scheme) = "elastic/g20/2,3,5".parse().unwrap() else { panic!("elastic") };
+    for (rows, cols) in [(1, 1), (7, 9), (5, 1300), (3, 512)] {
+        let mask = third(rows, cols);
+        let sizes = scheme.parts(1, mask.kept()).unwrap();
+        let (base, planes) = (bytes(sizes.base, 1), bytes(8 * sizes.plane, 2));
+        let base: Vec<u8> = base.iter().map(|b| b & 0xbf).collect();
+        let fixes = bytes(sizes.fix, 3);
+        let mut parts = crate::ElasticParts { base: &base, ..crate::ElasticParts::default() };
+        for width in [2, 3, 5] {
+            parts.fixes[width] = Some(&fixes);
+        }
+        for number in 3..8 {
+            parts.planes[number] = Some(&planes[number * sizes.plane..][..sizes.plane]);
+        }
+        let view = ElasticView::new(scheme, 1, mask.kept(), parts).unwrap();
+        for width in scheme.widths.iter() {
+            let mut row = vec![0.0; mask.kept()];
+            view.dequantize_rows(Level::Scalar, width, 0..1, &mut row).unwrap();
+            let mut kept = row.iter();
+            let places = (0..rows * cols).map(|i| mask.keeps(i / cols, i % cols).unwrap());
+            let want: Vec<f32> = places.map(|keeps| if keeps { *kept.next().unwrap() } else { 0.0 }).collect();
+            let sparse = SparseView::elastic(mask.view(), view, width).unwrap();
+            for level in Level::all() {
+                let mut out = vec![7.0; rows * cols];
+                assert_eq!(sparse.dequantize_rows(level, 0..rows, 0, &mut out).unwrap(), mask.kept());
+                assert_eq!(floats(&out), floats(&want));
+            }
+        }
+        let unserved = SparseView::elastic(mask.view(), view, Bits::MAX).unwrap_err().kind();
+        assert_eq!(unserved, ErrorKind::Width { asked: Bits::MAX, served: scheme.widths });
+        let other = Mask::from_fn(rows, cols, |_, _| false).unwrap();
+        assert!(SparseView::elastic(other.view(), view, Bits::MIN).is_err());
+    }
+}
+
+#[test]
+fn bits_of_no_weight_are_found() {
+    let (scheme, mask) = (uniform("int3/row/sym"), third(4, 10));
+    let mut parts = stored(scheme, &mask);
+    let check = |codes: &[u8], scales: &[u8]| SparseView::uniform(mask.view(), scheme, codes, scales, None)?.check();
+    assert_eq!(check(&parts.codes, &parts.scales), Ok(()));
+    assert_eq!(mask.kept() * 3 % 8, 7);
+    *parts.codes.last_mut().unwrap() |= 0x80;
+    let stray = ErrorKind::StrayBits { part: "codes", row: 0 };
+    assert_eq!(check(&parts.codes, &parts.scales).unwrap_err().kind(), stray);
 }
 
 #[test]
@@ -120,7 +169,7 @@ fn blocks_of_rows_join_to_the_whole() {
         assert_eq!(Some(before), mask.kept_in_rows(0..rows.start));
         let mut out = vec![7.0; rows.len() * 50];
         before += view.dequantize_rows(Level::best(), rows.clone(), before, &mut out).unwrap();
-        assert_eq!(bits(&out), bits(&want[rows.start * 50..rows.end * 50]));
+        assert_eq!(floats(&out), floats(&want[rows.start * 50..rows.end * 50]));
     }
     assert_eq!(before, mask.kept());
 }
