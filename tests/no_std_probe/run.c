@@ -1,0 +1,88 @@
+/* Calls the library as firmware would, and compares floats. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+struct lent { const uint8_t *at; size_t len; };
+struct floats { float *at; size_t len; };
+struct tensor {
+    struct lent scheme;
+    size_t rows, cols;
+    uint32_t width;
+    struct lent mask, codes, scales, zeros, base, fixes[9], planes[8];
+};
+
+int32_t niwaki_decode(const struct tensor *tensor, struct floats out);
+int32_t niwaki_move(struct lent bits, struct floats row, struct floats kept, struct floats back);
+
+#define LENT(array) ((struct lent){ (const uint8_t *)(array), sizeof(array) })
+#define TEXT(text) ((struct lent){ (const uint8_t *)(text), sizeof(text) - 1 })
+
+static int wrong;
+
+static void expect(const char *what, const float *got, const float *want, size_t n) {
+    /* Bit for bit, so that -0 is not +0. */
+    if (memcmp(got, want, n * sizeof *got) != 0) {
+        wrong = 1;
+        printf("%s decodes wrong:", what);
+        for (size_t i = 0; i < n; i++) printf(" %g", (double)got[i]);
+        printf("\n");
+    }
+}
+
+static void refused(const char *what, const struct tensor *tensor, size_t n) {
+    float out[16];
+    if (niwaki_decode(tensor, (struct floats){ out, n }) != 1) {
+        wrong = 1;
+        printf("%s is not refused\n", what);
+    }
+}
+
+int main(void) {
+    float out[6];
+    const struct floats all = { out, 6 };
+    const uint8_t scales[] = { 0, 0x38, 0, 0x40 }; /* halves 0.5 and 2 */
+
+    const uint8_t codes[] = { 0x97, 0x0a, 0x80, 0x07 };
+    struct tensor dense = { .scheme = TEXT("int4/g64/sym"), .rows = 2, .cols = 3,
+                            .codes = LENT(codes), .scales = LENT(scales) };
+    if (niwaki_decode(&dense, all) != 0) wrong = 1;
+    expect("int4", out, (float[]){ -0.5f, 0.5f, 1.0f, -16.0f, 0.0f, -2.0f }, 6);
+
+    const uint8_t mask[] = { 5, 2 }, kept[] = { 0x97, 0x0a };
+    struct tensor sparse = { .scheme = TEXT("int4/g2/sym"), .rows = 2, .cols = 3, .mask = LENT(mask),
+                             .codes = LENT(kept), .scales = LENT(scales) };
+    if (niwaki_decode(&sparse, all) != 0) wrong = 1;
+    expect("sparse int4", out, (float[]){ -0.5f, 0.0f, 0.5f, 0.0f, 4.0f, 0.0f }, 6);
+
+    const uint8_t base[] = { 0, 0, 0, 0x3c }, fix[] = { 0x88 }, high[] = { 12 }, low[] = { 10 };
+    struct tensor elastic = { .scheme = TEXT("elastic/g4/2"), .rows = 1, .cols = 4, .width = 2, .base = LENT(base) };
+    elastic.fixes[2] = LENT(fix);
+    elastic.planes[7] = LENT(high);
+    elastic.planes[6] = LENT(low);
+    if (niwaki_decode(&elastic, (struct floats){ out, 4 }) != 0) wrong = 1;
+    expect("elastic", out, (float[]){ -0.75f, -0.25f, 0.25f, 0.75f }, 4);
+
+    float row[] = { 1, 2, 3 }, two[2], back[3];
+    const uint8_t bits[] = { 5 };
+    if (niwaki_move(LENT(bits), (struct floats){ row, 3 }, (struct floats){ two, 2 }, (struct floats){ back, 3 }) != 0) {
+        wrong = 1;
+    }
+    expect("a masked row", back, (float[]){ 1, 0, 3 }, 3);
+
+    struct tensor broken = dense;
+    broken.codes.len = 3;
+    refused("a short part", &broken, 6);
+    broken = elastic;
+    broken.width = 3;
+    refused("an unserved width", &broken, 4);
+    broken = sparse;
+    broken.scheme = TEXT("int4/g2/symm");
+    refused("text that is no scheme", &broken, 6);
+    broken = dense;
+    broken.rows = (size_t)-1;
+    refused("an overflowing size", &broken, 6);
+    return wrong;
+}
