@@ -22,6 +22,11 @@ pub enum ErrorKind {
         /// Flat index of the group in the values handed over.
         group: usize,
     },
+    /// An elastic group whose middle or half is beyond the largest F16.
+    RangeOverflow {
+        /// Flat index of the group in the values handed over.
+        group: usize,
+    },
     /// A buffer of the wrong length.
     Length {
         /// Which buffer.
@@ -49,6 +54,7 @@ impl Error {
         let kind = match self.kind {
             ErrorKind::NotFinite { index } => ErrorKind::NotFinite { index: index.saturating_add(elements) },
             ErrorKind::ScaleOverflow { group } => ErrorKind::ScaleOverflow { group: group.saturating_add(groups) },
+            ErrorKind::RangeOverflow { group } => ErrorKind::RangeOverflow { group: group.saturating_add(groups) },
             other => other,
         };
         Self { kind }
@@ -67,6 +73,9 @@ impl fmt::Display for Error {
             ErrorKind::NotFinite { index } => write!(f, "weight {index} is infinite or not a number"),
             ErrorKind::ScaleOverflow { group } => {
                 write!(f, "scale of group {group} is beyond 65504, the largest F16; `/f32` scales hold it")
+            }
+            ErrorKind::RangeOverflow { group } => {
+                write!(f, "middle or half of group {group} is beyond 65504, the largest F16")
             }
             ErrorKind::Length { buffer, needs, has } => write!(f, "`{buffer}` needs {needs}, has {has}"),
             ErrorKind::WholeTensor => write!(f, "one scale for a whole tensor needs a pass over all of it first"),

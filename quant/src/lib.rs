@@ -31,7 +31,9 @@
 #[cfg(all(test, feature = "alloc"))]
 extern crate alloc;
 
+mod batch;
 mod distortion;
+mod elastic;
 mod encode;
 mod error;
 mod fit;
@@ -44,6 +46,7 @@ mod solver;
 mod values;
 
 pub use distortion::Distortion;
+pub use elastic::{ElasticDistortion, ElasticOut, encode_elastic_rows};
 pub use encode::{UniformOut, encode_rows, encode_with, quantize_run};
 pub use error::{Error, ErrorKind};
 pub use fit::Fit;

@@ -1,0 +1,188 @@
+//! Elastic codes: one code a weight that serves every width by its top bits.
+//!
+//! Whence: nested codes whose levels are fitted again at each width. What they stand
+//! for is written at `niwaki_codes::ElasticView`; this module chooses them.
+//!
+//! - `min_max`: flat cells over the range of the group, codes by floor.
+//! - `clip`: range and curve searched against the sum of relative errors of all widths.
+//! - `lsq`: a wider search.
+//!
+//! All of them fit shift and gain of each width by least squares on the chosen codes.
+
+mod fix;
+mod group;
+mod kernel;
+
+#[cfg(test)]
+mod tests;
+
+use niwaki_codes::simd::Level;
+use niwaki_codes::{Bits, Elastic, planes};
+
+use crate::distortion::{Distortion, TILE};
+use crate::error::exactly;
+use crate::{Error, ErrorKind, Fit, Values};
+use group::Encoder;
+
+/// Where the parts of encoded elastic rows go.
+#[derive(Debug, Default)]
+pub struct ElasticOut<'a> {
+    /// `.base`: four bytes a group.
+    pub base: &'a mut [u8],
+    /// `.fixB` at index B for the widths served below 8: one byte a group.
+    pub fixes: [Option<&'a mut [u8]>; 9],
+    /// `.planeN` at index N, from 7 down to 8 less the widest width.
+    pub planes: [Option<&'a mut [u8]>; 8],
+}
+
+/// What each width served lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ElasticDistortion {
+    widths: [Option<Distortion>; 9],
+}
+
+impl ElasticDistortion {
+    /// What a width lost; none if it is not served.
+    pub fn at(&self, width: Bits) -> Option<Distortion> {
+        self.widths.get(width.get() as usize).copied().flatten()
+    }
+
+    /// Adds the sums of the part that follows.
+    pub fn merge(&mut self, next: &Self) {
+        for (to, from) in self.widths.iter_mut().zip(&next.widths) {
+            if let Some(from) = from {
+                to.get_or_insert_default().merge(from);
+            }
+        }
+    }
+}
+
+/// Encodes whole rows of `cols` weights.
+///
+/// A piece of a long row counts as a row of its own if it starts at a group and at a
+/// whole byte of a plane.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFinite`] for an infinity or NaN, [`ErrorKind::RangeOverflow`] for a
+/// group beyond F16, [`ErrorKind::Length`] for values that are not whole rows or a
+/// buffer of another length.
+///
+/// # Examples
+///
+/// ```
+/// use niwaki_codes::{Bits, ElasticParts, ElasticView, Scheme, simd::Level};
+/// use niwaki_quant::{ElasticOut, Fit, Values, encode_elastic_rows};
+///
+/// let Scheme::Elastic(scheme) = "elastic/g32/2,4".parse()? else { unreachable!() };
+/// let weights: Vec<u8> = (0..32).flat_map(|i| (i as f32).to_le_bytes()).collect();
+/// let (mut base, mut fix2, mut fix4) = ([0; 4], [0], [0]);
+/// let mut planes = [[0; 4]; 4];
+/// let mut out = ElasticOut { base: &mut base, ..ElasticOut::default() };
+/// out.fixes[2] = Some(&mut fix2);
+/// out.fixes[4] = Some(&mut fix4);
+/// for (n, plane) in (4..8).zip(&mut planes) {
+///     out.planes[n] = Some(plane);
+/// }
+/// let lost = encode_elastic_rows(Level::best(), &scheme, Fit::MinMax, Values::F32(&weights), 32, out)?;
+///
+/// let (two, four) = (lost.at(Bits::new(2)?).unwrap(), lost.at(Bits::new(4)?).unwrap());
+/// assert!(two.max_abs <= 4.0 && four.max_abs <= 1.0);
+/// assert!(lost.at(Bits::new(3)?).is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn encode_elastic_rows(
+    level: Level,
+    scheme: &Elastic,
+    fit: Fit,
+    values: Values<'_>,
+    cols: usize,
+    mut out: ElasticOut<'_>,
+) -> Result<ElasticDistortion, Error> {
+    let rows = values.len().checked_div(cols).unwrap_or(0);
+    exactly("values", rows * cols, values.len())?;
+    fits(scheme, rows, cols, &out)?;
+    let mut encoder = Encoder::new(level, scheme, fit);
+    let groups = scheme.groups(cols);
+    let mut x = [0.0; TILE];
+    for row in 0..rows {
+        let weights = values.slice(row * cols..(row + 1) * cols);
+        let mut sink =
+            Sink { level, scheme, out: &mut out, group: row * groups, byte: row * cols.div_ceil(8), held: 0 };
+        encoder.row(weights, &mut x, &mut sink).map_err(|e| e.offset(row * cols, row * groups))?;
+    }
+    Ok(encoder.finish())
+}
+
+/// Refuses buffers of another length.
+fn fits(scheme: &Elastic, rows: usize, cols: usize, out: &ElasticOut<'_>) -> Result<(), Error> {
+    let length = |bytes: &Option<&mut [u8]>| bytes.as_ref().map_or(0, |bytes| bytes.len());
+    // Rows times columns is the length of a slice, so only groups of base pairs could overflow.
+    let sizes = scheme.parts(rows, cols).map_err(|_| ErrorKind::Length {
+        buffer: "base",
+        needs: usize::MAX,
+        has: out.base.len(),
+    })?;
+    exactly("base", sizes.base, out.base.len())?;
+    for (width, fix) in (0..).zip(&out.fixes) {
+        let used = Bits::new(width).is_ok_and(|bits| scheme.has_fix(bits));
+        exactly("fix", if used { sizes.fix } else { 0 }, length(fix))?;
+    }
+    for (number, plane) in out.planes.iter().enumerate() {
+        exactly("plane", if scheme.has_plane(number) { sizes.plane } else { 0 }, length(plane))?;
+    }
+    Ok(())
+}
+
+/// Writes the parts of one row.
+struct Sink<'a, 'b> {
+    level: Level,
+    scheme: &'a Elastic,
+    out: &'a mut ElasticOut<'b>,
+    /// The next group.
+    group: usize,
+    /// The next byte of each plane.
+    byte: usize,
+    /// Codes that wait for the end of a byte.
+    held: usize,
+}
+
+impl Sink<'_, '_> {
+    /// Writes the parameters of the next group.
+    fn group(&mut self, base: [u8; 4], fixes: &[u8; 9]) {
+        self.out.base[4 * self.group..4 * self.group + 4].copy_from_slice(&base);
+        for (to, fix) in self.out.fixes.iter_mut().zip(fixes) {
+            if let Some(to) = to.as_mut().and_then(|to| to.get_mut(self.group)) {
+                *to = *fix;
+            }
+        }
+        self.group += 1;
+    }
+
+    /// Appends codes. They wait in `waiting` until there are enough for whole bytes.
+    fn codes(&mut self, mut codes: &[u8], waiting: &mut [u8; TILE]) {
+        while !codes.is_empty() {
+            let n = codes.len().min(TILE - self.held);
+            let (now, later) = codes.split_at(n);
+            waiting[self.held..self.held + n].copy_from_slice(now);
+            self.held += n;
+            codes = later;
+            if self.held == TILE {
+                self.flush(waiting);
+            }
+        }
+    }
+
+    /// Writes the codes that wait, as planes; a full tile ends on a whole byte.
+    fn flush(&mut self, waiting: &[u8; TILE]) {
+        let bytes = self.held.div_ceil(8);
+        let widest = self.scheme.widths.widest().get() as usize;
+        for (number, plane) in self.out.planes.iter_mut().enumerate() {
+            let Some(plane) = plane.as_mut().filter(|_| number + widest >= 8) else { continue };
+            let to = plane.get_mut(self.byte..self.byte + bytes).unwrap_or(&mut []);
+            let split = planes::split(self.level, (number + widest - 8) as u32, &waiting[..self.held], to);
+            debug_assert!(split.is_ok(), "the planes were measured before");
+        }
+        (self.byte, self.held) = (self.byte + bytes, 0);
+    }
+}
