@@ -195,7 +195,7 @@ fn left_pieces(pieces: usize) -> usize {
 }
 
 /// The digest of a tensor stored as it is.
-pub fn tensor_digest(dtype: safetensors::Dtype, dims: &[usize], content: Digest) -> Digest {
+pub fn tensor_digest(dtype: niwaki_tensors::Dtype, dims: &[usize], content: Digest) -> Digest {
     let mut hasher = Hasher::new();
     hasher.update(b"niwaki tensor\0");
     field(&mut hasher, &dtype_text(dtype));
@@ -319,9 +319,9 @@ mod tests {
         let content = Digest::of(b"12345678");
         let mut text = b"niwaki tensor\0F32\x002x1\0".to_vec();
         text.extend_from_slice(&content.0);
-        assert_eq!(tensor_digest(safetensors::Dtype::F32, &[2, 1], content), Digest::of(&text));
+        assert_eq!(tensor_digest(niwaki_tensors::Dtype::F32, &[2, 1], content), Digest::of(&text));
         let mut scalar = b"niwaki tensor\0F64\0\0".to_vec();
         scalar.extend_from_slice(&content.0);
-        assert_eq!(tensor_digest(safetensors::Dtype::F64, &[], content), Digest::of(&scalar));
+        assert_eq!(tensor_digest(niwaki_tensors::Dtype::F64, &[], content), Digest::of(&scalar));
     }
 }

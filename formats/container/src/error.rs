@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use safetensors::Dtype;
+use niwaki_tensors::{Blame, Dtype};
 
 /// What was wrong with a container, and where.
 pub struct Error {
@@ -16,25 +16,12 @@ struct Inner {
     tensor: Option<String>,
 }
 
-/// Whose fault an [`Error`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// The disk, or the system that serves it.
-    Io,
-    /// The file.
-    Input,
-    /// The program that called.
-    Caller,
-    /// A limit that was set.
-    Limit,
-    /// The machine.
-    Environment,
-}
-
 /// The kinds of [`Error`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
+    /// A file that could not be read or written, or is no safetensors.
+    File(niwaki_tensors::Error),
     /// Text that is no BLAKE3 hash.
     DigestText(String),
     /// Codes, shapes or parameters that mean nothing.
@@ -78,6 +65,40 @@ pub enum ErrorKind {
         /// The scheme.
         scheme: String,
     },
+    /// A shard without the key `niwaki`, where another one has it.
+    NoMeta,
+    /// A part that is not there.
+    NoPart(String),
+    /// A part of another type or shape.
+    PartForm {
+        /// Its name in the file.
+        part: String,
+        /// Type and shape that the scheme asks for.
+        needs: String,
+        /// Type and shape found.
+        has: String,
+    },
+    /// A physical tensor that belongs to no logical one.
+    Unlisted(String),
+    /// A logical tensor that two shards have.
+    TwiceTensor,
+    /// A tensor whose elements are not decoded to floats.
+    NoFloats(Dtype),
+    /// A mask that keeps another number of weights than the metadata says.
+    KeptCount {
+        /// Weights kept by the metadata.
+        says: usize,
+        /// Bits set in the mask.
+        has: usize,
+    },
+    /// A plain checkpoint where a container is needed.
+    NotOurs,
+    /// A container without an elastic tensor where one is needed.
+    NotElastic,
+    /// A checkpoint of several files where one is needed.
+    Sharded(usize),
+    /// An output that is the input.
+    OntoItself,
 }
 
 impl Error {
@@ -93,12 +114,45 @@ impl Error {
 
     /// The file, where one is at fault.
     pub fn path(&self) -> Option<&Path> {
-        self.inner.path.as_deref()
+        match &self.inner.kind {
+            ErrorKind::File(error) => error.path().or(self.inner.path.as_deref()),
+            _ => self.inner.path.as_deref(),
+        }
     }
 
     /// The logical tensor, where one is at fault.
     pub fn tensor(&self) -> Option<&str> {
-        self.inner.tensor.as_deref()
+        match &self.inner.kind {
+            ErrorKind::File(error) => self.inner.tensor.as_deref().or(error.tensor()),
+            _ => self.inner.tensor.as_deref(),
+        }
+    }
+
+    /// The suffix of the part, where one is at fault.
+    pub fn part(&self) -> Option<&str> {
+        match &self.inner.kind {
+            ErrorKind::Codes(error) => codes_part(error.kind()),
+            ErrorKind::NoHash(part) | ErrorKind::StrayHash { part, .. } => Some(part),
+            ErrorKind::KeptCount { .. } => Some("mask"),
+            _ => None,
+        }
+    }
+
+    /// What can be done about it, where that is more than the sentence says.
+    pub fn hint(&self) -> Option<&'static str> {
+        match &self.inner.kind {
+            ErrorKind::File(error) => error.hint(),
+            ErrorKind::Version(_) => Some("update niwaki"),
+            ErrorKind::NotOurs => Some("`niwaki compress` makes a container"),
+            ErrorKind::NotElastic => Some("compress with a scheme such as `elastic/g64`"),
+            _ => None,
+        }
+    }
+
+    /// The same error, in the file at `path` where none is named yet.
+    pub(crate) fn at(mut self, path: &Path) -> Self {
+        self.inner.path.get_or_insert_with(|| path.to_owned());
+        self
     }
 
     /// The same error, in the named tensor where none is named yet.
@@ -110,10 +164,36 @@ impl Error {
 
 impl ErrorKind {
     fn blame(&self) -> Blame {
+        use niwaki_codes::ErrorKind as Codes;
         match self {
-            Self::Unsupported(_) => Blame::Caller,
+            Self::File(error) => error.blame(),
+            Self::Unsupported(_) | Self::NotOurs | Self::NotElastic | Self::Sharded(_) => Blame::Caller,
+            Self::NoFloats(_) | Self::OntoItself => Blame::Caller,
+            Self::Codes(error) if matches!(error.kind(), Codes::Width { .. } | Codes::Range { .. }) => Blame::Caller,
             _ => Blame::Input,
         }
+    }
+}
+
+/// The part that an error of the codes crate is about.
+fn codes_part(kind: niwaki_codes::ErrorKind) -> Option<&'static str> {
+    use niwaki_codes::ErrorKind;
+    match kind {
+        ErrorKind::PartLength { part, .. } | ErrorKind::StrayBits { part, .. } => Some(part),
+        ErrorKind::ZeroPoint { .. } => Some("zeros"),
+        _ => None,
+    }
+}
+
+impl From<niwaki_tensors::Error> for Error {
+    fn from(error: niwaki_tensors::Error) -> Self {
+        ErrorKind::File(error).into()
+    }
+}
+
+impl From<niwaki_codes::Error> for Error {
+    fn from(error: niwaki_codes::Error) -> Self {
+        ErrorKind::Codes(error).into()
     }
 }
 
@@ -125,6 +205,13 @@ impl From<ErrorKind> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An error of the file names its own place.
+        if let ErrorKind::File(error) = &self.inner.kind {
+            return error.fmt(f);
+        }
+        if let Some(path) = self.path() {
+            write!(f, "`{}`: ", path.display())?;
+        }
         if let Some(tensor) = self.tensor() {
             write!(f, "tensor `{tensor}`: ")?;
         }
@@ -135,6 +222,7 @@ impl fmt::Display for Error {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::File(error) => error.fmt(f),
             Self::DigestText(text) => write!(f, "`{text}` is no digest; one has 64 lower-case hex digits"),
             Self::Codes(error) => error.fmt(f),
             Self::Overflow => f.write_str("byte count does not fit into the address space"),
@@ -149,6 +237,19 @@ impl fmt::Display for ErrorKind {
             Self::DtypeText(text) => write!(f, "type `{text}` is not known"),
             Self::NoHash(part) => write!(f, "metadata lacks the hash of part `{part}`"),
             Self::StrayHash { part, scheme } => write!(f, "metadata has a part `{part}`, which {scheme} has not"),
+            Self::NoMeta => f.write_str("no metadata `niwaki`, which another file of the checkpoint has"),
+            Self::NoPart(part) => write!(f, "part `{part}` is not there"),
+            Self::PartForm { part, needs, has } => write!(f, "part `{part}` needs {needs}, has {has}"),
+            Self::Unlisted(name) => write!(f, "`{name}` belongs to no tensor of the metadata"),
+            Self::TwiceTensor => f.write_str("stands in two files of the checkpoint"),
+            Self::NoFloats(dtype) => write!(f, "{dtype} is not decoded to floats"),
+            Self::KeptCount { says, has } => {
+                write!(f, "metadata says that the mask keeps {says} weights, it keeps {has}")
+            }
+            Self::NotOurs => f.write_str("is no niwaki container"),
+            Self::NotElastic => f.write_str("holds no elastic tensor; only those have widths to cut"),
+            Self::Sharded(files) => write!(f, "consists of {files} files; one at a time can be cut"),
+            Self::OntoItself => f.write_str("is the file that is read"),
         }
     }
 }
@@ -159,4 +260,11 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.inner.kind {
+            ErrorKind::File(error) => error.source(),
+            _ => None,
+        }
+    }
+}

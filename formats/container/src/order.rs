@@ -14,16 +14,10 @@
 //! is placed like a shard of its own.
 
 use niwaki_codes::{Bits, Elastic, Shape};
-use safetensors::Dtype;
+use niwaki_tensors::{ALIGNMENT, Dtype, PAD_PREFIX};
 
 use crate::error::{Error, ErrorKind};
 use crate::parts::{Layout, Part};
-
-/// Every part begins at a multiple of this many bytes.
-pub const ALIGNMENT: u64 = 64;
-
-/// What the names of pad tensors begin with.
-pub const PAD_PREFIX: &str = "__niwaki_pad.";
 
 /// One physical tensor of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +115,12 @@ impl Placement {
         self.prefix(bits).last().map_or(0, |entry| entry.offset + entry.bytes)
     }
 
+    /// The physical tensors without pads, as [`niwaki_tensors::Layout::new`] takes them: it
+    /// puts the same pads between them.
+    pub fn declared(&self) -> Vec<niwaki_tensors::Entry> {
+        declared(&self.entries)
+    }
+
     fn pad(&mut self, pads: &mut usize) -> Result<(), Error> {
         let gap = self.bytes.next_multiple_of(ALIGNMENT) - self.bytes;
         if gap > 0 {
@@ -148,6 +148,17 @@ impl Placement {
             (None, None) => Ok(()),
         }
     }
+}
+
+/// The entries that are no pads, as a writer takes them.
+pub(crate) fn declared(entries: &[Entry]) -> Vec<niwaki_tensors::Entry> {
+    let parts = entries.iter().filter(|entry| entry.slot != Slot::Pad);
+    let declare = |entry: &Entry| niwaki_tensors::Entry {
+        name: entry.name.clone(),
+        dtype: entry.dtype,
+        shape: entry.shape.dims().to_vec(),
+    };
+    parts.map(declare).collect()
 }
 
 /// The narrowest served width that needs `part` of an elastic tensor.

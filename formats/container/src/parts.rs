@@ -12,7 +12,7 @@
 use std::fmt;
 
 use niwaki_codes::{Bits, Elastic, Grouping, ScaleType, Scheme, Shape, Symmetry, Uniform};
-use safetensors::Dtype;
+use niwaki_tensors::{Dtype, decodes_to_f32};
 
 use crate::error::{Error, ErrorKind};
 
@@ -177,18 +177,12 @@ impl Layout {
             Some(kept) if kept > elements => return Err(ErrorKind::Kept { kept, elements }.into()),
             _ => (),
         }
-        if self.is_plain() || is_float(self.dtype) {
+        if self.is_plain() || decodes_to_f32(self.dtype) {
             Ok(())
         } else {
             Err(ErrorKind::NotFloat { dtype: self.dtype, scheme: self.scheme_text() }.into())
         }
     }
-}
-
-/// Whether weights of this type can be encoded: every float of one byte or more.
-pub fn is_float(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
-        || matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2 | Dtype::F8_E4M3FNUZ | Dtype::F8_E5M2FNUZ)
 }
 
 fn uniform_parts(

@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use niwaki_codes::{Scheme, Shape};
-use safetensors::Dtype;
+use niwaki_tensors::{Dtype, parse_dtype};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -121,7 +121,7 @@ fn scheme(text: String) -> Result<Option<Scheme>, Error> {
 }
 
 fn dtype(text: &str) -> Result<Dtype, Error> {
-    serde_json::from_value(text.into()).map_err(|_| ErrorKind::DtypeText(text.to_owned()).into())
+    parse_dtype(text).ok_or_else(|| ErrorKind::DtypeText(text.to_owned()).into())
 }
 
 fn optional(text: Option<String>) -> Result<Option<Digest>, Error> {

@@ -1,5 +1,5 @@
 use niwaki_codes::Shape;
-use safetensors::Dtype;
+use niwaki_tensors::Dtype;
 
 use super::*;
 
