@@ -1,1 +1,36 @@
 //! Recipe, plan, streaming engine, report.
+//!
+//! ```text
+//! recipe --.
+//!           plan --> compress --> report
+//! checkpoint'                 '-> output
+//! ```
+//!
+//! A [`recipe`] is text that a person reviews. A [`plan`] is a recipe resolved against one
+//! checkpoint. [`compress()`] does the plan, and decides nothing.
+//!
+//! What it promises: memory does not grow with the size of tensors (but for one bit a weight
+//! of masked ones), the same input gives the same bytes for any number of threads, a killed
+//! run goes on where it was, and nothing is overwritten or half-written.
+
+mod blocks;
+pub mod compare;
+pub mod compress;
+mod encode;
+mod error;
+pub mod export;
+pub mod inspect;
+mod job;
+mod journal;
+mod masked;
+mod masks;
+pub mod plan;
+mod queue;
+pub mod recipe;
+mod report;
+
+pub use compress::{NanPolicy, Options, compress};
+pub use error::{Blame, Error, ErrorKind};
+pub use plan::{Plan, Tail};
+pub use recipe::{Preset, Recipe};
+pub use report::{Report, TensorReport};

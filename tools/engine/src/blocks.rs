@@ -1,0 +1,131 @@
+//! How a tensor is cut into blocks that are encoded on their own.
+//!
+//! A block is whole rows, or, where one row is longer than a block, a run of one row that
+//! ends where a group and a byte of codes end. Sizes depend on the tensor alone, never on
+//! threads or memory, so sums over blocks are the same on every machine.
+
+use std::ops::Range;
+
+use niwaki_codes::{Elastic, Grouping, Scheme, Uniform};
+
+/// Weights of a block, where rows and groups allow.
+pub(crate) const BLOCK: usize = 1 << 18;
+
+/// One block of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Its rows.
+    pub(crate) rows: Range<usize>,
+    /// Its columns: all of them, unless it is a run of one row.
+    pub(crate) cols: Range<usize>,
+}
+
+impl Block {
+    /// Weights in it.
+    pub(crate) fn elements(&self) -> usize {
+        self.rows.len() * self.cols.len()
+    }
+
+    /// Flat index of its first weight in a tensor with rows of `cols`.
+    pub(crate) fn start(&self, cols: usize) -> usize {
+        self.rows.start * cols + self.cols.start
+    }
+}
+
+/// The blocks of one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocks {
+    rows: usize,
+    cols: usize,
+    rows_each: usize,
+    cols_each: usize,
+}
+
+impl Blocks {
+    /// The blocks of a tensor of `rows` by `cols` to be encoded as `scheme`.
+    pub(crate) fn new(rows: usize, cols: usize, scheme: Scheme) -> Self {
+        let step = match scheme {
+            // A row that shares one scale is not cut: its fit sees all of it.
+            Scheme::Uniform(Uniform { grouping: Grouping::Row, .. }) => cols,
+            Scheme::Uniform(Uniform { grouping: Grouping::Tensor, .. }) => 8,
+            Scheme::Uniform(Uniform { grouping: Grouping::Group(g), .. }) | Scheme::Elastic(Elastic { group: g, .. }) => {
+                byte_groups(g.get())
+            }
+            _ => cols,
+        };
+        let cols_each = if cols <= BLOCK { cols } else { (BLOCK / step.max(1)).max(1).saturating_mul(step).min(cols) };
+        let rows_each = if cols_each < cols { 1 } else { (BLOCK / cols.max(1)).max(1) };
+        Self { rows, cols, rows_each, cols_each: cols_each.max(1) }
+    }
+
+    /// Blocks across one row.
+    fn across(&self) -> usize {
+        self.cols.div_ceil(self.cols_each)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.div_ceil(self.rows_each) * self.across()
+    }
+
+    /// Block `index`.
+    pub(crate) fn get(&self, index: usize) -> Block {
+        let across = self.across().max(1);
+        let row = index / across * self.rows_each;
+        let col = index % across * self.cols_each;
+        Block {
+            rows: row..(row + self.rows_each).min(self.rows),
+            cols: col..(col + self.cols_each).min(self.cols),
+        }
+    }
+
+    /// Weights of the largest block.
+    pub(crate) fn largest(&self) -> usize {
+        self.rows_each.min(self.rows) * self.cols_each.min(self.cols)
+    }
+}
+
+/// The least multiple of `group` that is one of 8 too, so that codes of any width end on a byte.
+pub(crate) fn byte_groups(group: usize) -> usize {
+    group.saturating_mul(8 >> group.trailing_zeros().min(3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cover(rows: usize, cols: usize, scheme: &str) -> Vec<Block> {
+        let blocks = Blocks::new(rows, cols, scheme.parse().unwrap());
+        let all: Vec<_> = (0..blocks.len()).map(|i| blocks.get(i)).collect();
+        let mut next = 0;
+        for b in &all {
+            assert_eq!(b.start(cols), next);
+            assert!(b.elements() <= blocks.largest());
+            assert!(b.rows.len() == 1 || b.cols == (0..cols));
+            next += b.elements();
+        }
+        assert_eq!(next, rows * cols);
+        all
+    }
+
+    #[test]
+    fn blocks_cover_a_tensor_in_order() {
+        for (rows, cols) in [(1, 1), (4096, 14336), (7, 300_000), (1, 1 << 20), (1 << 20, 3), (3, 262_144), (5, 262_145)] {
+            for scheme in ["int4/g32/sym", "int3/g60/affine", "int8/row/sym", "int2/tensor/sym", "elastic/g64"] {
+                cover(rows, cols, scheme);
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_row_is_cut_where_a_group_and_a_byte_end() {
+        let blocks = cover(2, 1_000_000, "int3/g60/sym");
+        assert!(blocks.len() > 6 && blocks.iter().all(|b| b.cols.start % 120 == 0));
+        assert_eq!(cover(2, 1_000_000, "int3/row/sym").len(), 2);
+    }
+
+    #[test]
+    fn groups_end_on_bytes() {
+        assert_eq!([1, 2, 3, 4, 8, 12, 64, 60].map(byte_groups), [8, 8, 24, 8, 8, 24, 64, 120]);
+    }
+}

@@ -1,0 +1,346 @@
+//! Does a plan: streams every tensor from the mapped source to its place in the output.
+
+use std::path::{Path, PathBuf};
+
+use niwaki_codes::simd::Level;
+use niwaki_container::{Digest, Lineage, META_KEY, Meta, Placement, Slot, TensorMeta};
+use niwaki_container::{checkpoint_digest, tensor_digest};
+use niwaki_quant::Distortion;
+use niwaki_tensors::{Checkpoint, Dtype, Entry, Layout, Overwrite, Source, Writer, metadata_len};
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::blocks::{BLOCK, Blocks};
+use crate::error::{Blame, Error, ErrorKind};
+use crate::job::{ByWidth, Job, Run};
+use crate::journal::{Finished, Journal};
+use crate::plan::{Plan, Planned};
+use crate::report::{Report, TensorReport, bits_per_weight, embedded};
+use crate::{masked, queue};
+
+/// What to do with a tensor that is to be encoded and holds NaN or an infinity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NanPolicy {
+    /// Refuse, naming the tensor and the weight.
+    #[default]
+    Refuse,
+    /// Carry the tensor as it is.
+    Keep,
+}
+
+/// How a run goes about its work; none of it changes the bytes written but `nan`.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads that encode.
+    pub threads: usize,
+    /// Bytes of private memory that the encoders' buffers may take together.
+    pub memory: Option<usize>,
+    /// Whether an existing output is replaced.
+    pub replace: bool,
+    /// Whether the output is flushed to the disk before the run ends.
+    pub durable: bool,
+    /// What to do with weights that no code holds.
+    pub nan: NanPolicy,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads, memory: None, replace: false, durable: false, nan: NanPolicy::Refuse }
+    }
+}
+
+impl Options {
+    pub(crate) fn overwrite(&self) -> Overwrite {
+        if self.replace { Overwrite::Replace } else { Overwrite::Refuse }
+    }
+
+    pub(crate) fn pool(&self) -> Result<ThreadPool, Error> {
+        let pool = ThreadPoolBuilder::new().num_threads(self.threads.max(1)).build();
+        pool.map_err(|e| Error::below(e, Blame::Environment))
+    }
+}
+
+/// Writes the checkpoint as planned.
+///
+/// `out` is the file to write; where the checkpoint is a folder and `out` does not end in
+/// `.safetensors`, it is a folder that gets `model.safetensors` and the source's other files.
+/// `progress` is told the bytes of source done so far, and all there are; any thread may call it.
+///
+/// # Errors
+///
+/// Those of reading and writing, weights that no code holds, and a memory cap that not even
+/// one thread keeps. The output is then as it was before.
+pub fn compress(
+    checkpoint: &Checkpoint,
+    plan: &mut Plan,
+    out: &Path,
+    options: &Options,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Report, Error> {
+    let pool = options.pool()?;
+    if options.nan == NanPolicy::Keep {
+        carry_not_finite(checkpoint, plan, &pool)?;
+    }
+    let options = Options { threads: affordable_threads(plan, options)?, ..options.clone() };
+    let target = Target::new(checkpoint, out, &options)?;
+    let outcome = write(checkpoint, plan, &target, &options, progress);
+    match outcome {
+        Ok(report) => target.copy_files(checkpoint, &options).map(|()| report),
+        Err(error) => {
+            target.abandon();
+            Err(error)
+        }
+    }
+}
+
+/// Where the output goes.
+struct Target {
+    file: PathBuf,
+    journal: PathBuf,
+    /// The folder that the file is part of, and whether this run made it.
+    folder: Option<(PathBuf, bool)>,
+}
+
+impl Target {
+    fn new(checkpoint: &Checkpoint, out: &Path, options: &Options) -> Result<Self, Error> {
+        let is_file = out.extension().is_some_and(|e| e == "safetensors");
+        let folder = (matches!(checkpoint.source(), Source::Folder { .. }) && !is_file).then(|| out.to_owned());
+        let file = folder.as_ref().map_or_else(|| out.to_owned(), |folder| folder.join("model.safetensors"));
+        let mut journal = file.clone().into_os_string();
+        journal.push(".niwaki-journal");
+        let journal = PathBuf::from(journal);
+        let made = match &folder {
+            Some(folder) if !folder.exists() => {
+                std::fs::create_dir(folder).map_err(|e| file_error(e, folder))?;
+                true
+            }
+            Some(folder) if !options.replace && !journal.exists() => {
+                let what = format!("`{}` exists", folder.display());
+                return Err(Error::from(ErrorKind::Usage { what }).at(folder).hinting("`--force` replaces it"));
+            }
+            _ => false,
+        };
+        Ok(Self { file, journal, folder: folder.map(|folder| (folder, made)) })
+    }
+
+    /// Copies the source's other files beside the output.
+    fn copy_files(&self, checkpoint: &Checkpoint, options: &Options) -> Result<(), Error> {
+        let Some((folder, _)) = &self.folder else { return Ok(()) };
+        for from in checkpoint.folder_files()? {
+            let Some(name) = from.file_name() else { continue };
+            let to = folder.join(name);
+            if !to.exists() || options.replace {
+                std::fs::copy(&from, &to).map_err(|e| file_error(e, &to))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a failed run has made.
+    fn abandon(&self) {
+        if let Some((folder, true)) = &self.folder {
+            // Only an empty folder goes; anything else in it is not ours.
+            std::fs::remove_dir(folder).ok();
+        }
+    }
+}
+
+fn file_error(e: std::io::Error, path: &Path) -> Error {
+    Error::below(std::io::Error::new(e.kind(), format!("`{}`: {e}", path.display())), Blame::Io).at(path)
+}
+
+fn write(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    target: &Target,
+    options: &Options,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Report, Error> {
+    let placement = Placement::new(plan.tensors.iter().map(|t| (t.name.as_str(), t.layout)))?;
+    let entry = |e: &niwaki_container::Entry| Entry { name: e.name.clone(), dtype: e.dtype, shape: e.shape.dims().to_vec() };
+    let room = metadata_len(&[(META_KEY, &longest_meta(checkpoint, plan)?)]);
+    let layout = Layout::exact(placement.entries().iter().map(entry).collect(), room)?;
+    let run = run_digest(checkpoint, plan, &layout);
+    let known = Journal::read(&target.journal, run);
+    let resumed = match known.is_empty() {
+        true => None,
+        false => Writer::resume(&target.file, layout.clone(), options.overwrite())?,
+    };
+    let (writer, known) = match resumed {
+        Some(writer) => (writer, known),
+        None => (Writer::create(&target.file, layout, options.overwrite())?, Vec::new()),
+    };
+    let journal = Journal::create(&target.journal, run, &known)?;
+    let finished = encode_all(checkpoint, plan, &placement, &writer, (&journal, &known), (options, progress));
+    let finished = match finished {
+        Ok(finished) => finished,
+        Err(error) => {
+            writer.keep_partial(false);
+            journal.remove();
+            return Err(error);
+        }
+    };
+    let (meta, tensors) = describe(checkpoint, plan, &finished)?;
+    let output_bytes = writer.layout().file_bytes();
+    writer.finish(&[(META_KEY, &meta.to_json())], options.durable)?;
+    journal.remove();
+    Ok(Report {
+        input_bytes: checkpoint.shards().iter().map(|s| s.file_bytes()).sum(),
+        output_bytes,
+        bits_per_weight: bits_per_weight(plan),
+        tensors,
+        digest: meta.digest.to_string(),
+        resumed: known.iter().filter(|k| finished.contains(k)).count(),
+    })
+}
+
+fn encode_all(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    placement: &Placement,
+    writer: &Writer,
+    (journal, known): (&Journal, &[Finished]),
+    (options, progress): (&Options, &(dyn Fn(u64, u64) + Sync)),
+) -> Result<Vec<Finished>, Error> {
+    let (done, total) = (std::sync::atomic::AtomicU64::new(0), plan.bytes_before());
+    let report = |bytes: u64| {
+        let before = done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        progress(before + bytes, total);
+    };
+    let run = Run { writer, journal, level: Level::best(), progress: &report };
+    let mut jobs = Vec::with_capacity(plan.tensors.len());
+    let mut entries = vec![Vec::new(); plan.tensors.len()];
+    for (at, entry) in placement.entries().iter().enumerate() {
+        if let Slot::Part { tensor, part, .. } = entry.slot {
+            entries[tensor].push((part, at));
+        }
+    }
+    for (index, ((planned, view), entries)) in plan.tensors.iter().zip(checkpoint.tensors()).zip(&entries).enumerate() {
+        let place = |part| entries.iter().find(|(p, _)| *p == part).map_or(usize::MAX, |(_, at)| *at);
+        let parts = planned.layout.parts()?.into_iter().map(|spec| (spec, place(spec.part))).collect();
+        let earlier = known.iter().find(|f| f.tensor == index).cloned();
+        jobs.push(Job::new(&run, index, planned, view, parts, earlier));
+    }
+    queue::run(&jobs, &options.pool()?)?;
+    Ok(jobs.into_iter().filter_map(Job::into_finished).collect())
+}
+
+/// What tells runs apart: recipe, source, and where everything goes.
+fn run_digest(checkpoint: &Checkpoint, plan: &Plan, layout: &Layout) -> Digest {
+    let mut text = format!("{}\n{}\n", env!("CARGO_PKG_VERSION"), plan.recipe);
+    for shard in checkpoint.shards() {
+        text += &format!("{} {:?}\n", shard.file_bytes(), shard.modified());
+    }
+    for t in &plan.tensors {
+        text += &format!("{} {:?} {} {:?}\n", t.name, t.layout, t.fit, t.selection);
+    }
+    text += &format!("{}\n", layout.file_bytes());
+    Digest::of(text.as_bytes())
+}
+
+/// The metadata and the report of what was written.
+fn describe(checkpoint: &Checkpoint, plan: &Plan, finished: &[Finished]) -> Result<(Meta, Vec<TensorReport>), Error> {
+    let mut tensors = Vec::with_capacity(plan.tensors.len());
+    let mut metas = std::collections::BTreeMap::new();
+    let mut sources = Vec::with_capacity(plan.tensors.len());
+    for (planned, finished) in plan.tensors.iter().zip(finished) {
+        let layout = planned.layout;
+        let source: Digest = finished.source.parse()?;
+        let source = tensor_digest(layout.dtype, layout.shape.dims(), source);
+        let mut hashes = Vec::new();
+        for (spec, hash) in layout.parts()?.iter().zip(&finished.parts) {
+            hashes.push((spec.part, hash.parse::<Digest>()?));
+        }
+        sources.push((planned.name.as_str(), source));
+        metas.insert(planned.name.clone(), TensorMeta::new(layout, &hashes, Some(source))?);
+        let distortion: ByWidth = finished.distortion.iter().map(|(w, bits)| (*w, Distortion::from(*bits))).collect();
+        tensors.push(TensorReport::new(planned, &distortion));
+    }
+    let mut meta = meta(checkpoint, plan, metas, &tensors);
+    meta.lineage.source = Some(checkpoint_digest(sources));
+    Ok((meta, tensors))
+}
+
+fn meta(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    metas: std::collections::BTreeMap<String, TensorMeta>,
+    tensors: &[TensorReport],
+) -> Meta {
+    let mut meta = Meta::new(metas).with_recipe(plan.recipe.to_string());
+    meta.report = embedded(plan, tensors);
+    meta.lineage = Lineage { source: None, parents: Vec::new() };
+    for shard in checkpoint.shards() {
+        for (key, value) in shard.metadata() {
+            meta.source_metadata.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    meta
+}
+
+/// The metadata at its longest, to reserve room for the header with.
+fn longest_meta(checkpoint: &Checkpoint, plan: &Plan) -> Result<String, Error> {
+    let any = Digest([0xFF; 32]);
+    let mut metas = std::collections::BTreeMap::new();
+    for planned in &plan.tensors {
+        let parts: Vec<_> = planned.layout.parts()?.iter().map(|spec| (spec.part, any)).collect();
+        metas.insert(planned.name.clone(), TensorMeta::new(planned.layout, &parts, Some(any))?);
+    }
+    let tensors: Vec<_> = plan.tensors.iter().map(TensorReport::widest).collect();
+    let mut meta = meta(checkpoint, plan, metas, &tensors);
+    meta.lineage.source = Some(any);
+    Ok(meta.to_json())
+}
+
+/// How many threads the memory cap allows.
+fn affordable_threads(plan: &Plan, options: &Options) -> Result<usize, Error> {
+    let Some(cap) = options.memory else { return Ok(options.threads) };
+    let Some((needs, name)) = plan.tensors.iter().map(|t| (buffers(t), &t.name)).max() else {
+        return Ok(options.threads);
+    };
+    match cap / needs {
+        0 => Err(Error::from(ErrorKind::Memory { needs, cap }).of(name)),
+        threads => Ok(threads.min(options.threads)),
+    }
+}
+
+/// Bytes of buffers that one thread needs for a tensor.
+fn buffers(t: &Planned) -> usize {
+    const HASHING: usize = 1 << 20;
+    let (rows, cols) = t.layout.matrix();
+    let direct = matches!(t.layout.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+    let decoded = |elements: usize| if direct { 0 } else { elements * 4 };
+    match (&t.selection, t.layout.scheme) {
+        (None, None) => HASHING,
+        (None, Some(scheme)) => {
+            let block = Blocks::new(rows, cols, scheme).largest().min(BLOCK.max(cols));
+            HASHING + decoded(block) + block * 2
+        }
+        // Bits of the mask, histograms of magnitudes, a run of weights and the kept ones.
+        (Some(_), _) => rows * cols.div_ceil(8) + (1 << 20) + 5 * 4 * BLOCK.max(cols) + HASHING,
+    }
+}
+
+/// Carries tensors as they are that hold NaN or an infinity.
+fn carry_not_finite(checkpoint: &Checkpoint, plan: &mut Plan, pool: &ThreadPool) -> Result<(), Error> {
+    for (planned, view) in plan.tensors.iter_mut().zip(checkpoint.tensors()) {
+        if planned.layout.is_plain() {
+            continue;
+        }
+        let elements = planned.elements();
+        let first = |piece: usize| -> Result<Option<usize>, Error> {
+            let (start, end) = (piece * BLOCK, ((piece + 1) * BLOCK).min(elements));
+            let mut decoded = Vec::new();
+            let weights = masked::floats(&view, start, end, Level::best(), &mut decoded)?;
+            Ok(weights.iter().position(|w| !w.is_finite()).map(|at| start + at))
+        };
+        let found = pool.install(|| {
+            (0..elements.div_ceil(BLOCK)).into_par_iter().map(first).find_map_first(|found| found.transpose())
+        });
+        if let Some(index) = found.transpose()? {
+            planned.keep(format!("weight {index} is NaN or infinite"));
+        }
+    }
+    Ok(())
+}

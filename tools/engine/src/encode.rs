@@ -1,0 +1,278 @@
+//! One block of weights: decode where needed, encode, write each part at its place.
+
+use std::ops::Range;
+
+use niwaki_codes::{Elastic, Grouping, Scheme, Uniform};
+use niwaki_container::Part;
+use niwaki_quant::{ElasticOut, GridPoint, Solver, Step, Sums, UniformOut, Values};
+use niwaki_quant::{encode_elastic_rows, encode_rows, encode_with};
+use niwaki_tensors::{Dtype, TensorView};
+
+use crate::blocks::{BLOCK, Block};
+use crate::error::{Blame, Error, ErrorKind};
+use crate::job::{ByWidth, Job, merge};
+
+/// Buffers that a thread keeps from block to block.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// Weights of types that the encoders do not read themselves.
+    pub(crate) decoded: Vec<f32>,
+    /// Kept weights of masked tensors.
+    pub(crate) kept: Vec<f32>,
+    /// Codes, scales, zero points; or bases, corrections, planes; or bytes to be hashed.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The elements `range` of a tensor, as encoders take them.
+pub(crate) fn values<'b>(
+    view: &TensorView<'b>,
+    range: Range<usize>,
+    decoded: &'b mut Vec<f32>,
+) -> Result<Values<'b>, Error> {
+    Ok(match view.dtype() {
+        Dtype::F32 => Values::F32(view.slice_bytes(range)?),
+        Dtype::F16 => Values::F16(view.slice_bytes(range)?),
+        Dtype::BF16 => Values::Bf16(view.slice_bytes(range)?),
+        _ => {
+            decoded.resize(range.len(), 0.0);
+            view.decode_f32(range, decoded)?;
+            Values::F32(bytemuck::cast_slice(decoded))
+        }
+    })
+}
+
+/// The error of a weight that no code can hold.
+pub(crate) fn not_finite(index: usize, tensor: &str) -> Error {
+    let error = Error::from(ErrorKind::NotFinite { index }).of(tensor);
+    error.hinting("`--nan keep` carries such tensors as they are")
+}
+
+/// The error of weights that cannot be encoded.
+pub(crate) fn not_encodable(e: &niwaki_quant::Error, tensor: &str) -> Error {
+    match e.kind() {
+        niwaki_quant::ErrorKind::NotFinite { index } => not_finite(index, tensor),
+        niwaki_quant::ErrorKind::ScaleOverflow { group } => {
+            let error = Error::from(ErrorKind::ScaleOverflow { group }).of(tensor);
+            error.hinting("add `/f32` to the scheme: F32 scales hold it")
+        }
+        _ => Error::below(e.clone(), Blame::Caller).of(tensor),
+    }
+}
+
+/// Cuts `buffer` into consecutive slices of the given lengths.
+fn cut<const N: usize>(buffer: &mut Vec<u8>, lens: [usize; N]) -> [&mut [u8]; N] {
+    buffer.resize(lens.iter().sum(), 0);
+    let mut rest = buffer.as_mut_slice();
+    lens.map(|len| rest.split_off_mut(..len).unwrap_or_default())
+}
+
+/// Where a piece of a tensor stands in its parts.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// Weights before it.
+    pub(crate) elements: usize,
+    /// Groups before it.
+    pub(crate) groups: usize,
+    /// Bytes before it in a plane of one bit a weight.
+    pub(crate) plane_bytes: usize,
+    /// Bytes of codes before it.
+    pub(crate) code_bytes: usize,
+}
+
+impl Place {
+    /// Of a block of a tensor whose rows have `cols` weights.
+    fn of_block(b: &Block, cols: usize, scheme: &Scheme) -> Self {
+        let before = |per_row: usize, in_row: usize| b.rows.start * per_row + in_row;
+        let grouped = |g: usize| before(cols.div_ceil(g), b.cols.start / g);
+        let (groups, code_bytes) = match scheme {
+            Scheme::Uniform(u) => {
+                let groups = match u.grouping {
+                    Grouping::Group(g) => grouped(g.get()),
+                    Grouping::Row => b.rows.start,
+                    Grouping::Tensor => 0,
+                };
+                // A run of a row begins where a byte of codes does.
+                (groups, before(u.row_bytes(cols), u.row_bytes(b.cols.start)))
+            }
+            Scheme::Elastic(e) => (grouped(e.group.get()), 0),
+            _ => (0, 0),
+        };
+        Self {
+            elements: b.start(cols),
+            groups,
+            plane_bytes: before(cols.div_ceil(8), b.cols.start / 8),
+            code_bytes,
+        }
+    }
+
+    /// Of the kept weights from number `kept` on, which is one where a byte and a group begin.
+    pub(crate) fn of_kept(kept: usize, scheme: &Scheme) -> Self {
+        let run = Block { rows: 0..1, cols: kept..kept };
+        Self::of_block(&run, usize::MAX / 64, scheme)
+    }
+}
+
+/// Encodes one block and writes its share of every part.
+pub(crate) fn block(
+    job: &Job<'_>,
+    b: &Block,
+    grid: Option<GridPoint>,
+    scratch: &mut Scratch,
+) -> Result<ByWidth, Error> {
+    let (Some(scheme), (_, cols)) = (job.planned.layout.scheme, job.planned.layout.matrix()) else {
+        return Ok(ByWidth::new());
+    };
+    let place = Place::of_block(b, cols, &scheme);
+    let size = (b.rows.len(), b.cols.len());
+    if let Scheme::Uniform(row @ Uniform { grouping: Grouping::Row, .. }) = scheme
+        && size.1 > BLOCK
+    {
+        return long_row(job, row, b.rows.start, scratch);
+    }
+    let range = place.elements..place.elements + b.elements();
+    let values = values(&job.view, range, &mut scratch.decoded)?;
+    match (scheme, grid) {
+        (Scheme::Uniform(scheme), Some(grid)) => on_grid(job, scheme, grid, place, (values, size.1), &mut scratch.bytes),
+        _ => rows(job, scheme, place, (values, size), &mut scratch.bytes),
+    }
+}
+
+/// Encodes whole rows, or a run of groups, each group on its own, and writes them at `place`.
+pub(crate) fn rows(
+    job: &Job<'_>,
+    scheme: Scheme,
+    place: Place,
+    (values, (rows, cols)): (Values<'_>, (usize, usize)),
+    buffer: &mut Vec<u8>,
+) -> Result<ByWidth, Error> {
+    let wrong = |e: niwaki_quant::Error| not_encodable(&e.offset(place.elements, place.groups), &job.planned.name);
+    match scheme {
+        Scheme::Uniform(scheme) => {
+            let (groups, scale) = (scheme.groups(rows, cols), scheme.scale_type().bytes());
+            let zeros = if job.part(Part::Zeros).is_some() { groups } else { 0 };
+            let [codes, scales, zeros] = cut(buffer, [rows * scheme.row_bytes(cols), groups * scale, zeros]);
+            let out = UniformOut { codes: &mut *codes, scales: &mut *scales, zeros: &mut *zeros };
+            let measured = encode_rows(job.run.level, &scheme, job.planned.fit, values, cols, out).map_err(wrong)?;
+            job.write(Part::Codes, place.code_bytes, codes)?;
+            job.write(Part::Scales, place.groups * scale, scales)?;
+            job.write(Part::Zeros, place.groups, zeros)?;
+            Ok(vec![(0, measured)])
+        }
+        Scheme::Elastic(scheme) => elastic(job, &scheme, place, (values, (rows, cols)), buffer, wrong),
+        _ => Ok(ByWidth::new()),
+    }
+}
+
+fn elastic(
+    job: &Job<'_>,
+    scheme: &Elastic,
+    place: Place,
+    (values, (rows, cols)): (Values<'_>, (usize, usize)),
+    buffer: &mut Vec<u8>,
+    wrong: impl Fn(niwaki_quant::Error) -> Error,
+) -> Result<ByWidth, Error> {
+    let (groups, plane) = (rows * cols.div_ceil(scheme.group.get()), rows * cols.div_ceil(8));
+    let bytes = |part: Part| match part {
+        Part::Base => groups * 4,
+        Part::Fix(_) => groups,
+        Part::Plane(_) => plane,
+        _ => 0,
+    };
+    let parts: Vec<Part> = job.parts.iter().map(|(spec, _)| spec.part).filter(|part| bytes(*part) > 0).collect();
+    buffer.resize(parts.iter().map(|part| bytes(*part)).sum(), 0);
+    let mut out = ElasticOut::default();
+    let mut rest = buffer.as_mut_slice();
+    for part in &parts {
+        let slice = rest.split_off_mut(..bytes(*part)).unwrap_or_default();
+        match part {
+            Part::Fix(bits) => out.fixes[bits.get() as usize] = Some(slice),
+            Part::Plane(plane) => out.planes[*plane as usize] = Some(slice),
+            _ => out.base = slice,
+        }
+    }
+    let measured = encode_elastic_rows(job.run.level, scheme, job.planned.fit, values, cols, out).map_err(wrong)?;
+    let mut rest = buffer.as_slice();
+    for part in &parts {
+        let slice = rest.split_off(..bytes(*part)).unwrap_or_default();
+        let first = match part {
+            Part::Base => place.groups * 4,
+            Part::Fix(_) => place.groups,
+            _ => place.plane_bytes,
+        };
+        job.write(*part, first, slice)?;
+    }
+    let widths = scheme.widths.iter();
+    Ok(widths.filter_map(|bits| Some((bits.get(), measured.at(bits)?))).collect())
+}
+
+/// Encodes weights on a grid that more than them share; whoever has the first writes it.
+pub(crate) fn on_grid(
+    job: &Job<'_>,
+    scheme: Uniform,
+    grid: GridPoint,
+    place: Place,
+    (values, cols): (Values<'_>, usize),
+    buffer: &mut Vec<u8>,
+) -> Result<ByWidth, Error> {
+    let rows = values.len().checked_div(cols).unwrap_or(0);
+    let [codes] = cut(buffer, [rows * scheme.row_bytes(cols)]);
+    let measured = encode_with(job.run.level, &scheme, grid, values, cols, codes);
+    let measured = measured.map_err(|e| not_encodable(&e, &job.planned.name))?;
+    job.write(Part::Codes, place.code_bytes, codes)?;
+    if place.code_bytes == 0 {
+        write_grid(job, &scheme, 0, grid)?;
+    }
+    Ok(vec![(0, measured)])
+}
+
+/// Writes scale and zero point of one group.
+fn write_grid(job: &Job<'_>, scheme: &Uniform, group: usize, grid: GridPoint) -> Result<(), Error> {
+    job.write(Part::Scales, group * scheme.scale_type().bytes(), &grid.scale.to_le_bytes())?;
+    job.write(Part::Zeros, group, &[grid.zero])
+}
+
+/// Finds the grid of weights that come in pieces, by as many passes as it takes.
+pub(crate) fn solve(
+    mut solver: Solver,
+    pieces: usize,
+    mut observe: impl FnMut(&Solver, usize) -> Result<Sums, Error>,
+) -> Result<GridPoint, Error> {
+    loop {
+        let mut total = None::<Sums>;
+        for index in 0..pieces {
+            let sums = observe(&solver, index)?;
+            match &mut total {
+                Some(total) => total.merge(&sums),
+                None => total = Some(sums),
+            }
+        }
+        let Some(total) = total else { return Ok(GridPoint { scale: 0.0, zero: 0 }) };
+        if let Step::Done(grid) = solver.advance(total) {
+            return Ok(grid);
+        }
+    }
+}
+
+/// A row with one scale that is too long for a buffer: passes over it, piece by piece.
+fn long_row(job: &Job<'_>, scheme: Uniform, row: usize, scratch: &mut Scratch) -> Result<ByWidth, Error> {
+    let (level, (_, cols)) = (job.run.level, job.planned.layout.matrix());
+    let range = |index: usize| row * cols + index * BLOCK..row * cols + ((index + 1) * BLOCK).min(cols);
+    let Scratch { decoded, bytes, .. } = scratch;
+    let pieces = cols.div_ceil(BLOCK);
+    let observe = |solver: &Solver, index: usize| {
+        let observed = solver.observe(level, values(&job.view, range(index), decoded)?);
+        observed.map_err(|e| not_encodable(&e.offset(range(index).start, row), &job.planned.name))
+    };
+    let wrong = |e: niwaki_quant::Error| not_encodable(&e.offset(0, row), &job.planned.name);
+    let grid = solve(Solver::new(&scheme, job.planned.fit), pieces, observe)?;
+    let mut distortion = ByWidth::new();
+    for index in 0..pieces {
+        let values = values(&job.view, range(index), decoded)?;
+        let (count, [codes]) = (values.len(), cut(bytes, [scheme.row_bytes(values.len())]));
+        let measured = encode_with(level, &scheme, grid, values, count, codes).map_err(wrong)?;
+        merge(&mut distortion, &vec![(0, measured)]);
+        job.write(Part::Codes, row * scheme.row_bytes(cols) + scheme.row_bytes(index * BLOCK), codes)?;
+    }
+    write_grid(job, &scheme, row, grid)?;
+    Ok(distortion)
+}

@@ -1,0 +1,240 @@
+//! One error for this crate: a kind, where, who is to blame, and what to do about it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use niwaki_tensors::Blame;
+
+/// Why a recipe, a plan or a run could not be done.
+#[derive(Debug)]
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    path: Option<PathBuf>,
+    tensor: Option<String>,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The recipe's text is not TOML or not a recipe; the line counts from 1.
+    Recipe {
+        /// Line in the recipe.
+        line: usize,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A recipe asks for what this version does not do.
+    Unsupported {
+        /// The key or value.
+        what: String,
+    },
+    /// A glob is malformed.
+    Glob {
+        /// The glob as written.
+        glob: String,
+        /// Why.
+        why: String,
+    },
+    /// A rule matches no tensor that it could act on.
+    NoMatch {
+        /// The rule.
+        rule: String,
+    },
+    /// A preset that nothing has.
+    Preset {
+        /// The name given.
+        name: String,
+    },
+    /// A scheme that nothing understands.
+    Scheme {
+        /// The text given.
+        text: String,
+        /// Why not.
+        why: String,
+    },
+    /// The input is already quantized.
+    AlreadyQuantized {
+        /// The format it was recognised as.
+        format: String,
+    },
+    /// A row that the group does not divide, under `--tail error`.
+    Tail {
+        /// Weights in a row.
+        row: usize,
+        /// Weights in a group.
+        group: usize,
+    },
+    /// A weight that no code can hold.
+    NotFinite {
+        /// Flat index in the tensor.
+        index: usize,
+    },
+    /// A scale beyond the range of its stored type.
+    ScaleOverflow {
+        /// Index of the group in the tensor.
+        group: usize,
+    },
+    /// More private memory is needed than allowed.
+    Memory {
+        /// Bytes needed.
+        needs: usize,
+        /// Bytes allowed.
+        cap: usize,
+    },
+    /// A mask file that does not fit its tensor.
+    Mask {
+        /// What is wrong.
+        why: String,
+    },
+    /// A partial output that belongs to another run.
+    Journal {
+        /// What differs.
+        why: String,
+    },
+    /// A combination of arguments that means nothing.
+    Usage {
+        /// What is wrong.
+        what: String,
+    },
+    /// The tensors of two checkpoints do not correspond.
+    Unlike {
+        /// What differs.
+        what: String,
+    },
+    /// The layer below failed: files, container, codes.
+    Below {
+        /// Its sentence.
+        what: String,
+        /// Whose fault it is.
+        blame: Blame,
+    },
+}
+
+impl Error {
+    /// What was wrong.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.inner.kind
+    }
+
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self.kind() {
+            ErrorKind::Below { blame, .. } => *blame,
+            ErrorKind::AlreadyQuantized { .. } | ErrorKind::NotFinite { .. } | ErrorKind::Mask { .. } => Blame::Input,
+            ErrorKind::Memory { .. } => Blame::Limit,
+            ErrorKind::Journal { .. } => Blame::Environment,
+            _ => Blame::Caller,
+        }
+    }
+
+    /// The file it concerns.
+    pub fn path(&self) -> Option<&Path> {
+        self.inner.path.as_deref()
+    }
+
+    /// The tensor it concerns.
+    pub fn tensor(&self) -> Option<&str> {
+        self.inner.tensor.as_deref()
+    }
+
+    /// What the caller can do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.inner.hint.as_deref()
+    }
+
+    /// The same error, said of `path`.
+    pub fn at(mut self, path: &Path) -> Self {
+        self.inner.path.get_or_insert_with(|| path.to_owned());
+        self
+    }
+
+    /// The same error, said of the tensor `name`.
+    pub fn of(mut self, name: &str) -> Self {
+        self.inner.tensor.get_or_insert_with(|| name.to_owned());
+        self
+    }
+
+    /// The same error with advice.
+    pub fn hinting(mut self, hint: impl Into<String>) -> Self {
+        self.inner.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// An error of the layer below.
+    pub(crate) fn below(error: impl std::error::Error + Send + Sync + 'static, blame: Blame) -> Self {
+        let mut ours = Self::from(ErrorKind::Below { what: error.to_string(), blame });
+        ours.inner.source = error.source().map(|cause| cause.to_string().into());
+        ours
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self { inner: Box::new(Inner { kind, path: None, tensor: None, hint: None, source: None }) }
+    }
+}
+
+impl From<niwaki_tensors::Error> for Error {
+    fn from(e: niwaki_tensors::Error) -> Self {
+        let (path, tensor, blame) = (e.path().map(Path::to_owned), e.tensor().map(str::to_owned), e.blame());
+        let mut ours = Self::below(e, blame);
+        (ours.inner.path, ours.inner.tensor) = (path, tensor);
+        ours
+    }
+}
+
+impl From<niwaki_container::Error> for Error {
+    fn from(e: niwaki_container::Error) -> Self {
+        let (path, tensor, blame) = (e.path().map(Path::to_owned), e.tensor().map(str::to_owned), e.blame());
+        let mut ours = Self::below(e, blame);
+        (ours.inner.path, ours.inner.tensor) = (path, tensor);
+        ours
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let ErrorKind::Below { what, .. } = self.kind() {
+            return f.write_str(what);
+        }
+        if let Some(path) = self.path() {
+            write!(f, "`{}`: ", path.display())?;
+        }
+        if let Some(tensor) = self.tensor() {
+            write!(f, "tensor `{tensor}`: ")?;
+        }
+        match self.kind() {
+            ErrorKind::Recipe { line: 0, what } => write!(f, "recipe: {what}"),
+            ErrorKind::Recipe { line, what } => write!(f, "recipe line {line}: {what}"),
+            ErrorKind::Unsupported { what } => write!(f, "{what} is not supported by this version"),
+            ErrorKind::Glob { glob, why } => write!(f, "glob `{glob}`: {why}"),
+            ErrorKind::NoMatch { rule } => write!(f, "{rule} matches no tensor that it can act on"),
+            ErrorKind::Preset { name } => write!(f, "no preset `{name}`"),
+            ErrorKind::Scheme { text, why } => write!(f, "scheme `{text}`: {why}"),
+            ErrorKind::AlreadyQuantized { format } => write!(f, "already quantized ({format}); codes are not quantized again"),
+            ErrorKind::Tail { row, group } => write!(f, "group {group} does not divide the row of {row} weights"),
+            ErrorKind::NotFinite { index } => write!(f, "weight {index} is NaN or infinite; codes hold finite weights only"),
+            ErrorKind::ScaleOverflow { group } => write!(f, "the scale of group {group} is beyond 65504, the largest F16"),
+            ErrorKind::Memory { needs, cap } => write!(f, "needs {needs} bytes of private memory; the cap is {cap}"),
+            ErrorKind::Mask { why } => write!(f, "mask: {why}"),
+            ErrorKind::Journal { why } => write!(f, "journal: {why}"),
+            ErrorKind::Usage { what } => f.write_str(what),
+            ErrorKind::Unlike { what } => f.write_str(what),
+            ErrorKind::Below { what, .. } => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.source.as_ref().map(|e| &**e as _)
+    }
+}

@@ -1,0 +1,93 @@
+//! Compressed checkpoints in formats of others.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use niwaki_codes::Bits;
+use niwaki_codes::simd::Level;
+use niwaki_container::{Artifact, Kind, Part, Tensor};
+use niwaki_tensors::{Dtype, Entry, Layout, Writer, metadata_len};
+use rayon::prelude::*;
+
+use crate::compare::{check_bits, row_blocks};
+use crate::compress::Options;
+use crate::error::Error;
+
+/// Writes plain safetensors: every tensor under its own name, decoded to the type it had.
+/// Elastic tensors are read at `bits`, by default at their widest. Returns the bytes written.
+///
+/// # Errors
+///
+/// Those of reading and writing, and a width that a tensor does not serve.
+pub fn safetensors(artifact: &Artifact, bits: Option<Bits>, out: &Path, options: &Options) -> Result<u64, Error> {
+    check_bits(artifact, bits)?;
+    let tensors: Vec<Tensor<'_>> = artifact.tensors().collect();
+    let entry = |t: &Tensor<'_>| Entry {
+        name: t.name().to_owned(),
+        dtype: exported(t),
+        shape: t.shape().dims().to_vec(),
+    };
+    let metadata = source_metadata(artifact);
+    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, *value)).collect();
+    let layout = Layout::new(tensors.iter().map(entry).collect(), metadata_len(&metadata))?;
+    let bytes = layout.file_bytes();
+    let writer = Writer::create(out, layout, options.overwrite())?;
+    options.pool()?.install(|| {
+        tensors.iter().enumerate().try_for_each(|(index, tensor)| {
+            let write = |offset, bytes: &[u8]| Ok(writer.write_at(index, offset, bytes)?);
+            match tensor.part(Part::Whole) {
+                Some(bytes) => write(0, bytes),
+                None => decoded(tensor, bits, &write),
+            }
+        })
+    })?;
+    writer.finish(&metadata, options.durable)?;
+    Ok(bytes)
+}
+
+/// What the metadata of the source was.
+fn source_metadata(artifact: &Artifact) -> BTreeMap<&str, &str> {
+    let ours = artifact.metas().iter().flat_map(|meta| &meta.source_metadata);
+    match artifact.kind() {
+        Kind::Container => ours.map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        Kind::Plain => artifact.checkpoint().metadata(),
+    }
+}
+
+fn decoded(
+    tensor: &Tensor<'_>,
+    bits: Option<Bits>,
+    write: &(dyn Fn(u64, &[u8]) -> Result<(), Error> + Sync),
+) -> Result<(), Error> {
+    let (decoder, (_, cols)) = (tensor.at(bits)?, tensor.matrix());
+    let dtype = exported(tensor);
+    let size = dtype.bitsize() / 8;
+    row_blocks(tensor.shape()).try_for_each(|rows| {
+        let mut weights = vec![0.0; rows.len() * cols];
+        decoder.dequantize_rows(Level::best(), rows.clone(), &mut weights)?;
+        write((rows.start * cols * size) as u64, &narrowed(&weights, dtype))
+    })
+}
+
+/// The type that a tensor is exported in: its own, or F16 for decoded weights that were
+/// narrower, which holds all that those types hold.
+fn exported(tensor: &Tensor<'_>) -> Dtype {
+    match tensor.dtype() {
+        dtype if tensor.layout().is_plain() => dtype,
+        dtype @ (Dtype::F64 | Dtype::F32 | Dtype::BF16) => dtype,
+        _ => Dtype::F16,
+    }
+}
+
+/// Weights as `dtype`, rounded to nearest, ties to even.
+fn narrowed(weights: &[f32], dtype: Dtype) -> Vec<u8> {
+    fn each<const N: usize>(weights: &[f32], narrow: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
+        weights.iter().flat_map(|w| narrow(*w)).collect()
+    }
+    match dtype {
+        Dtype::F64 => each(weights, |w| f64::from(w).to_le_bytes()),
+        Dtype::F32 => bytemuck::cast_slice(weights).to_vec(),
+        Dtype::BF16 => each(weights, |w| half::bf16::from_f32(w).to_le_bytes()),
+        _ => each(weights, |w| half::f16::from_f32(w).to_le_bytes()),
+    }
+}

@@ -1,0 +1,339 @@
+//! One tensor on its way from the mapped source to its parts in the output.
+//!
+//! ```text
+//! observe    whole-tensor grids only: passes over the weights until the grid is found
+//! encode     block by block: hash a piece of the source, encode, write at a known place
+//! hash       content hashes of the parts, read back from the output
+//! ```
+//!
+//! A tensor that is carried as it is needs no third stage: its part is its source.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use niwaki_codes::{Grouping, Scheme, Uniform, simd::Level};
+use niwaki_container::{ContentHasher, Digest, Part, PartSpec, PieceHash};
+use niwaki_quant::{Distortion, GridPoint, Solver, Step, Sums};
+use niwaki_tensors::{TensorView, Writer};
+
+use crate::blocks::{BLOCK, Blocks};
+use crate::encode::{self, Scratch};
+use crate::error::Error;
+use crate::journal::{Bits, Finished, Journal};
+use crate::masked;
+use crate::plan::Planned;
+use crate::queue;
+
+/// What all jobs of a run share.
+pub(crate) struct Run<'a> {
+    pub(crate) writer: &'a Writer,
+    pub(crate) journal: &'a Journal,
+    pub(crate) level: Level,
+    /// Told the bytes of source that an item has dealt with.
+    pub(crate) progress: &'a (dyn Fn(u64) + Sync),
+}
+
+/// One tensor's work.
+pub(crate) struct Job<'a> {
+    pub(crate) run: &'a Run<'a>,
+    /// Index in the plan.
+    pub(crate) index: usize,
+    pub(crate) planned: &'a Planned,
+    pub(crate) view: TensorView<'a>,
+    /// Its parts and the entries of the output that hold them, in part order.
+    pub(crate) parts: Vec<(PartSpec, usize)>,
+    /// What an earlier run says of the tensor; believed if the hashes of the parts agree.
+    earlier: Option<Finished>,
+    state: Mutex<State>,
+}
+
+/// Distortion by width; width 0 for uniform codes.
+pub(crate) type ByWidth = Vec<(u32, Distortion)>;
+
+#[derive(Default)]
+struct State {
+    stage: Stage,
+    grid: Option<GridPoint>,
+    sums: Vec<Option<Sums>>,
+    source: Vec<Option<PieceHash>>,
+    distortion: Vec<ByWidth>,
+    hashes: Vec<Option<PieceHash>>,
+    finished: Option<Finished>,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    Waiting,
+    /// Looking for the grid of the whole tensor.
+    Observe(Box<Solver>),
+    Encode,
+    /// Hashing parts: those just written, or those that an earlier run is said to have finished.
+    Hash { earlier: bool },
+}
+
+impl<'a> Job<'a> {
+    /// The work on one planned tensor, or the record of an earlier run that did it.
+    pub(crate) fn new(
+        run: &'a Run<'a>,
+        index: usize,
+        planned: &'a Planned,
+        view: TensorView<'a>,
+        parts: Vec<(PartSpec, usize)>,
+        earlier: Option<Finished>,
+    ) -> Self {
+        Self { run, index, planned, view, parts, earlier, state: Mutex::default() }
+    }
+
+    /// What is known of the tensor once it is written.
+    pub(crate) fn into_finished(self) -> Option<Finished> {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).finished
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn source_hasher(&self) -> ContentHasher {
+        ContentHasher::new(self.view.bytes().len() as u64)
+    }
+
+    /// Blocks to encode; one for a masked tensor; none for one that is carried.
+    fn blocks(&self) -> Option<Blocks> {
+        let (rows, cols) = self.planned.layout.matrix();
+        self.planned.layout.scheme.map(|scheme| Blocks::new(rows, cols, scheme))
+    }
+
+    fn encode_items(&self) -> usize {
+        match (&self.planned.selection, self.blocks()) {
+            (Some(_), _) => 1,
+            (None, Some(blocks)) => blocks.len(),
+            (None, None) => self.source_hasher().pieces() as usize,
+        }
+    }
+
+    /// Solver of a grid that the whole tensor shares.
+    fn solver(&self) -> Option<Solver> {
+        match self.planned.layout.scheme {
+            Some(Scheme::Uniform(scheme @ Uniform { grouping: Grouping::Tensor, .. }))
+                if self.planned.selection.is_none() =>
+            {
+                Some(Solver::new(&scheme, self.planned.fit))
+            }
+            _ => None,
+        }
+    }
+
+    fn start(&self, state: &mut State) -> usize {
+        match self.solver() {
+            Some(solver) => self.start_observe(state, solver),
+            None => self.start_encode(state),
+        }
+    }
+
+    fn start_hash(&self, state: &mut State, earlier: bool) -> usize {
+        let pieces = |(spec, _): &(PartSpec, usize)| ContentHasher::new(spec.bytes as u64).pieces() as usize;
+        let items = self.parts.iter().map(pieces).sum();
+        state.stage = Stage::Hash { earlier };
+        state.hashes = vec![None; items];
+        items
+    }
+
+    fn start_encode(&self, state: &mut State) -> usize {
+        let items = self.encode_items();
+        state.stage = Stage::Encode;
+        state.source = vec![None; self.source_hasher().pieces() as usize];
+        state.distortion = vec![ByWidth::new(); items];
+        items
+    }
+
+    fn start_observe(&self, state: &mut State, solver: Solver) -> usize {
+        let items = self.planned.elements().div_ceil(BLOCK);
+        state.stage = Stage::Observe(Box::new(solver));
+        state.sums = (0..items).map(|_| None).collect();
+        items
+    }
+
+    fn observe(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
+        let range = index * BLOCK..((index + 1) * BLOCK).min(self.planned.elements());
+        let solver = match &self.state().stage {
+            Stage::Observe(solver) => solver.clone(),
+            _ => return Ok(()),
+        };
+        let start = range.start;
+        let observed = solver.observe(self.run.level, encode::values(&self.view, range, &mut scratch.decoded)?);
+        let sums = observed.map_err(|e| encode::not_encodable(&e.offset(start, 0), &self.planned.name))?;
+        self.state().sums[index] = Some(sums);
+        Ok(())
+    }
+
+    /// Hashes this item's share of the source and encodes its block.
+    fn encode(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
+        let hasher = self.source_hasher();
+        let (pieces, items) = (hasher.pieces() as usize, self.encode_items());
+        let bytes = self.view.bytes();
+        let mut done = 0;
+        for piece in index * pieces / items..(index + 1) * pieces / items {
+            let range = hasher.range(piece as u64);
+            let source = &bytes[range.start as usize..range.end as usize];
+            let hash = hasher.piece(piece as u64, source);
+            if self.planned.layout.is_plain() {
+                self.write(Part::Whole, range.start as usize, source)?;
+            }
+            self.state().source[piece] = Some(hash);
+            done += source.len() as u64;
+        }
+        let distortion = match (&self.planned.selection, self.blocks()) {
+            (Some(selection), _) => masked::encode(self, selection, scratch)?,
+            (None, Some(blocks)) => {
+                let grid = self.state().grid;
+                encode::block(self, &blocks.get(index), grid, scratch)?
+            }
+            (None, None) => ByWidth::new(),
+        };
+        self.state().distortion[index] = distortion;
+        (self.run.progress)(done);
+        Ok(())
+    }
+
+    /// The entry of the output that holds `part`.
+    pub(crate) fn part(&self, part: Part) -> Option<usize> {
+        self.parts.iter().find(|(spec, _)| spec.part == part).map(|(_, entry)| *entry)
+    }
+
+    /// Writes into `part` from byte `offset` on; nothing where the tensor has no such part.
+    pub(crate) fn write(&self, part: Part, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        match self.part(part) {
+            Some(entry) => Ok(self.run.writer.write_at(entry, offset as u64, bytes)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Piece `index` of all parts' pieces: which part, and which piece of it.
+    fn part_piece(&self, mut index: usize) -> (usize, u64) {
+        for (part, (spec, _)) in self.parts.iter().enumerate() {
+            let pieces = ContentHasher::new(spec.bytes as u64).pieces() as usize;
+            if index < pieces {
+                return (part, index as u64);
+            }
+            index -= pieces;
+        }
+        (self.parts.len().saturating_sub(1), 0)
+    }
+
+    fn hash(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
+        let (part, piece) = self.part_piece(index);
+        let (spec, entry) = &self.parts[part];
+        let hasher = ContentHasher::new(spec.bytes as u64);
+        let range = hasher.range(piece);
+        scratch.bytes.resize((range.end - range.start) as usize, 0);
+        self.run.writer.read_at(*entry, range.start, &mut scratch.bytes)?;
+        let hash = hasher.piece(piece, &scratch.bytes);
+        self.state().hashes[index] = Some(hash);
+        Ok(())
+    }
+
+    /// Content hash of the source, once all of it is hashed.
+    fn source_digest(&self, state: &State) -> Digest {
+        let pieces: Vec<PieceHash> = state.source.iter().flatten().copied().collect();
+        self.source_hasher().combine(&pieces)
+    }
+
+    fn part_digests(&self, state: &State) -> Vec<Digest> {
+        let mut hashes = state.hashes.iter().flatten().copied();
+        let digest = |(spec, _): &(PartSpec, usize)| {
+            let hasher = ContentHasher::new(spec.bytes as u64);
+            let pieces: Vec<_> = hashes.by_ref().take(hasher.pieces() as usize).collect();
+            hasher.combine(&pieces)
+        };
+        self.parts.iter().map(digest).collect()
+    }
+
+    /// Notes in the journal that the tensor is written.
+    fn finish(&self, state: &mut State, parts: Vec<Digest>) -> Result<(), Error> {
+        let mut distortion = ByWidth::new();
+        for block in &state.distortion {
+            merge(&mut distortion, block);
+        }
+        let finished = Finished {
+            tensor: self.index,
+            source: self.source_digest(state).to_string(),
+            parts: parts.iter().map(ToString::to_string).collect(),
+            distortion: distortion.into_iter().map(|(width, d)| (width, Bits::from(d))).collect(),
+        };
+        self.run.journal.add(&finished)?;
+        state.finished = Some(finished);
+        Ok(())
+    }
+}
+
+/// Adds what was measured on a block to what was measured before it.
+pub(crate) fn merge(total: &mut ByWidth, block: &ByWidth) {
+    if total.is_empty() {
+        total.clone_from(block);
+        return;
+    }
+    for ((_, total), (_, block)) in total.iter_mut().zip(block) {
+        total.merge(block);
+    }
+}
+
+impl queue::Job for Job<'_> {
+    type Scratch = Scratch;
+
+    fn begin(&self) -> Result<usize, Error> {
+        let mut state = self.state();
+        Ok(if self.earlier.is_some() { self.start_hash(&mut state, true) } else { self.start(&mut state) })
+    }
+
+    fn run(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
+        self.view.file().ensure_unchanged()?;
+        let stage = match self.state().stage {
+            Stage::Observe(_) => Self::observe,
+            Stage::Encode => Self::encode,
+            Stage::Hash { .. } => Self::hash,
+            Stage::Waiting => return Ok(()),
+        };
+        stage(self, index, scratch)
+    }
+
+    fn advance(&self) -> Result<Option<usize>, Error> {
+        let mut state = self.state();
+        match std::mem::take(&mut state.stage) {
+            Stage::Observe(mut solver) => {
+                let total = state.sums.drain(..).flatten().reduce(|mut total, sums| {
+                    total.merge(&sums);
+                    total
+                });
+                match total.map(|sums| solver.advance(sums)) {
+                    Some(Step::Done(grid)) => {
+                        state.grid = Some(grid);
+                        Ok(Some(self.start_encode(&mut state)))
+                    }
+                    Some(Step::Again) => Ok(Some(self.start_observe(&mut state, *solver))),
+                    None => Ok(None),
+                }
+            }
+            Stage::Encode if self.planned.layout.is_plain() => {
+                let source = self.source_digest(&state);
+                self.finish(&mut state, vec![source]).map(|()| None)
+            }
+            Stage::Encode => Ok(Some(self.start_hash(&mut state, false))),
+            Stage::Hash { earlier: false } => {
+                let parts = self.part_digests(&state);
+                self.finish(&mut state, parts).map(|()| None)
+            }
+            Stage::Hash { earlier: true } => {
+                let found: Vec<String> = self.part_digests(&state).iter().map(ToString::to_string).collect();
+                match &self.earlier {
+                    Some(earlier) if earlier.parts == found => {
+                        state.finished = Some(earlier.clone());
+                        (self.run.progress)(self.planned.bytes_before);
+                        Ok(None)
+                    }
+                    _ => Ok(Some(self.start(&mut state))),
+                }
+            }
+            Stage::Waiting => Ok(None),
+        }
+    }
+}

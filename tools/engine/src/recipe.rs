@@ -1,0 +1,203 @@
+//! Recipes: text that a person reviews, and the rules it holds.
+//!
+//! A recipe says what becomes of tensors by name. It is TOML; unknown keys are errors.
+//! `keep`, `quantize` and `elastic` are one kind of rule (how a tensor is encoded) and
+//! `mask` another; of each kind the last rule that matches a tensor wins.
+
+mod parse;
+mod preset;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use niwaki_codes::Scheme;
+use niwaki_prune::Pattern;
+use niwaki_quant::Fit;
+
+pub use preset::Preset;
+
+use crate::error::{Error, ErrorKind};
+
+/// Rules by tensor name, in the order of the text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// Seed of whatever is random.
+    pub seed: u64,
+    /// Globs of the tensors that rules may touch; empty means all.
+    pub only: Vec<String>,
+    /// The rules in the order of the text.
+    pub rules: Vec<Rule>,
+}
+
+/// What one entry of a recipe says of the tensors that it names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Glob over tensor names; `*` crosses dots, `{a,b}` is either.
+    pub tensors: String,
+    /// Tensors of fewer dimensions are not meant.
+    pub min_dims: usize,
+    /// Whether the rule may match nothing.
+    pub optional: bool,
+    /// What happens to them.
+    pub action: Action,
+}
+
+/// What a rule does to a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Carry it as it is.
+    Keep,
+    /// Encode it.
+    Encode {
+        /// What the codes mean.
+        scheme: Scheme,
+        /// How the grid is chosen.
+        fit: Fit,
+    },
+    /// Store only some of its weights.
+    Mask(MaskSource),
+}
+
+/// Where a mask comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MaskSource {
+    /// The largest magnitudes of each tensor.
+    Magnitude(Pattern),
+    /// A file with a tensor `NAME.mask` for each tensor that it masks.
+    File(PathBuf),
+}
+
+impl Recipe {
+    /// Reads a recipe.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Recipe`] with the line for text that is not a recipe,
+    /// [`ErrorKind::Unsupported`] for keys that this version does not act on.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        parse::recipe(text)
+    }
+
+    /// The same recipe, touching only tensors that one of the globs names.
+    pub fn restricted(mut self, only: &[String]) -> Self {
+        self.only.extend_from_slice(only);
+        self
+    }
+
+    /// The same recipe with a last rule that keeps the tensors of each glob.
+    pub fn keeping(mut self, keep: &[String]) -> Self {
+        self.rules.extend(keep.iter().map(|glob| Rule {
+            tensors: glob.clone(),
+            min_dims: 0,
+            optional: false,
+            action: Action::Keep,
+        }));
+        self
+    }
+}
+
+impl fmt::Display for Rule {
+    /// How a report names the rule: ``quantize `*.weight` int4/g64/sym``.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let glob = &self.tensors;
+        match &self.action {
+            Action::Keep => write!(f, "keep `{glob}`"),
+            Action::Encode { scheme: scheme @ Scheme::Elastic(_), .. } => write!(f, "elastic `{glob}` {scheme}"),
+            Action::Encode { scheme, .. } => write!(f, "quantize `{glob}` {scheme}"),
+            Action::Mask(MaskSource::Magnitude(pattern)) => write!(f, "mask `{glob}` {pattern}"),
+            Action::Mask(MaskSource::File(path)) => write!(f, "mask `{glob}` from `{}`", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Recipe {
+    /// The canonical text: what travels in outputs and what `plan --print-recipe` prints.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "version = 1\nseed = {}", self.seed)?;
+        if !self.only.is_empty() {
+            let globs: Vec<_> = self.only.iter().map(|g| quoted(g)).collect();
+            writeln!(f, "only = [{}]", globs.join(", "))?;
+        }
+        for rule in &self.rules {
+            let (kind, body) = rule.text();
+            writeln!(f, "\n[[{kind}]]\ntensors = {}", quoted(&rule.tensors))?;
+            if rule.min_dims > 0 {
+                writeln!(f, "min_dims = {}", rule.min_dims)?;
+            }
+            if rule.optional {
+                writeln!(f, "optional = true")?;
+            }
+            f.write_str(&body)?;
+        }
+        Ok(())
+    }
+}
+
+impl Rule {
+    /// The table's name and its lines beyond those that all rules share.
+    fn text(&self) -> (&'static str, String) {
+        match &self.action {
+            Action::Keep => ("keep", String::new()),
+            Action::Encode { scheme: Scheme::Elastic(e), fit } => {
+                let widths = e.widths.to_string().replace(',', ", ");
+                ("elastic", format!("widths = [{widths}]\ngroup = {}\nfit = \"{fit}\"\n", e.group.get()))
+            }
+            Action::Encode { scheme, fit } => ("quantize", format!("scheme = \"{scheme}\"\nfit = \"{fit}\"\n")),
+            Action::Mask(MaskSource::Magnitude(Pattern::Keep(ratio))) => {
+                ("mask", format!("pattern = {{ keep = {} }}\n", ratio.get()))
+            }
+            Action::Mask(MaskSource::Magnitude(Pattern::NofM(of))) => {
+                ("mask", format!("pattern = {{ n = {}, m = {} }}\n", of.n(), of.m()))
+            }
+            Action::Mask(MaskSource::File(path)) => {
+                ("mask", format!("pattern = {{ file = {} }}\n", quoted(&path.to_string_lossy())))
+            }
+        }
+    }
+}
+
+/// Text as a TOML basic string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// The candidate nearest to `text` by edit distance, where one is near enough to have been meant.
+pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = candidates.into_iter().map(|c| (distance(text, c), c));
+    let (edits, best) = scored.min_by_key(|(edits, _)| *edits)?;
+    (edits <= 1 + best.len().min(text.len()) / 3).then_some(best)
+}
+
+/// Edits (insert, delete, replace) that turn `a` into `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(256).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(256).enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replace = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The scheme that `text` names.
+///
+/// # Errors
+///
+/// [`ErrorKind::Scheme`], with the nearest spelling as hint.
+pub fn scheme(text: &str) -> Result<Scheme, Error> {
+    text.parse().map_err(|e: niwaki_codes::Error| {
+        let known = ["int4/g64/sym", "int4/g64/affine", "int8/row/sym", "int8/tensor/sym", "elastic/g64"];
+        let error = Error::from(ErrorKind::Scheme { text: text.to_owned(), why: e.to_string() });
+        match nearest(text, known) {
+            Some(near) => error.hinting(format!("did you mean `{near}`?")),
+            None => error,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! From TOML with its spans to typed rules: the spans give line numbers, and the order of
+//! rules of different kinds, which plain deserialization loses.
+
+use std::path::PathBuf;
+
+use niwaki_codes::{Bits, Elastic, GroupSize, Scheme, Widths};
+use niwaki_prune::{NofM, Pattern, Ratio};
+use niwaki_quant::Fit;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Action, MaskSource, Recipe, Rule, nearest, scheme};
+use crate::error::{Error, ErrorKind};
+
+/// The keys of each kind of rule, beyond those that all share.
+const KINDS: [(&str, &[&str]); 4] = [
+    ("keep", &[]),
+    ("quantize", &["scheme", "fit"]),
+    ("elastic", &["widths", "group", "fit"]),
+    ("mask", &["pattern"]),
+];
+const SHARED: [&str; 3] = ["tensors", "min_dims", "optional"];
+const TOP: [&str; 3] = ["version", "seed", "only"];
+/// Kinds of rules that recipes have and this version does not act on.
+const LATER: [&str; 2] = ["layers", "patch"];
+
+/// Values by the name of the type that they must have.
+type Value<'a> = Spanned<DeValue<'a>>;
+
+pub(super) fn recipe(text: &str) -> Result<Recipe, Error> {
+    let table = DeTable::parse(text).map_err(|e| {
+        let line = e.span().map_or(0, |s| line(text, s.start));
+        Error::from(ErrorKind::Recipe { line, what: e.message().replace('\n', ", ") })
+    })?;
+    Reader { text }.recipe(table.get_ref())
+}
+
+fn line(text: &str, at: usize) -> usize {
+    1 + text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count()
+}
+
+struct Reader<'a> {
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn wrong(&self, at: usize, what: impl Into<String>) -> Error {
+        ErrorKind::Recipe { line: line(self.text, at), what: what.into() }.into()
+    }
+
+    fn recipe(&self, top: &DeTable<'_>) -> Result<Recipe, Error> {
+        let mut found = Vec::new();
+        let mut recipe = Recipe { seed: 0, only: Vec::new(), rules: Vec::new() };
+        let mut version = None;
+        for (key, value) in top {
+            let name = key.get_ref().as_ref();
+            match name {
+                "version" => version = Some(self.number(value, "version")?),
+                "seed" => recipe.seed = self.number(value, "seed")?,
+                "only" => recipe.only = self.texts(value, "only")?,
+                _ if LATER.contains(&name) => {
+                    return Err(ErrorKind::Unsupported { what: format!("`[[{name}]]`") }.into());
+                }
+                _ if KINDS.iter().any(|(kind, _)| *kind == name) => self.rules(name, value, &mut found)?,
+                _ => return Err(self.unknown(key.span().start, name, "", TOP.into_iter().chain(KINDS.map(|k| k.0)))),
+            }
+        }
+        match version {
+            Some(1) => {}
+            Some(v) => return Err(self.wrong(0, format!("version {v}; this niwaki reads 1"))),
+            None => return Err(self.wrong(0, "`version = 1` is missing")),
+        }
+        found.sort_by_key(|(at, _)| *at);
+        recipe.rules = found.into_iter().map(|(_, rule)| rule).collect();
+        Ok(recipe)
+    }
+
+    fn unknown<'c>(&self, at: usize, key: &str, place: &str, known: impl Iterator<Item = &'c str>) -> Error {
+        let error = self.wrong(at, format!("unknown key `{key}`{place}"));
+        match nearest(key, known) {
+            Some(near) => error.hinting(format!("did you mean `{near}`?")),
+            None => error,
+        }
+    }
+
+    fn rules(&self, kind: &str, value: &Value<'_>, found: &mut Vec<(usize, Rule)>) -> Result<(), Error> {
+        let entries = value.get_ref().as_array();
+        let entries = entries.ok_or_else(|| self.wrong(value.span().start, format!("write `[[{kind}]]`, not `[{kind}]`")))?;
+        for entry in entries.iter() {
+            let at = entry.span().start;
+            let table = entry.get_ref().as_table();
+            let table = table.ok_or_else(|| self.wrong(at, format!("write `[[{kind}]]` with keys under it")))?;
+            found.push((at, self.rule(kind, table, at)?));
+        }
+        Ok(())
+    }
+
+    fn rule(&self, kind: &str, table: &DeTable<'_>, at: usize) -> Result<Rule, Error> {
+        let own = KINDS.iter().find(|(k, _)| *k == kind).map_or(&[][..], |(_, keys)| keys);
+        for key in table.keys() {
+            let name = key.get_ref().as_ref();
+            if !own.contains(&name) && !SHARED.contains(&name) {
+                let known = own.iter().copied().chain(SHARED);
+                return Err(self.unknown(key.span().start, name, &format!(" in `[[{kind}]]`"), known));
+            }
+        }
+        let fit = |default| table.get("fit").map_or(Ok(default), |v| self.fit(v));
+        let action = match kind {
+            "keep" => Action::Keep,
+            "quantize" => Action::Encode { scheme: self.scheme(self.need(table, "scheme", kind, at)?)?, fit: fit(Fit::MinMax)? },
+            "elastic" => Action::Encode { scheme: self.elastic(table)?, fit: fit(Fit::MinMax)? },
+            _ => Action::Mask(self.pattern(self.need(table, "pattern", kind, at)?)?),
+        };
+        Ok(Rule {
+            tensors: self.text(self.need(table, "tensors", kind, at)?, "tensors")?.to_owned(),
+            min_dims: table.get("min_dims").map_or(Ok(0), |v| self.number(v, "min_dims"))?,
+            optional: table.get("optional").map_or(Ok(false), |v| self.flag(v, "optional"))?,
+            action,
+        })
+    }
+
+    fn need<'t, 'i>(&self, table: &'t DeTable<'i>, key: &str, kind: &str, at: usize) -> Result<&'t Value<'i>, Error> {
+        table.get(key).ok_or_else(|| self.wrong(at, format!("`[[{kind}]]` needs `{key}`")))
+    }
+
+    fn expected(&self, value: &Value<'_>, key: &str, wanted: &str) -> Error {
+        self.wrong(value.span().start, format!("`{key}` is a {}; expected {wanted}", value.get_ref().type_str()))
+    }
+
+    fn text<'t>(&self, value: &'t Value<'_>, key: &str) -> Result<&'t str, Error> {
+        value.get_ref().as_str().ok_or_else(|| self.expected(value, key, "a string"))
+    }
+
+    fn texts(&self, value: &Value<'_>, key: &str) -> Result<Vec<String>, Error> {
+        let all = value.get_ref().as_array().ok_or_else(|| self.expected(value, key, "an array of strings"))?;
+        all.iter().map(|v| self.text(v, key).map(str::to_owned)).collect()
+    }
+
+    fn flag(&self, value: &Value<'_>, key: &str) -> Result<bool, Error> {
+        value.get_ref().as_bool().ok_or_else(|| self.expected(value, key, "true or false"))
+    }
+
+    fn number<N: TryFrom<u64>>(&self, value: &Value<'_>, key: &str) -> Result<N, Error> {
+        let digits = value.get_ref().as_integer().ok_or_else(|| self.expected(value, key, "a whole number"))?;
+        let number = u64::from_str_radix(digits.as_str(), digits.radix()).ok().and_then(|n| N::try_from(n).ok());
+        number.ok_or_else(|| self.wrong(value.span().start, format!("`{key}` is {}, out of range", digits.as_str())))
+    }
+
+    fn ratio(&self, value: &Value<'_>) -> Result<Ratio, Error> {
+        let number = match value.get_ref() {
+            DeValue::Float(f) => f.as_str().parse().ok(),
+            DeValue::Integer(i) => i.as_str().parse().ok(),
+            _ => None,
+        };
+        let number: f64 = number.ok_or_else(|| self.expected(value, "keep", "a number"))?;
+        Ratio::new(number).map_err(|e| self.wrong(value.span().start, e.to_string()))
+    }
+
+    fn scheme(&self, value: &Value<'_>) -> Result<Scheme, Error> {
+        scheme(self.text(value, "scheme")?).map_err(|e| {
+            let at = self.wrong(value.span().start, e.to_string());
+            match e.hint() {
+                Some(hint) => at.hinting(hint),
+                None => at,
+            }
+        })
+    }
+
+    fn fit(&self, value: &Value<'_>) -> Result<Fit, Error> {
+        let text = self.text(value, "fit")?;
+        text.parse().map_err(|_| self.wrong(value.span().start, format!("fit `{text}`; known: min_max, clip, lsq")))
+    }
+
+    fn elastic(&self, table: &DeTable<'_>) -> Result<Scheme, Error> {
+        let group: usize = table.get("group").map_or(Ok(64), |v| self.number(v, "group"))?;
+        let at = |key: &str| table.get(key).map_or(0, |v| v.span().start);
+        let group = GroupSize::new(group).map_err(|e| self.wrong(at("group"), e.to_string()))?;
+        let Some(value) = table.get("widths") else {
+            return Ok(Scheme::Elastic(Elastic { group, widths: Widths::ALL }));
+        };
+        let list = value.get_ref().as_array().ok_or_else(|| self.expected(value, "widths", "an array of 2 to 8"))?;
+        let mut widths = Vec::new();
+        for v in list.iter() {
+            let bits = Bits::new(self.number(v, "widths")?);
+            widths.push(bits.map_err(|e| self.wrong(v.span().start, e.to_string()))?);
+        }
+        let widths = Widths::new(widths).map_err(|e| self.wrong(at("widths"), e.to_string()))?;
+        Ok(Scheme::Elastic(Elastic { group, widths }))
+    }
+
+    fn pattern(&self, value: &Value<'_>) -> Result<MaskSource, Error> {
+        let forms = "{ keep = RATIO }, { n = N, m = M } or { file = PATH }";
+        let table = value.get_ref().as_table().ok_or_else(|| self.expected(value, "pattern", forms))?;
+        let mut keys: Vec<&str> = table.keys().map(|k| k.get_ref().as_ref()).collect();
+        keys.sort_unstable();
+        let get = |key: &str| table.get(key).ok_or_else(|| self.expected(value, "pattern", forms));
+        match keys[..] {
+            ["keep"] => Ok(MaskSource::Magnitude(Pattern::Keep(self.ratio(get("keep")?)?))),
+            ["m", "n"] => {
+                let (n, m) = (self.number(get("n")?, "n")?, self.number(get("m")?, "m")?);
+                let pattern = NofM::new(n, m).map(Pattern::NofM);
+                pattern.map(MaskSource::Magnitude).map_err(|e| self.wrong(value.span().start, e.to_string()))
+            }
+            ["file"] => Ok(MaskSource::File(PathBuf::from(self.text(get("file")?, "file")?))),
+            _ => Err(self.wrong(value.span().start, format!("`pattern` is none of {forms}"))),
+        }
+    }
+}
