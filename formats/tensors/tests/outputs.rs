@@ -1,0 +1,250 @@
+//! Where files may be written, and that nothing is lost when writing ends early.
+
+#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+
+mod scratch;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use niwaki_tensors::{
+    Blame, Checkpoint, Dtype, Entry, Error, Layout, Limits, Overwrite, Writer, check_output, metadata_len,
+    partial_path, write_file,
+};
+use scratch::Scratch;
+
+fn layout(lens: &[usize]) -> Layout {
+    let entry = |(i, len): (usize, &usize)| Entry { name: format!("t{i}"), dtype: Dtype::U8, shape: vec![*len] };
+    Layout::new(lens.iter().enumerate().map(entry).collect(), metadata_len(&[("k", "v")])).unwrap()
+}
+
+/// The sentence after the path of the output.
+fn sentence(error: &Error, path: &Path) -> String {
+    assert_eq!(error.path(), Some(path), "{error}");
+    let prefix = format!("`{}`: ", path.display());
+    error.to_string().strip_prefix(&prefix).unwrap().to_owned()
+}
+
+fn refused(path: &Path, overwrite: Overwrite) -> String {
+    let error = check_output(path, overwrite).unwrap_err();
+    assert_eq!(error.blame(), Blame::Caller);
+    // Beginning to write says the same, and leaves nothing behind.
+    let begun = Writer::create(path, layout(&[1]), overwrite).unwrap_err();
+    assert_eq!(begun.to_string(), error.to_string());
+    assert!(!partial_path(path).exists());
+    sentence(&error, path)
+}
+
+#[test]
+fn an_output_that_exists_is_replaced_only_if_asked() {
+    let folder = Scratch::new();
+    let path = folder.write("out", "old");
+    assert_eq!(refused(&path, Overwrite::Refuse), "exists already");
+    write_file(&path, &[], &[], Overwrite::Replace).unwrap();
+    assert_eq!(fs::read(&path).unwrap().len(), 64);
+    assert_eq!(folder.names(), ["out"]);
+}
+
+#[test]
+fn outputs_that_cannot_be_files() {
+    let folder = Scratch::new();
+    assert_eq!(refused(folder.path(), Overwrite::Replace), "is a folder; the output is a file");
+    assert_eq!(refused(&folder.join("no/out"), Overwrite::Replace), "its folder does not exist");
+    folder.write("file", "");
+    assert_eq!(refused(&folder.join("file/out"), Overwrite::Replace), "its folder does not exist");
+    assert_eq!(refused(&folder.join(".."), Overwrite::Replace), "is a folder; the output is a file");
+    assert_eq!(refused(Path::new(""), Overwrite::Replace), "has no file name");
+    if cfg!(unix) {
+        assert_eq!(refused(Path::new("/dev/full"), Overwrite::Replace), "is not a regular file");
+    }
+}
+
+#[test]
+fn a_read_only_output_is_left_alone() {
+    let folder = Scratch::new();
+    let path = folder.write("out", "old");
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
+    assert_eq!(refused(&path, Overwrite::Replace), "is read-only");
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_nowhere_exists() {
+    let folder = Scratch::new();
+    let path = folder.join("link");
+    std::os::unix::fs::symlink(folder.join("nothing"), &path).unwrap();
+    assert_eq!(refused(&path, Overwrite::Refuse), "exists already");
+    write_file(&path, &[], &[], Overwrite::Replace).unwrap();
+    assert!(fs::symlink_metadata(&path).unwrap().is_file());
+    assert_eq!(folder.names(), ["link"]);
+}
+
+#[test]
+fn dropping_leaves_the_old_file_and_no_other() {
+    let folder = Scratch::new();
+    let path = folder.write("out", "old");
+    let writer = Writer::create(&path, layout(&[100]), Overwrite::Replace).unwrap();
+    writer.write_at(0, 0, &[1; 100]).unwrap();
+    assert_eq!(folder.names(), ["out", "out.niwaki-partial"]);
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    drop(writer);
+    assert_eq!((folder.names(), fs::read(&path).unwrap()), (vec!["out".to_owned()], b"old".to_vec()));
+}
+
+#[test]
+fn a_partial_file_is_resumed() {
+    let folder = Scratch::new();
+    let path = folder.write("out", "old");
+    assert!(Writer::resume(&path, layout(&[3, 5]), Overwrite::Replace).unwrap().is_none());
+    let writer = Writer::create(&path, layout(&[3, 5]), Overwrite::Replace).unwrap();
+    writer.keep_partial(true);
+    writer.write_at(0, 0, b"abc").unwrap();
+    drop(writer);
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    // Another length is another run.
+    assert!(Writer::resume(&path, layout(&[3, 6]), Overwrite::Replace).unwrap().is_none());
+    // Rubbish in the pad does not survive.
+    let mut bytes = fs::read(partial_path(&path)).unwrap();
+    let at = layout(&[3, 5]).file_offset(0).unwrap() as usize;
+    bytes[at + 10] = 7;
+    fs::write(partial_path(&path), bytes).unwrap();
+    let writer = Writer::resume(&path, layout(&[3, 5]), Overwrite::Replace).unwrap().unwrap();
+    let mut back = [0; 2];
+    writer.read_at(0, 1, &mut back).unwrap();
+    assert_eq!(&back, b"bc");
+    writer.write_at(1, 0, b"defgh").unwrap();
+    writer.finish(&[("k", "v")], false).unwrap();
+    assert_eq!(folder.names(), ["out"]);
+    let fresh = folder.join("fresh");
+    write_file(
+        &fresh,
+        &[("t0", Dtype::U8, &[3], b"abc"), ("t1", Dtype::U8, &[5], b"defgh")],
+        &[("k", "v")],
+        Overwrite::Refuse,
+    )
+    .unwrap();
+    assert_eq!(fs::read(&path).unwrap(), fs::read(&fresh).unwrap());
+}
+
+#[test]
+fn a_resumed_file_stays_for_the_next_run() {
+    let folder = Scratch::new();
+    let path = folder.join("out");
+    let writer = Writer::create(&path, layout(&[3]), Overwrite::Refuse).unwrap();
+    writer.keep_partial(true);
+    drop(writer);
+    drop(Writer::resume(&path, layout(&[3]), Overwrite::Refuse).unwrap());
+    assert_eq!(folder.names(), ["out.niwaki-partial"]);
+    let writer = Writer::resume(&path, layout(&[3]), Overwrite::Refuse).unwrap().unwrap();
+    writer.keep_partial(false);
+    drop(writer);
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn a_second_writer_of_the_same_output_is_refused() {
+    let folder = Scratch::new();
+    let path = folder.join("out");
+    let writer = Writer::create(&path, layout(&[3]), Overwrite::Refuse).unwrap();
+    writer.write_at(0, 0, b"abc").unwrap();
+    for second in [
+        Writer::create(&path, layout(&[3]), Overwrite::Replace).map(Some),
+        Writer::resume(&path, layout(&[3]), Overwrite::Replace),
+    ] {
+        let error = second.unwrap_err();
+        assert_eq!(
+            (sentence(&error, &path).as_str(), error.blame()),
+            ("is being written by another process", Blame::Environment)
+        );
+    }
+    writer.finish(&[], false).unwrap();
+    assert_eq!(Checkpoint::open(&path, &Limits::default()).unwrap().get("t0").unwrap().bytes(), b"abc");
+}
+
+#[test]
+fn an_output_that_appears_meanwhile_is_not_replaced() {
+    let folder = Scratch::new();
+    let path = folder.join("out");
+    let writer = Writer::create(&path, layout(&[3]), Overwrite::Refuse).unwrap();
+    fs::write(&path, "theirs").unwrap();
+    assert_eq!(sentence(&writer.finish(&[], false).unwrap_err(), &path), "exists already");
+    assert_eq!((folder.names(), fs::read(&path).unwrap()), (vec!["out".to_owned()], b"theirs".to_vec()));
+}
+
+#[test]
+fn pieces_stay_inside_their_tensor() {
+    let folder = Scratch::new();
+    let path = folder.join("out");
+    let writer = Writer::create(&path, layout(&[3, 5]), Overwrite::Refuse).unwrap();
+    let said = "2 bytes at byte 2 of tensor `t0` were asked for; it has 3";
+    assert_eq!(sentence(&writer.write_at(0, 2, &[0; 2]).unwrap_err(), &path), said);
+    assert_eq!(sentence(&writer.read_at(0, 2, &mut [0; 2]).unwrap_err(), &path), said);
+    let said = "1 bytes at byte 18446744073709551615 of tensor `t1` were asked for; it has 5";
+    assert_eq!(sentence(&writer.write_at(1, u64::MAX, &[0]).unwrap_err(), &path), said);
+    assert_eq!(sentence(&writer.write_at(2, 0, &[]).unwrap_err(), &path), "entry 2 was asked for; there are 2");
+    writer.write_at(0, 3, &[]).unwrap();
+    let long = "v".repeat(200);
+    let error = writer.finish(&[("k", &long)], false).unwrap_err();
+    let text = sentence(&error, &path);
+    assert!(text.starts_with("header needs ") && text.ends_with(" are reserved"), "{text}");
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn tensors_given_with_the_wrong_bytes() {
+    let folder = Scratch::new();
+    let path = folder.join("out");
+    let error = write_file(&path, &[("w", Dtype::F32, &[2], &[0; 7])], &[], Overwrite::Refuse).unwrap_err();
+    assert_eq!(sentence(&error, &path), "tensor `w` needs 8 bytes, 7 were given");
+    assert_eq!((error.tensor(), folder.names().len()), (Some("w"), 0));
+}
+
+/// A file system of its own, where this process may mount one.
+struct Mounted(Scratch);
+
+impl Mounted {
+    fn new(options: &str) -> Option<Self> {
+        let folder = Scratch::new();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path()).output();
+        mount.is_ok_and(|done| done.status.success()).then_some(Self(folder))
+    }
+
+    fn remount(&self, options: &str) {
+        let done = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.0.path()).status();
+        assert!(done.unwrap().success());
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_file() {
+    let Some(disk) = Mounted::new("size=256k") else { return println!("skipped: cannot mount a small disk here") };
+    let path = disk.0.write("out", "old");
+    let writer = Writer::create(&path, layout(&[1 << 20]), Overwrite::Replace).unwrap();
+    let error = (0..16).find_map(|i| writer.write_at(0, i << 16, &[1; 1 << 16]).err()).unwrap();
+    assert_eq!(sentence(&error, &path), "the disk is full");
+    assert_eq!((error.blame(), error.tensor()), (Blame::Io, Some("t0")));
+    assert!(std::error::Error::source(&error).is_some());
+    drop(writer);
+    assert_eq!((disk.0.names(), fs::read(&path).unwrap()), (vec!["out".to_owned()], b"old".to_vec()));
+    write_file(&path, &[], &[], Overwrite::Replace).unwrap();
+}
+
+#[test]
+fn a_read_only_file_system_is_named() {
+    let Some(disk) = Mounted::new("size=256k") else { return println!("skipped: cannot mount a small disk here") };
+    let path = disk.0.write("out", "old");
+    disk.remount("ro");
+    let error = write_file(&path, &[], &[], Overwrite::Replace).unwrap_err();
+    assert_eq!((sentence(&error, &path).as_str(), error.blame()), ("the file system is read-only", Blame::Io));
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+}
