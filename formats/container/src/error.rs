@@ -42,6 +42,8 @@ pub enum ErrorKind {
         /// The scheme asked for.
         scheme: String,
     },
+    /// Codes or a mask for a tensor without elements.
+    Empty(String),
     /// A scheme that this version cannot store.
     Unsupported(String),
     /// Two physical tensors of one name.
@@ -227,7 +229,13 @@ impl fmt::Display for ErrorKind {
             Self::Codes(error) => error.fmt(f),
             Self::Overflow => f.write_str("byte count does not fit into the address space"),
             Self::Kept { kept, elements } => write!(f, "mask keeps {kept} of {elements} weights"),
-            Self::NotFloat { dtype, scheme } => write!(f, "{dtype} weights cannot be stored as {scheme}; floats can"),
+            Self::NotFloat { dtype, scheme } => {
+                write!(f, "{dtype} weights cannot be stored as {scheme}; F64, F32, F16, BF16, F8_E4M3 and F8_E5M2 can")
+            }
+            Self::Empty(scheme) => {
+                let mask = if scheme == "dense" { " with a mask" } else { "" };
+                write!(f, "a tensor without elements is stored as it is, never as {scheme}{mask}")
+            }
             Self::Unsupported(scheme) => write!(f, "scheme {scheme} has no place in container version 1"),
             Self::Name(name) => write!(f, "two stored tensors are called `{name}`"),
             Self::Reserved(name) => write!(f, "`{name}` is a name that pads use"),

@@ -17,10 +17,12 @@ use niwaki_tensors::{Dtype, decodes_to_f32};
 use crate::error::{Error, ErrorKind};
 
 /// Rows and columns of a tensor as encoders see it: the first dimension by the rest,
-/// one row for fewer than two dimensions.
+/// one row for fewer than two dimensions, none for no elements.
 pub fn matrix(shape: &Shape) -> (usize, usize) {
-    match shape.dims().len() {
-        0 | 1 => (1, shape.elements()),
+    match (shape.elements(), shape.dims().len()) {
+        // Rows of nothing are not counted: a header of a few bytes can ask for 2^63 of them.
+        (0, _) => (0, 0),
+        (elements, 0 | 1) => (1, elements),
         _ => (shape.rows(), shape.cols()),
     }
 }
@@ -140,7 +142,7 @@ impl Layout {
     ///
     /// [`ErrorKind::Overflow`] where sizes do not fit into memory, [`ErrorKind::Kept`]
     /// for a mask that keeps more weights than there are, [`ErrorKind::NotFloat`] for
-    /// codes or masks of a type that is no float, [`ErrorKind::Unsupported`] for a
+    /// codes or masks of a type that is no float, [`ErrorKind::Empty`] for those of no elements, [`ErrorKind::Unsupported`] for a
     /// scheme of a later version.
     pub fn parts(&self) -> Result<Vec<PartSpec>, Error> {
         let mut parts = Vec::new();
@@ -173,6 +175,9 @@ impl Layout {
 
     fn check(&self) -> Result<(), Error> {
         let elements = self.shape.elements();
+        if elements == 0 && !self.is_plain() {
+            return Err(ErrorKind::Empty(self.scheme_text()).into());
+        }
         match self.kept {
             Some(kept) if kept > elements => return Err(ErrorKind::Kept { kept, elements }.into()),
             _ => (),
@@ -198,7 +203,7 @@ fn uniform_parts(
     };
     parts.push(spec(Part::Codes, Dtype::U8, codes)?);
     let groups: &[usize] = match (u.grouping, kept) {
-        (Grouping::Tensor, kept) => &[usize::from(kept.unwrap_or(rows.saturating_mul(cols)) > 0)],
+        (Grouping::Tensor, kept) => &[usize::from(kept != Some(0))],
         (Grouping::Row, _) => &[rows, 1],
         (Grouping::Group(g), None) => &[rows, cols.div_ceil(g.get())],
         (Grouping::Group(g), Some(kept)) => &[kept.div_ceil(g.get())],
@@ -324,6 +329,12 @@ mod tests {
         assert!(matches!(layout.parts().unwrap_err().kind(), ErrorKind::Overflow));
         let layout = Layout { kept: Some(16), ..Layout::plain(Dtype::F32, Shape::new(&[3, 5]).unwrap()) };
         assert!(matches!(layout.parts().unwrap_err().kind(), ErrorKind::Kept { kept: 16, elements: 15 }));
+        let empty = Layout { kept: Some(0), ..Layout::plain(Dtype::F32, Shape::new(&[1 << 40, 0]).unwrap()) };
+        assert_eq!(
+            empty.parts().unwrap_err().to_string(),
+            "a tensor without elements is stored as it is, never as dense with a mask"
+        );
+        assert_eq!(empty.matrix(), (0, 0));
         let layout = Layout { dtype: Dtype::I64, kept: Some(1), ..layout };
         assert!(matches!(layout.parts().unwrap_err().kind(), ErrorKind::NotFloat { .. }));
     }

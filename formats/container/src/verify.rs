@@ -1,8 +1,8 @@
 //! Every invariant and digest of a container, checked.
 
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use niwaki_tensors::{ALIGNMENT, Shard, is_pad};
@@ -150,9 +150,11 @@ fn contents(artifact: &Artifact, threads: usize) -> Vec<Fault> {
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::new());
     let work = || {
-        while let Some(tensor) = tensors.get(next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(tensor) = tensors.get(index) else { break };
             let faults = tensor_faults(tensor);
-            found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(faults);
+            found.lock().unwrap_or_else(PoisonError::into_inner).push((index, faults));
         }
     };
     thread::scope(|scope| {
@@ -161,10 +163,9 @@ fn contents(artifact: &Artifact, threads: usize) -> Vec<Fault> {
         }
         work();
     });
-    let mut faults = found.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    faults
-        .sort_by_key(|fault: &Fault| tensors.iter().position(|tensor| Some(tensor.name()) == fault.tensor.as_deref()));
-    faults
+    let mut faults = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    faults.sort_by_key(|(index, _)| *index);
+    faults.into_iter().flat_map(|(_, faults)| faults).collect()
 }
 
 fn tensor_faults(tensor: &Tensor<'_>) -> Vec<Fault> {

@@ -96,7 +96,11 @@ fn every_contradiction_is_named() {
         ("/tensors/m/kept", Value::Null, "tensor `m`: metadata has a part `mask`, which int3/g2/affine has not"),
         ("/tensors/m/kept", json!(25), "tensor `m`: mask keeps 25 of 24 weights"),
         ("/tensors/w/dtype", json!("F33"), "tensor `w`: type `F33` is not known"),
-        ("/tensors/w/dtype", json!("I64"), "tensor `w`: I64 weights cannot be stored as int4/g4/sym; floats can"),
+        (
+            "/tensors/w/dtype",
+            json!("I64"),
+            "tensor `w`: I64 weights cannot be stored as int4/g4/sym; F64, F32, F16, BF16, F8_E4M3 and F8_E5M2 can",
+        ),
         ("/tensors/w/shape", json!([1, 1, 1, 1, 1, 1, 1, 1, 1]), "tensor `w`: 9 dimensions; the limit is 8"),
         ("/tensors/w/shape", json!([u64::MAX, 2]), "tensor `w`: element count does not fit into the address space"),
         ("/tensors/b/shape", json!([u64::MAX / 8]), "tensor `b`: byte count does not fit into the address space"),

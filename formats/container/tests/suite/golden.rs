@@ -1,0 +1,189 @@
+//! The conformance vectors in `tests/golden`: made again from their seeds, decoded, and
+//! decoded by the reference decoder in Python.
+//!
+//! After a change that is meant, write them anew with
+//! `cargo test -p niwaki-container --test suite -- --ignored golden_files_are_written_anew`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use niwaki_codes::Bits;
+use niwaki_codes::simd::Level;
+use niwaki_container::{Layout, slice, verify};
+use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
+
+use crate::made::{Folder, decoded, layout, open, write};
+
+const NAMES: [&str; 5] = ["elastic", "masked", "mixed", "mixed-sliced-4", "uniform"];
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
+}
+
+/// Every width, grid and grouping; rows that groups do not divide and bytes do not fill.
+fn uniform() -> Vec<(String, Layout)> {
+    let mut tensors = Vec::new();
+    for bits in 2..=8 {
+        for form in ["g4/sym", "g5/affine", "g16/sym/f32", "row/affine", "tensor/sym"] {
+            let scheme = format!("int{bits}/{form}");
+            let dtype = [Dtype::F32, Dtype::BF16, Dtype::F16][bits % 3];
+            tensors.push((scheme.replace('/', "_"), layout(dtype, &[3, 13], &scheme, None)));
+        }
+    }
+    tensors.push(("vector".to_owned(), layout(Dtype::F32, &[11], "int3/g4/sym", None)));
+    tensors.push(("scalar".to_owned(), layout(Dtype::F32, &[], "int8/tensor/sym", None)));
+    tensors.push(("conv".to_owned(), layout(Dtype::F64, &[2, 3, 3, 3], "int5/g32/affine/f32", None)));
+    tensors
+}
+
+fn elastic() -> Vec<(String, Layout)> {
+    let forms = [
+        ("all", &[3, 21][..], "elastic/g8"),
+        ("some", &[2, 17], "elastic/g5/2,4,6"),
+        ("one", &[4, 9], "elastic/g64/3"),
+        ("wide", &[1, 130], "elastic/g64/4,8"),
+        ("vector", &[7], "elastic/g2/5,7"),
+    ];
+    forms.map(|(name, dims, scheme)| (name.to_owned(), layout(Dtype::BF16, dims, scheme, None))).into()
+}
+
+fn masked() -> Vec<(String, Layout)> {
+    let forms = [
+        ("values", Dtype::BF16, 40, "dense"),
+        ("values32", Dtype::F32, 17, "dense"),
+        ("grouped", Dtype::F32, 33, "int3/g4/affine"),
+        ("by_row", Dtype::F16, 19, "int4/row/sym"),
+        ("whole", Dtype::F32, 50, "int7/tensor/affine"),
+        ("planes", Dtype::F32, 29, "elastic/g8"),
+        ("planes24", Dtype::F32, 64, "elastic/g16/2,4"),
+        ("nothing", Dtype::F32, 0, "int4/g8/sym"),
+        ("nothing_whole", Dtype::F32, 0, "int4/tensor/sym"),
+        ("nothing_planes", Dtype::F32, 0, "elastic/g8/2"),
+        ("everything", Dtype::F32, 70, "int2/g8/sym"),
+    ];
+    let tensors =
+        forms.map(|(name, dtype, kept, scheme)| (name.to_owned(), layout(dtype, &[5, 14], scheme, Some(kept))));
+    tensors.into()
+}
+
+/// Kept tensors of every kind of type beside uniform and elastic ones.
+fn mixed() -> Vec<(String, Layout)> {
+    let plain = |name: &str, dtype, dims: &[usize]| (name.to_owned(), layout(dtype, dims, "dense", None));
+    vec![
+        plain("bias", Dtype::F32, &[5]),
+        ("up.weight".to_owned(), layout(Dtype::BF16, &[5, 24], "elastic/g8/2,4,8", None)),
+        plain("norm", Dtype::BF16, &[7]),
+        ("embed".to_owned(), layout(Dtype::BF16, &[6, 10], "int8/row/sym", None)),
+        plain("half", Dtype::F16, &[3, 2]),
+        plain("double", Dtype::F64, &[2]),
+        plain("ids", Dtype::I64, &[3]),
+        plain("flag", Dtype::BOOL, &[3]),
+        plain("scalar", Dtype::F32, &[]),
+        plain("empty", Dtype::F32, &[0, 4]),
+        ("down.weight".to_owned(), layout(Dtype::F32, &[3, 20], "elastic/g8", None)),
+        ("sparse.weight".to_owned(), layout(Dtype::F32, &[4, 20], "elastic/g8/3,4,5", Some(31))),
+    ]
+}
+
+/// Writes every golden file and its expected values into `folder`.
+fn write_all(folder: &Path) {
+    for (seed, (name, tensors)) in
+        (1..).zip([("uniform", uniform()), ("elastic", elastic()), ("masked", masked()), ("mixed", mixed())])
+    {
+        let tensors: Vec<(&str, Layout)> = tensors.iter().map(|(name, layout)| (name.as_str(), *layout)).collect();
+        write(&folder.join(format!("{name}.safetensors")), &tensors, seed);
+    }
+    let cut = folder.join("mixed-sliced-4.safetensors");
+    slice(&open(&folder.join("mixed.safetensors")), Bits::new(4).unwrap(), &cut, Overwrite::Replace).unwrap();
+    for name in NAMES {
+        let values = decoded(&open(&folder.join(format!("{name}.safetensors"))), Level::Scalar);
+        let bytes: Vec<(&String, Vec<u8>)> =
+            values.iter().map(|(name, x)| (name, x.iter().flat_map(|x| x.to_le_bytes()).collect())).collect();
+        let dims: Vec<[usize; 1]> = bytes.iter().map(|(_, x)| [x.len() / 4]).collect();
+        let tensors: Vec<(&str, Dtype, &[usize], &[u8])> =
+            bytes.iter().zip(&dims).map(|((name, x), dims)| (name.as_str(), Dtype::F32, &dims[..], &x[..])).collect();
+        write_file(&folder.join(format!("{name}.expected.safetensors")), &tensors, &[], Overwrite::Replace).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "writes into the source tree"]
+fn golden_files_are_written_anew() {
+    write_all(&golden(""));
+}
+
+#[test]
+fn golden_files_are_the_bytes_that_their_seeds_make() {
+    let folder = Folder::new();
+    write_all(&folder.file(""));
+    for name in NAMES.iter().flat_map(|name| [format!("{name}.safetensors"), format!("{name}.expected.safetensors")]) {
+        let (made, kept) = (std::fs::read(folder.file(&name)).unwrap(), std::fs::read(golden(&name)).unwrap());
+        let first = made.iter().zip(&kept).position(|(a, b)| a != b);
+        assert!(made == kept, "{name}: {} bytes made, {} kept, first difference {first:?}", made.len(), kept.len());
+    }
+}
+
+#[test]
+fn golden_files_decode_to_their_expected_values_on_every_level() {
+    for name in NAMES {
+        let artifact = open(&golden(&format!("{name}.safetensors")));
+        let expected = Checkpoint::open(golden(&format!("{name}.expected.safetensors")), &Limits::default()).unwrap();
+        for level in Level::all() {
+            let values = decoded(&artifact, level);
+            let names: Vec<&str> = values.keys().map(String::as_str).collect();
+            let expected_names: BTreeMap<&str, ()> =
+                expected.tensors().filter(|t| !niwaki_tensors::is_pad(t.name())).map(|t| (t.name(), ())).collect();
+            assert_eq!(names, expected_names.into_keys().collect::<Vec<_>>(), "{name}");
+            for (tensor, values) in values {
+                let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                assert!(bytes == expected.get(&tensor).unwrap().bytes(), "{name}: {tensor} on {level:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn golden_files_have_no_fault() {
+    for name in NAMES {
+        let faults = verify(&open(&golden(&format!("{name}.safetensors"))), 2).faults;
+        assert!(faults.is_empty(), "{name}: {faults:?}");
+    }
+}
+
+/// The reference decoder over one file: whether every value is as expected, and what it said.
+fn reference(file: &Path, expected: &Path) -> Option<(bool, String)> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scripts/reference_decoder.py");
+    let run = Command::new("python3").arg(script).arg(file).arg(expected).output().ok()?;
+    let said = [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    Some((run.status.success(), said))
+}
+
+#[test]
+fn the_reference_decoder_agrees_bit_for_bit() {
+    for name in NAMES {
+        let expected = golden(&format!("{name}.expected.safetensors"));
+        let Some((same, said)) = reference(&golden(&format!("{name}.safetensors")), &expected) else {
+            println!("skipped: python3 is not there");
+            return;
+        };
+        assert!(same, "{name}:\n{said}");
+        let lines = said.lines().filter(|line| line.ends_with("equal")).count();
+        let tensors = Checkpoint::open(&expected, &Limits::default()).unwrap();
+        let named = tensors.tensors().filter(|t| !niwaki_tensors::is_pad(t.name())).count();
+        assert_eq!(lines, named, "{name}:\n{said}");
+    }
+}
+
+#[test]
+fn the_reference_decoder_sees_one_wrong_bit() {
+    let folder = Folder::new();
+    let mut bytes = std::fs::read(golden("elastic.safetensors")).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(folder.file("wrong.safetensors"), bytes).unwrap();
+    match reference(&folder.file("wrong.safetensors"), &golden("elastic.expected.safetensors")) {
+        None => println!("skipped: python3 is not there"),
+        Some((same, said)) => assert!(!same && said.contains("DIFFERENT"), "{said}"),
+    }
+}

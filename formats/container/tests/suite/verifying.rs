@@ -1,0 +1,212 @@
+//! What the verifier finds: one fault for each thing that was changed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use niwaki_container::{Digest, Fault, Kind, Layout, META_KEY, Meta, verify};
+use niwaki_tensors::{Dtype, Overwrite, write_file};
+
+use crate::made::{Folder, layout, open, write, write_parts};
+
+fn tensors() -> Vec<(&'static str, Layout)> {
+    vec![
+        ("b", layout(Dtype::F32, &[3], "dense", None)),
+        ("w", layout(Dtype::F32, &[3, 5], "int3/g4/affine", None)),
+        ("r", layout(Dtype::F32, &[3, 5], "int4/row/sym", None)),
+        ("m", layout(Dtype::F32, &[3, 5], "int4/g4/sym", Some(7))),
+        ("k", layout(Dtype::F32, &[3, 5], "dense", Some(7))),
+        ("e", layout(Dtype::F32, &[3, 5], "elastic/g4/2,4", None)),
+    ]
+}
+
+/// The parts of a container, by name in the file.
+fn parts(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let artifact = open(path);
+    let named =
+        artifact.tensors().flat_map(|t| t.parts().map(move |(part, bytes)| (part.name(t.name()), bytes.to_vec())));
+    named.collect()
+}
+
+fn texts(faults: &[Fault]) -> Vec<String> {
+    faults.iter().map(ToString::to_string).collect()
+}
+
+/// Faults of the sample with one byte of a part changed before hashing.
+fn with_part(name: &str, byte: usize, value: u8) -> Vec<String> {
+    let folder = Folder::new();
+    write(&folder.file("a"), &tensors(), 1);
+    let mut parts = parts(&folder.file("a"));
+    parts.get_mut(name).unwrap()[byte] = value;
+    write_parts(&folder.file("b"), &tensors(), &parts, |_| ());
+    texts(&verify(&open(&folder.file("b")), 2).faults)
+}
+
+/// Faults of the sample with the metadata changed.
+fn with_meta(edit: impl FnOnce(&mut Meta)) -> Vec<String> {
+    let folder = Folder::new();
+    write(&folder.file("a"), &tensors(), 1);
+    write_parts(&folder.file("b"), &tensors(), &parts(&folder.file("a")), edit);
+    texts(&verify(&open(&folder.file("b")), 2).faults)
+}
+
+#[test]
+fn what_was_written_has_no_fault() {
+    let folder = Folder::new();
+    write(&folder.file("a"), &tensors(), 1);
+    let found = verify(&open(&folder.file("a")), 1);
+    assert_eq!((found.kind, texts(&found.faults)), (Kind::Container, vec![]));
+}
+
+#[test]
+fn every_changed_byte_of_data_is_found() {
+    let folder = Folder::new();
+    write(&folder.file("a"), &tensors(), 1);
+    let bytes = std::fs::read(folder.file("a")).unwrap();
+    let start = open(&folder.file("a")).checkpoint().shards()[0].data_start();
+    for at in start..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x10;
+        std::fs::write(folder.file("b"), changed).unwrap();
+        let faults = verify(&open(&folder.file("b")), 1).faults;
+        assert!(!faults.is_empty(), "byte {at}");
+        let text = faults[0].to_string();
+        assert!(text.contains("content hash says") || text.contains("holds more than zeros"), "{text}");
+    }
+}
+
+#[test]
+fn contents_that_no_encoder_writes_are_named() {
+    assert_eq!(with_part("w.codes", 1, 0xFF), ["tensor `w`, part `codes`: `codes` has bits set past the end of row 0"]);
+    let zero = "tensor `w`, part `zeros`: zero point 9 of group 2 is outside the 8 codes of int3";
+    assert_eq!(with_part("w.zeros", 2, 9), [zero]);
+    assert_eq!(with_part("r.scales", 7, 0x7F), Vec::<String>::new());
+    assert_eq!(
+        with_part("e.plane7", 2, 0xFF),
+        ["tensor `e`, part `plane7`: `plane7` has bits set past the end of row 2"]
+    );
+    assert_eq!(with_part("m.codes", 3, 0xFF), ["tensor `m`, part `codes`: `codes` has bits set past the end of row 0"]);
+}
+
+#[test]
+fn parameters_that_are_not_finite_are_named() {
+    let folder = Folder::new();
+    write(&folder.file("a"), &tensors(), 1);
+    for (part, bytes) in [("w.scales", &[0x00, 0x7C][..]), ("r.scales", &[0, 0, 0x80, 0x7F]), ("e.base", &[0x01, 0x7E])]
+    {
+        let mut parts = parts(&folder.file("a"));
+        parts.get_mut(part).unwrap()[..bytes.len()].copy_from_slice(bytes);
+        write_parts(&folder.file("b"), &tensors(), &parts, |_| ());
+        let faults = texts(&verify(&open(&folder.file("b")), 2).faults);
+        assert_eq!(faults.len(), 1, "{part}: {faults:?}");
+        assert!(faults[0].starts_with(&format!("tensor `{}`: ", &part[..1])), "{}", faults[0]);
+    }
+}
+
+#[test]
+fn a_mask_of_another_count_is_named() {
+    for name in ["m.mask", "k.mask"] {
+        let faults = with_part(name, 0, 0);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        let tensor = &name[..1];
+        let start = format!("tensor `{tensor}`, part `mask`: metadata says that the mask keeps 7 weights, it keeps ");
+        assert!(faults[0].starts_with(&start), "{}", faults[0]);
+    }
+}
+
+#[test]
+fn digests_that_are_wrong_are_named() {
+    let other = Digest::of(b"other");
+    let one = |faults: Vec<String>, start: &str| {
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].starts_with(start) && faults[0].contains(&other.to_string()), "{}", faults[0]);
+    };
+    one(with_meta(|meta| meta.digest = other), "checkpoint digest says ");
+    one(with_meta(|meta| meta.recipe_digest = Some(other)), "recipe digest says ");
+    let tensor = with_meta(|meta| meta.tensors.get_mut("w").unwrap().digest = other);
+    assert!(tensor.iter().any(|text| text.starts_with("tensor `w`: digest says ")), "{tensor:?}");
+    let none = with_meta(|meta| meta.recipe = None);
+    assert!(none.len() == 1 && none[0].ends_with("has none"), "{none:?}");
+    let part = with_meta(|meta| meta.tensors.get_mut("e").unwrap().parts[1].1 = other);
+    assert!(part.iter().any(|text| text.starts_with("tensor `e`, part `fix2`: content hash says ")), "{part:?}");
+    assert!(part.iter().any(|text| text.starts_with("tensor `e`: digest says ")), "{part:?}");
+}
+
+/// Writes the sample's parts in an order and with metadata of one's own.
+fn rewritten(
+    path: &Path,
+    order: impl FnOnce(&mut Vec<String>),
+    metadata: impl FnOnce(String) -> Vec<(String, String)>,
+) {
+    let folder = Folder::new();
+    write(&folder.file("a"), &tensors(), 1);
+    let artifact = open(&folder.file("a"));
+    let checkpoint = artifact.checkpoint();
+    let mut names: Vec<String> = checkpoint.tensors().map(|t| t.name().to_owned()).collect();
+    names.retain(|name| !niwaki_tensors::is_pad(name));
+    order(&mut names);
+    let views: Vec<_> = names.iter().map(|name| checkpoint.get(name).unwrap()).collect();
+    let tensors: Vec<_> = views.iter().map(|v| (v.name(), v.dtype(), v.shape(), v.bytes())).collect();
+    let metadata = metadata(artifact.metas()[0].to_json());
+    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    write_file(path, &tensors, &metadata, Overwrite::Replace).unwrap();
+}
+
+#[test]
+fn another_order_of_parts_decodes_but_is_a_fault() {
+    let folder = Folder::new();
+    let ours = |json| vec![(META_KEY.to_owned(), json)];
+    rewritten(&folder.file("b"), |_| (), ours);
+    assert_eq!(texts(&verify(&open(&folder.file("b")), 1).faults), Vec::<String>::new());
+    rewritten(&folder.file("b"), |names| names.reverse(), ours);
+    let faults = texts(&verify(&open(&folder.file("b")), 1).faults);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].contains(" belongs at byte 0 of the data, `e.plane4` stands next, at byte 0"), "{}", faults[0]);
+}
+
+#[test]
+fn other_metadata_and_other_spellings_are_faults() {
+    let folder = Folder::new();
+    let spare = |json| vec![(META_KEY.to_owned(), json), ("format".to_owned(), "pt".to_owned())];
+    rewritten(&folder.file("b"), |_| (), spare);
+    let faults = texts(&verify(&open(&folder.file("b")), 1).faults);
+    assert_eq!(faults, ["metadata has a key `format` beside `niwaki`"]);
+    rewritten(&folder.file("b"), |_| (), |json| vec![(META_KEY.to_owned(), json.replacen(':', ": ", 1))]);
+    let faults = texts(&verify(&open(&folder.file("b")), 1).faults);
+    assert_eq!(faults, ["metadata `niwaki` is not canonical JSON"]);
+}
+
+#[test]
+fn data_that_is_not_aligned_is_a_fault() {
+    let folder = Folder::new();
+    write(&folder.file("a"), &tensors(), 1);
+    let mut bytes = std::fs::read(folder.file("a")).unwrap();
+    let start = open(&folder.file("a")).checkpoint().shards()[0].data_start();
+    bytes.insert(start, b' ');
+    bytes[..8].copy_from_slice(&(start as u64 - 8 + 1).to_le_bytes());
+    std::fs::write(folder.file("b"), bytes).unwrap();
+    let faults = texts(&verify(&open(&folder.file("b")), 1).faults);
+    assert_eq!(faults, [format!("data begins at byte {}, which is no multiple of 64", start + 1)]);
+}
+
+#[test]
+fn faults_do_not_depend_on_the_number_of_threads() {
+    let folder = Folder::new();
+    write(&folder.file("a"), &tensors(), 1);
+    let mut parts = parts(&folder.file("a"));
+    parts.values_mut().for_each(|bytes| bytes[0] ^= 0x80);
+    write_parts(&folder.file("b"), &tensors(), &parts, |meta| meta.digest = Digest::of(b"x"));
+    let artifact = open(&folder.file("b"));
+    let one = verify(&artifact, 1);
+    assert!(one.faults.len() > 3, "{one:?}");
+    for threads in [0, 2, 8] {
+        assert_eq!(verify(&artifact, threads), one);
+    }
+}
+
+#[test]
+fn a_plain_file_is_reported_as_one() {
+    let folder = Folder::new();
+    write_file(&folder.file("a"), &[("w", Dtype::F32, &[1], &[0; 4])], &[], Overwrite::Refuse).unwrap();
+    let found = verify(&open(&folder.file("a")), 1);
+    assert_eq!((found.kind, found.faults.len()), (Kind::Plain, 0));
+}
