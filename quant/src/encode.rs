@@ -7,6 +7,7 @@ use crate::distortion::{Distortion, LANES, TILE};
 use crate::error::exactly;
 use crate::grid::{Grid, GridPoint, Ruler};
 use crate::groups::{Bench, put};
+use crate::search::MAX_GROUP;
 use crate::{Error, ErrorKind, Fit, Solver, Step, Sums, Values, round};
 
 /// Where the parts of encoded rows go.
@@ -51,14 +52,10 @@ pub fn encode_rows(
         Grouping::Row => cols,
         Grouping::Group(g) => g.get(),
     };
-    let bench = match scheme.grouping {
-        Grouping::Group(_) => Bench::new(scheme, fit, group),
-        Grouping::Tensor | Grouping::Row => None,
-    };
     let rows = Rows { level, scheme, fit, values, cols, group };
-    match bench {
-        Some(bench) => rows.in_tiles(bench, out),
-        None => rows.in_passes(out),
+    match scheme.grouping {
+        Grouping::Group(_) if group <= MAX_GROUP => rows.in_tiles(out),
+        _ => rows.in_passes(out),
     }
 }
 
@@ -82,7 +79,8 @@ impl Rows<'_> {
     }
 
     /// Groups that fit a tile: one pass.
-    fn in_tiles(&self, mut bench: Bench, out: UniformOut<'_>) -> Result<Distortion, Error> {
+    fn in_tiles(&self, out: UniformOut<'_>) -> Result<Distortion, Error> {
+        let mut bench = Bench::new(self.scheme, self.fit, self.group);
         let mut total = Distortion::default();
         let groups = self.cols.div_ceil(self.group);
         let row_bytes = self.scheme.row_bytes(self.cols);
@@ -94,7 +92,7 @@ impl Rows<'_> {
                 scales: &mut out.scales[row * scale_bytes..(row + 1) * scale_bytes],
                 zeros: &mut out.zeros[row * zero_bytes..(row + 1) * zero_bytes],
             };
-            let lost = bench.encode_row(self.level, self.row(row), out);
+            let lost = bench.encode_row(self.level, self.values, row * self.cols..(row + 1) * self.cols, out);
             total.merge(&lost.map_err(|e| e.offset(row * self.cols, row * groups))?);
         }
         Ok(total)
@@ -183,7 +181,7 @@ pub fn quantize_run(
         let padded = codes.len().next_multiple_of(LANES);
         values.slice(i * TILE..(i + 1) * TILE).decode(level, &mut x);
         x[codes.len()..padded].fill(0.0);
-        let tally = round::quantize(level, &x, padded, &[ruler], &mut tile);
+        let tally = round::run(level, &x[..padded], ruler, &mut tile);
         total.merge(&tally.total(codes.len()));
         codes.copy_from_slice(&tile[..codes.len()]);
     }
@@ -215,7 +213,7 @@ impl<'a> Tiles<'a> {
             let padded = n.next_multiple_of(LANES);
             run.slice(at..at + n).decode(self.level, &mut x[..n]);
             x[n..padded].fill(0.0);
-            let tally = round::quantize(self.level, &x, padded, &[ruler], &mut codes);
+            let tally = round::run(self.level, &x[..padded], ruler, &mut codes);
             self.total.merge(&tally.total(n));
             self.codes[self.held..self.held + n].copy_from_slice(&codes[..n]);
             self.held += n;

@@ -131,14 +131,7 @@ impl Grid {
     /// The constants that quantize on a point of this grid.
     #[inline(always)]
     pub(crate) fn ruler(&self, point: GridPoint) -> Ruler {
-        let zero = f32::from(point.zero);
-        Ruler {
-            scale: point.scale,
-            inverse: inverse(point.scale),
-            low: -zero,
-            high: self.top() - zero,
-            zero: point.zero.into(),
-        }
+        Ruler::new(point.scale, inverse(point.scale), point.zero.into(), self.top())
     }
 }
 
@@ -148,6 +141,12 @@ pub(crate) fn inverse(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 
+/// What makes a code of the bits of a rounded float: a zero point less [`ROUNDER`]'s.
+#[inline(always)]
+pub(crate) fn shift(zero: f32) -> u32 {
+    (zero + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_sub(ROUNDER.to_bits())
+}
+
 /// The constants of one group while its weights are quantized.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ruler {
@@ -155,10 +154,15 @@ pub(crate) struct Ruler {
     pub(crate) inverse: f32,
     pub(crate) low: f32,
     pub(crate) high: f32,
-    pub(crate) zero: u32,
+    pub(crate) shift: u32,
 }
 
 impl Ruler {
+    #[inline(always)]
+    pub(crate) fn new(scale: f32, inverse: f32, zero: f32, top: f32) -> Self {
+        Self { scale, inverse, low: -zero, high: top - zero, shift: shift(zero) }
+    }
+
     /// The code of `x` less the zero point, plus [`ROUNDER`].
     #[inline(always)]
     pub(crate) fn rounded(&self, x: f32) -> f32 {

@@ -39,6 +39,7 @@ mod error;
 mod fit;
 mod grid;
 mod groups;
+mod kernels;
 mod range;
 mod round;
 mod search;

@@ -7,8 +7,9 @@
 use niwaki_codes::{Symmetry, stamp};
 
 use crate::Fit;
+use crate::batch::Batch;
 use crate::distortion::{LANES, TILE};
-use crate::grid::{Extent, Grid, GridPoint, ROUNDER, Ruler, steps};
+use crate::grid::{Extent, Grid, GridPoint, ROUNDER, inverse, steps};
 
 /// The largest group that is searched in lanes.
 pub(crate) const MAX_GROUP: usize = 512;
@@ -47,8 +48,8 @@ impl Moments {
     /// The grid that fits the codes best: the scale of least squares and, on an affine
     /// grid, the zero point nearest to that of the regression `x = scale * q + offset`.
     #[inline(always)]
-    pub(crate) fn refit(&self, grid: &Grid, from: GridPoint) -> GridPoint {
-        let zero = f64::from(from.zero);
+    pub(crate) fn refit(&self, grid: &Grid, from: (f32, f32)) -> (f32, f32) {
+        let zero = f64::from(from.1);
         let shift = match grid.symmetry {
             Symmetry::Symmetric => 0.0,
             Symmetry::Affine => {
@@ -70,7 +71,7 @@ impl Moments {
             Symmetry::Symmetric => raw.is_finite(),
             Symmetry::Affine => raw.is_finite() && raw > 0.0,
         };
-        if usable { GridPoint { scale: grid.stored(raw), zero: (zero + shift) as u8 } } else { from }
+        if usable { (grid.stored(raw), (zero + shift) as f32) } else { from }
     }
 }
 
@@ -147,100 +148,130 @@ fn multiples(grid: &Grid) -> ([(f32, f32); GROUP_TRIALS], usize) {
 /// One number a group, sixteen groups.
 type Lane = [f32; LANES];
 
-#[inline(always)]
-fn lanes(f: impl FnMut(usize) -> f32) -> Lane {
-    core::array::from_fn(f)
+/// The grids of sixteen groups.
+#[derive(Clone, Copy)]
+struct Grids {
+    scale: Lane,
+    zero: Lane,
 }
 
 stamp! {
-    /// Improves the grids `points` of the groups of `x`. `layout` is the length of a
-    /// group and its distance from the next.
+    /// Improves the grids of the first groups of a tile. `layout` is how many there
+    /// are, the length of a group, and its distance from the next.
     pub(crate) fn search = search_body(
-        grid: Grid, fit: Fit, x: &[f32; TILE], layout: (usize, usize), extents: &[Extent], points: &mut [GridPoint],
+        grid: Grid, fit: Fit, x: &[f32; TILE], layout: (usize, usize, usize), batch: &mut Batch,
     ) -> ();
 }
 
 #[inline(always)]
-fn search_body(
-    grid: Grid,
-    fit: Fit,
-    x: &[f32; TILE],
-    (group, padded): (usize, usize),
-    extents: &[Extent],
-    points: &mut [GridPoint],
-) {
-    let (multiples, count) = multiples(&grid);
+fn search_body(grid: Grid, fit: Fit, x: &[f32; TILE], (n, group, padded): (usize, usize, usize), batch: &mut Batch) {
+    let (tried, count) = multiples(&grid);
     let mut turned = [[0.0; LANES]; MAX_GROUP];
-    let batches = extents.chunks(LANES).zip(points.chunks_mut(LANES)).zip(x.chunks(LANES * padded));
-    for ((extents, points), x) in batches {
-        for (k, lane) in turned.iter_mut().enumerate().take(group) {
-            *lane = lanes(|i| x.get(i * padded + k).copied().unwrap_or(0.0));
+    for first in (0..n).step_by(LANES) {
+        turn(&x[first * padded..], padded, &mut turned[..group]);
+        search_lanes(grid, fit, &tried[..count], &turned[..group], first, batch);
+    }
+}
+
+/// Sixteen groups, turned so that each is a lane.
+#[inline(always)]
+fn turn(x: &[f32], padded: usize, turned: &mut [Lane]) {
+    for (i, x) in x.chunks_exact(padded).enumerate().take(LANES) {
+        for (x, lane) in x.iter().zip(turned.iter_mut()) {
+            lane[i] = *x;
         }
-        let turned = &turned[..group];
-        let mut best: [GridPoint; LANES] = core::array::from_fn(|i| points.get(i).copied().unwrap_or_default());
-        let mut error = errors(&grid, turned, &best);
-        for (a, b) in &multiples[..count] {
-            let trial = core::array::from_fn(|i| match (extents.get(i), grid.symmetry) {
-                (Some(extent), Symmetry::Symmetric) => symmetric(&grid, grid.symmetric_scale(extent.key), *a),
-                (Some(extent), Symmetry::Affine) => affine(&grid, a * extent.low, b * extent.high),
-                (None, _) => GridPoint::default(),
-            });
-            let loss = errors(&grid, turned, &trial);
-            for i in 0..LANES {
-                if loss[i] < error[i] {
-                    (best[i], error[i]) = (trial[i], loss[i]);
+    }
+}
+
+#[inline(always)]
+fn search_lanes(grid: Grid, fit: Fit, tried: &[(f32, f32)], x: &[Lane], first: usize, batch: &mut Batch) {
+    let (Some(keys), Some(lows), Some(highs), Some(scales), Some(zeros)) = (
+        batch.key[first..].first_chunk::<LANES>(),
+        batch.low[first..].first_chunk::<LANES>(),
+        batch.high[first..].first_chunk::<LANES>(),
+        batch.scale[first..].first_chunk_mut::<LANES>(),
+        batch.zero[first..].first_chunk_mut::<LANES>(),
+    ) else {
+        return;
+    };
+    let mut best = Grids { scale: *scales, zero: *zeros };
+    let mut error = errors(&grid, x, &best);
+    let mut raw = [0.0; LANES];
+    for i in 0..LANES {
+        raw[i] = grid.symmetric_scale(keys[i]);
+    }
+    for (a, b) in tried {
+        let mut trial = best;
+        for i in 0..LANES {
+            match grid.symmetry {
+                Symmetry::Symmetric => trial.scale[i] = grid.stored(raw[i] * a),
+                Symmetry::Affine => {
+                    let low = a * lows[i];
+                    trial.scale[i] = grid.stored(grid.affine_scale(low, b * highs[i]));
+                    trial.zero[i] = grid.affine_zero(low, trial.scale[i]);
                 }
             }
         }
-        if fit == Fit::Lsq {
-            refine(&grid, turned, &mut best, &mut error);
-        }
-        points.iter_mut().zip(best).for_each(|(to, from)| *to = from);
+        let loss = errors(&grid, x, &trial);
+        keep(&trial, &loss, &mut best, &mut error);
+    }
+    if fit == Fit::Lsq {
+        refine(&grid, x, &mut best, &mut error);
+    }
+    (*scales, *zeros) = (best.scale, best.zero);
+}
+
+/// Takes each trial that lost less.
+#[inline(always)]
+fn keep(trial: &Grids, loss: &Lane, best: &mut Grids, error: &mut Lane) {
+    for i in 0..LANES {
+        let less = loss[i] < error[i];
+        best.scale[i] = if less { trial.scale[i] } else { best.scale[i] };
+        best.zero[i] = if less { trial.zero[i] } else { best.zero[i] };
+        error[i] = if less { loss[i] } else { error[i] };
     }
 }
 
 /// Squared error of sixteen groups, each on its grid.
 #[inline(always)]
-fn errors(grid: &Grid, x: &[Lane], points: &[GridPoint; LANES]) -> Lane {
-    let rulers: [Ruler; LANES] = points.map(|p| grid.ruler(p));
-    let (inverse, scale) = (lanes(|i| rulers[i].inverse), lanes(|i| rulers[i].scale));
-    let (low, high) = (lanes(|i| rulers[i].low), lanes(|i| rulers[i].high));
+fn errors(grid: &Grid, x: &[Lane], at: &Grids) -> Lane {
+    let (inverse, low, high) = bounds(grid, at);
     let mut sum = [0.0; LANES];
     for x in x {
         for i in 0..LANES {
-            let error = x[i] - (steps(x[i], inverse[i], low[i], high[i]) - ROUNDER) * scale[i];
+            let error = x[i] - (steps(x[i], inverse[i], low[i], high[i]) - ROUNDER) * at.scale[i];
             sum[i] += error * error;
         }
     }
     sum
 }
 
-/// Codes given the grid, the grid given codes, in turn until nothing is gained.
 #[inline(always)]
-fn refine(grid: &Grid, x: &[Lane], best: &mut [GridPoint; LANES], error: &mut Lane) {
+fn bounds(grid: &Grid, at: &Grids) -> (Lane, Lane, Lane) {
+    let (mut inverted, mut low, mut high) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    for i in 0..LANES {
+        inverted[i] = inverse(at.scale[i]);
+        low[i] = -at.zero[i];
+        high[i] = grid.top() - at.zero[i];
+    }
+    (inverted, low, high)
+}
+
+/// Codes given the grid, the grid given codes, in turn.
+#[inline(always)]
+fn refine(grid: &Grid, x: &[Lane], best: &mut Grids, error: &mut Lane) {
     let mut trial = *best;
     for _ in 0..GROUP_ROUNDS {
-        let sums = moments(grid, x, &trial);
-        let next: [GridPoint; LANES] = core::array::from_fn(|i| sums[i].refit(grid, trial[i]));
-        if next == trial {
-            break;
-        }
-        trial = next;
+        refit(grid, x, &mut trial);
         let loss = errors(grid, x, &trial);
-        for i in 0..LANES {
-            if loss[i] < error[i] {
-                (best[i], error[i]) = (trial[i], loss[i]);
-            }
-        }
+        keep(&trial, &loss, best, error);
     }
 }
 
-/// Moments of sixteen groups, each on its grid.
+/// The grids that fit the codes of the present ones best.
 #[inline(always)]
-fn moments(grid: &Grid, x: &[Lane], points: &[GridPoint; LANES]) -> [Moments; LANES] {
-    let rulers: [Ruler; LANES] = points.map(|p| grid.ruler(p));
-    let inverse = lanes(|i| rulers[i].inverse);
-    let (low, high) = (lanes(|i| rulers[i].low), lanes(|i| rulers[i].high));
+fn refit(grid: &Grid, x: &[Lane], at: &mut Grids) {
+    let (inverse, low, high) = bounds(grid, at);
     let [mut code, mut square, mut weight, mut product] = [[0.0; LANES]; 4];
     for x in x {
         for i in 0..LANES {
@@ -251,12 +282,15 @@ fn moments(grid: &Grid, x: &[Lane], points: &[GridPoint; LANES]) -> [Moments; LA
             product[i] += q * x[i];
         }
     }
-    core::array::from_fn(|i| Moments {
-        count: x.len() as f64,
-        error: 0.0,
-        code: code[i].into(),
-        square: square[i].into(),
-        weight: weight[i].into(),
-        product: product[i].into(),
-    })
+    for i in 0..LANES {
+        let sums = Moments {
+            count: x.len() as f64,
+            error: 0.0,
+            code: code[i].into(),
+            square: square[i].into(),
+            weight: weight[i].into(),
+            product: product[i].into(),
+        };
+        (at.scale[i], at.zero[i]) = sums.refit(grid, (at.scale[i], at.zero[i]));
+    }
 }

@@ -26,7 +26,7 @@ use niwaki_codes::{Uniform, stamp};
 
 use crate::distortion::{LANES, TILE, fold};
 use crate::grid::{Extent, Grid, GridPoint, NOT_FINITE, ROUNDER, Ruler, key};
-use crate::range::extent_of;
+use crate::range::{Running, extend};
 use crate::search::{Moments, TRIALS, trials};
 use crate::{Error, ErrorKind, Fit, Values};
 
@@ -126,7 +126,11 @@ impl Solver {
 
     fn observe_tile(&self, level: Level, tried: &[GridPoint], x: &[f32], sums: &mut Sums) {
         match &self.stage {
-            Stage::Range => sums.extent = sums.extent.with(&extent(level, x)),
+            Stage::Range => {
+                let mut running = Running::EMPTY;
+                extend(level, x, &mut running);
+                sums.extent = sums.extent.with(&running.extent());
+            }
             Stage::Search(_) => {
                 for (trial, sum) in tried.iter().zip(&mut sums.errors) {
                     *sum += f64::from(error(level, x, self.grid.ruler(*trial)));
@@ -189,7 +193,8 @@ impl Solver {
             _ if moments.error < error => (best, error) = (trial, moments.error),
             _ => return done(best),
         }
-        let trial = moments.refit(&self.grid, trial);
+        let (scale, zero) = moments.refit(&self.grid, (trial.scale, trial.zero.into()));
+        let trial = GridPoint { scale, zero: zero as u8 };
         if round == ROUNDS || trial == best || !trial.scale.is_finite() || trial.scale == 0.0 {
             return done(best);
         }
@@ -199,10 +204,6 @@ impl Solver {
 
 fn done(point: GridPoint) -> (Stage, Step) {
     (Stage::Done(point), Step::Done(point))
-}
-
-stamp! {
-    fn extent = extent_of(x: &[f32]) -> Extent;
 }
 
 stamp! {

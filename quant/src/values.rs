@@ -5,6 +5,8 @@ use core::ops::Range;
 use niwaki_codes::half_floats::{read_f32, widen_bf16, widen_f16};
 use niwaki_codes::simd::Level;
 
+use crate::round::Ahead;
+
 /// Borrowed weights of one dtype, still encoded.
 #[derive(Clone, Copy, Debug)]
 pub enum Values<'a> {
@@ -40,6 +42,15 @@ impl<'a> Values<'a> {
             Self::F16(bytes) => Self::F16(cut(bytes, 2)),
             Self::Bf16(bytes) => Self::Bf16(cut(bytes, 2)),
         }
+    }
+
+    /// What comes from the weight `at` on.
+    pub(crate) fn ahead(&self, at: usize) -> Ahead<'a> {
+        let (bytes, size): (&'a [u8], usize) = match self {
+            Self::F32(bytes) => (bytes, 4),
+            Self::F16(bytes) | Self::Bf16(bytes) => (bytes, 2),
+        };
+        Ahead { bytes: bytes.get(at * size..).unwrap_or(&[]), size }
     }
 
     /// Widens weights into `out` from the first on; stops at the shorter side.

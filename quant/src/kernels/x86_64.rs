@@ -1,0 +1,158 @@
+//! AVX2 and AVX-512.
+
+use std::arch::x86_64::*;
+
+use niwaki_codes::simd::{Avx2, Avx512};
+
+use crate::batch::{Batch, GROUPS};
+use crate::distortion::{LANES, TILE, Tally};
+use crate::grid::ROUNDER;
+use crate::round::Ahead;
+
+/// The largest number of each row.
+pub(super) fn maxima_avx2(_: Avx2, rows: &[[u32; LANES]], out: &mut [u32]) {
+    // SAFETY: an `Avx2` is only made by `Avx2::detect`, which saw the feature.
+    unsafe { avx2_maxima(rows, out) }
+}
+
+/// The largest number of each row.
+pub(super) fn maxima_avx512(_: Avx512, rows: &[[u32; LANES]], out: &mut [u32]) {
+    // SAFETY: an `Avx512` is only made by `Avx512::detect`, which saw the feature.
+    unsafe { avx512_maxima(rows, out) }
+}
+
+/// Asks for a line of memory.
+#[inline(always)]
+pub(super) fn prefetch(at: *const u8) {
+    // SAFETY: SSE is part of the baseline, and a prefetch of any address is harmless.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+fn avx2_maxima(rows: &[[u32; LANES]], out: &mut [u32]) {
+    for (row, out) in rows.iter().zip(out) {
+        let at = row.as_ptr().cast::<__m256i>();
+        // SAFETY: a row is two vectors of eight numbers.
+        let (a, b) = unsafe { (_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))) };
+        let eight = _mm256_max_epu32(a, b);
+        let four = _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
+        let two = _mm_max_epu32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+        let one = _mm_max_epu32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
+        *out = _mm_cvtsi128_si32(one) as u32;
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn avx512_maxima(rows: &[[u32; LANES]], out: &mut [u32]) {
+    let (many, rows) = rows.as_chunks::<16>();
+    let (outs, out) = out.split_at_mut(16 * many.len());
+    for (rows, out) in many.iter().zip(outs.as_chunks_mut::<16>().0) {
+        // SAFETY: there is room for sixteen numbers.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), avx512_maxima_of_16(rows)) };
+    }
+    for (row, out) in rows.iter().zip(out) {
+        // SAFETY: a row is one vector of sixteen numbers.
+        *out = _mm512_reduce_max_epu32(unsafe { _mm512_loadu_si512(row.as_ptr().cast()) });
+    }
+}
+
+/// The largest numbers of sixteen rows at once: in four steps, pairs of vectors are
+/// shuffled so that one maximum halves both.
+#[target_feature(enable = "avx512f")]
+fn avx512_maxima_of_16(rows: &[[u32; LANES]; 16]) -> __m512i {
+    // SAFETY: a row is one vector of sixteen numbers.
+    let row = |i: usize| unsafe { _mm512_loadu_si512(rows[i].as_ptr().cast()) };
+    let mut eight = [_mm512_setzero_si512(); 8];
+    for (i, v) in eight.iter_mut().enumerate() {
+        let (a, b) = (row(i), row(i + 8));
+        *v = _mm512_max_epu32(_mm512_shuffle_i64x2::<0x44>(a, b), _mm512_shuffle_i64x2::<0xEE>(a, b));
+    }
+    let mut four = [_mm512_setzero_si512(); 4];
+    for (i, v) in four.iter_mut().enumerate() {
+        let (a, b) = (eight[i], eight[i + 4]);
+        *v = _mm512_max_epu32(_mm512_shuffle_i64x2::<0x88>(a, b), _mm512_shuffle_i64x2::<0xDD>(a, b));
+    }
+    let two = |a, b| _mm512_max_epu32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (a, b) = (two(four[0], four[1]), two(four[2], four[3]));
+    let one = _mm512_max_epu32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    // Quarters now hold rows 0.., 8.., 4.. and 12..
+    _mm512_shuffle_i64x2::<0b11_01_10_00>(one, one)
+}
+
+/// Quantizes groups of whole quarters of `G` vectors; see `round::groups`.
+pub(super) fn groups_avx512<const G: usize>(
+    _: Avx512,
+    x: &[f32; TILE],
+    n: usize,
+    batch: &Batch,
+    ahead: Ahead<'_>,
+    codes: &mut [u8; TILE],
+) -> Tally {
+    // SAFETY: an `Avx512` is only made by `Avx512::detect`, which saw the features.
+    unsafe { avx512_groups::<G>(x, n, batch, ahead, codes) }
+}
+
+/// Sixteen running sums of squares and maxima.
+#[derive(Clone, Copy)]
+struct Sums {
+    signal: __m512,
+    noise: __m512,
+    max_abs: __m512,
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+fn avx512_groups<const G: usize>(
+    x: &[f32; TILE],
+    n: usize,
+    batch: &Batch,
+    ahead: Ahead<'_>,
+    codes: &mut [u8; TILE],
+) -> Tally {
+    let zero = _mm512_setzero_ps();
+    let mut sums = Sums { signal: zero, noise: zero, max_abs: zero };
+    let quads = x.as_chunks::<64>().0.iter().zip(codes.as_chunks_mut::<64>().0).enumerate();
+    // Past the last group the tile holds what an earlier one left: no part of the sums.
+    for (i, (x, codes)) in quads.take((n * G).div_ceil(64)) {
+        let mut c = [_mm512_setzero_si512(); 4];
+        for (k, c) in c.iter_mut().enumerate() {
+            let at = i * 64 + k * LANES;
+            prefetch(ahead.bytes.as_ptr().wrapping_add(at * ahead.size));
+            let group = at / G;
+            if group < n && group < GROUPS {
+                // SAFETY: four vectors of sixteen weights make the 64 of the chunk.
+                let x = unsafe { _mm512_loadu_ps(x.as_ptr().add(k * LANES)) };
+                *c = avx512_quantize(x, batch, group, &mut sums);
+            }
+        }
+        let words = _mm512_packus_epi16(_mm512_packus_epi32(c[0], c[1]), _mm512_packus_epi32(c[2], c[3]));
+        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        // SAFETY: the chunk holds 64 bytes.
+        unsafe { _mm512_storeu_si512(codes.as_mut_ptr().cast(), _mm512_permutexvar_epi32(order, words)) };
+    }
+    let mut tally = Tally::default();
+    // SAFETY: each field of a tally holds sixteen floats.
+    unsafe {
+        _mm512_storeu_ps(tally.signal.as_mut_ptr(), sums.signal);
+        _mm512_storeu_ps(tally.noise.as_mut_ptr(), sums.noise);
+        _mm512_storeu_ps(tally.max_abs.as_mut_ptr(), sums.max_abs);
+    }
+    tally
+}
+
+/// One vector of codes, as in `round::quantize`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+fn avx512_quantize(x: __m512, batch: &Batch, group: usize, sums: &mut Sums) -> __m512i {
+    let rounder = _mm512_set1_ps(ROUNDER);
+    let t = _mm512_mul_ps(x, _mm512_set1_ps(batch.inverse[group]));
+    let t = _mm512_max_ps(t, _mm512_set1_ps(batch.bottom[group]));
+    let t = _mm512_min_ps(t, _mm512_set1_ps(batch.top[group]));
+    let rounded = _mm512_add_ps(t, rounder);
+    let decoded = _mm512_mul_ps(_mm512_sub_ps(rounded, rounder), _mm512_set1_ps(batch.scale[group]));
+    let error = _mm512_sub_ps(x, decoded);
+    sums.signal = _mm512_add_ps(sums.signal, _mm512_mul_ps(x, x));
+    sums.noise = _mm512_add_ps(sums.noise, _mm512_mul_ps(error, error));
+    // The larger magnitude of the two, without its sign.
+    sums.max_abs = _mm512_range_ps::<0b1011>(sums.max_abs, error);
+    _mm512_add_epi32(_mm512_castps_si512(rounded), _mm512_set1_epi32(batch.shift[group] as i32))
+}
