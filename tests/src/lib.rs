@@ -1,1 +1,7 @@
-//! Whatever needs more than one crate to test.
+//! What the suites share: fresh folders, made-up checkpoints, the command line in
+//! process, and transcripts.
+
+pub mod checkpoints;
+pub mod cli;
+pub mod folder;
+pub mod transcript;

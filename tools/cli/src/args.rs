@@ -1,0 +1,232 @@
+//! What may be typed: verbs and flags, not yet resolved against anything.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Compress neural network checkpoints: quantize, mask, slice, compare, verify.
+#[derive(Debug, Parser)]
+#[command(name = "niwaki", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+}
+
+/// A whole number that `N` holds.
+fn number<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "expected a whole number in range".to_owned())
+}
+
+/// A number that can be compared with.
+fn real(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    number.filter(|x| !x.is_nan()).ok_or_else(|| "expected a number".to_owned())
+}
+
+/// Flags of every verb.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// Print one JSON object instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No progress bar and no notes
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more on stderr
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Worker threads [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = number::<NonZeroUsize>)]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Where to compute: auto, cpu or cuda[:N]
+    #[arg(long, global = true, value_name = "D", default_value = "auto")]
+    pub(crate) device: String,
+    /// Seed of whatever is random; replaces the seed of a recipe
+    #[arg(long, global = true, value_name = "N", value_parser = number::<u64>)]
+    pub(crate) seed: Option<u64>,
+    /// Colour the output
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Show what is inside a file: tensors, types, shapes, sizes, schemes
+    Inspect(Inspect),
+    /// Show what would become of every tensor; write nothing
+    Plan(Plan),
+    /// Quantize or mask a checkpoint into a new file
+    #[command(visible_alias = "quantize")]
+    Compress(Compress),
+    /// Cut a narrower file out of an elastic one
+    Slice(Slice),
+    /// Write a compressed file in another format
+    Export(Export),
+    /// Measure the difference between two checkpoints, tensor by tensor
+    Compare(Compare),
+    /// Check every digest and invariant of a file that niwaki wrote
+    Verify(Verify),
+    /// List the kernels and devices found, and why others were not
+    Devices,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print a manual page
+    Man {
+        /// The verb; the whole program if left out
+        verb: Option<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Inspect {
+    /// A checkpoint: a .safetensors file, an index, or a folder
+    pub(crate) file: PathBuf,
+}
+
+/// What decides the fate of tensors.
+#[derive(Args, Debug)]
+pub(crate) struct Selection {
+    /// Recipe in TOML
+    #[arg(short, long, value_name = "RECIPE")]
+    pub(crate) recipe: Option<PathBuf>,
+    /// Recipe by name: weights or llm
+    #[arg(long, value_name = "P")]
+    pub(crate) preset: Option<String>,
+    /// What codes mean: int{2..8}/{tensor|row|gN}/{sym|affine} or elastic/gN[/WIDTHS]
+    #[arg(long, value_name = "S")]
+    pub(crate) scheme: Option<String>,
+    /// How ranges are chosen: min_max, clip or lsq [default: min_max]
+    #[arg(long, value_name = "F")]
+    pub(crate) fit: Option<String>,
+    /// Touch only tensors that match; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Vec<String>,
+    /// Carry tensors that match as they are; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) keep: Vec<String>,
+    /// Rows that a group does not divide: end in a short group, or stop
+    #[arg(long, value_name = "T", default_value = "short")]
+    pub(crate) tail: Tail,
+}
+
+/// What to do with rows that a group does not divide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tail {
+    Short,
+    Error,
+}
+
+/// What to do with a tensor that holds NaN or infinity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Nan {
+    Refuse,
+    Keep,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    /// A checkpoint: a .safetensors file, an index, or a folder
+    pub(crate) ckpt: PathBuf,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Print the recipe in full instead of the plan
+    #[arg(long)]
+    pub(crate) print_recipe: bool,
+}
+
+/// Flags of every verb that writes a file.
+#[derive(Args, Debug)]
+pub(crate) struct Output {
+    /// Where to write
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    /// Overwrite the output if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Wait until the disk has the output
+    #[arg(long)]
+    pub(crate) durable: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Compress {
+    /// A checkpoint: a .safetensors file, an index, or a folder
+    pub(crate) ckpt: PathBuf,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// A tensor with NaN or infinity: stop, or carry it as it is
+    #[arg(long, value_name = "N", default_value = "refuse")]
+    pub(crate) nan: Nan,
+    /// Cap of private memory, for example 256MiB
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+    pub(crate) memory: Option<usize>,
+    /// Format of the output
+    #[arg(long, value_name = "FORMAT", default_value = "safetensors")]
+    pub(crate) to: String,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Slice {
+    /// An elastic file
+    pub(crate) elastic: PathBuf,
+    /// Width to cut to, one of those that the file serves
+    #[arg(long, value_name = "B", value_parser = number::<u32>)]
+    pub(crate) bits: u32,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// A compressed file
+    pub(crate) file: PathBuf,
+    /// Format: safetensors (decoded to the types of the source)
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) to: String,
+    /// Width at which elastic tensors are read [default: widest]
+    #[arg(long, value_name = "B", value_parser = number::<u32>)]
+    pub(crate) bits: Option<u32>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Compare {
+    /// The reference
+    pub(crate) a: PathBuf,
+    /// What is measured against it
+    pub(crate) b: PathBuf,
+    /// Exit with 1 if a tensor is noisier than this many dB
+    #[arg(long, value_name = "DB", value_parser = real, allow_negative_numbers = true)]
+    pub(crate) min_sqnr: Option<f64>,
+    /// Exit with 1 if a weight is off by more than this
+    #[arg(long, value_name = "X", value_parser = real)]
+    pub(crate) max_abs: Option<f64>,
+    /// Width at which elastic tensors are read [default: widest]
+    #[arg(long, value_name = "B", value_parser = number::<u32>)]
+    pub(crate) bits: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    /// A file that niwaki wrote
+    pub(crate) file: PathBuf,
+}

@@ -1,0 +1,178 @@
+//! Why a verb could not be done, as the command line words it.
+
+use std::fmt::{Debug, Display};
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+
+/// What ends a verb early.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Whoever read the answer has read enough.
+    Closed,
+    /// It could not be done.
+    Failed(Box<Failure>),
+}
+
+/// An error as it is shown: one line, where, and what to do about it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) kind: String,
+    pub(crate) blame: String,
+    pub(crate) path: Option<String>,
+    pub(crate) tensor: Option<String>,
+    #[serde(skip)]
+    pub(crate) hint: Option<String>,
+    /// What the layer below said, for `-v`.
+    #[serde(skip)]
+    pub(crate) cause: Option<String>,
+}
+
+impl Failure {
+    /// The arguments mean nothing.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            kind: "usage".to_owned(),
+            blame: "caller".to_owned(),
+            path: None,
+            tensor: None,
+            hint: None,
+            cause: None,
+        }
+    }
+
+    /// A verb, flag or value that another version may have.
+    pub(crate) fn unsupported(what: impl Display) -> Self {
+        let failure = Self::usage(format!("{what} is not supported by this version"));
+        Self { kind: "unsupported".to_owned(), ..failure }
+    }
+
+    /// A file that cannot be read.
+    pub(crate) fn reading(path: &Path, cause: &io::Error) -> Self {
+        Self {
+            message: format!("`{}`: {}", path.display(), cause_text(cause)),
+            kind: "io".to_owned(),
+            blame: "io".to_owned(),
+            path: Some(path.display().to_string()),
+            tensor: None,
+            hint: None,
+            cause: None,
+        }
+    }
+
+    /// The same with advice.
+    pub(crate) fn hinting(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// An error of a crate below, with what that crate says of it.
+    fn below(error: &(dyn std::error::Error + 'static), kind: &dyn Debug, blame: &dyn Debug) -> Self {
+        Self {
+            message: error.to_string().replace('\n', " "),
+            kind: variant(kind),
+            blame: variant(blame),
+            path: None,
+            tensor: None,
+            hint: None,
+            cause: error.source().map(ToString::to_string),
+        }
+    }
+}
+
+/// What the system says, in our manner: lower case, without the error number.
+fn cause_text(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "is a folder".to_owned(),
+        io::ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
+        _ => error.to_string().to_lowercase(),
+    }
+}
+
+/// The name of an enum's variant in snake case: `AlreadyQuantized { .. }` is `already_quantized`.
+fn variant(value: &dyn Debug) -> String {
+    let text = format!("{value:?}");
+    let name = text.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    let mut snake = String::new();
+    for (i, c) in name.chars().enumerate() {
+        if c.is_ascii_uppercase() && i > 0 {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(Box::new(failure))
+    }
+}
+
+impl From<io::Error> for Stop {
+    /// Only the answer itself is written through `io`; files are the engine's.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Closed;
+        }
+        let message = format!("the answer cannot be written: {}", cause_text(&error));
+        let failure = Failure::usage(message);
+        Failure { kind: "io".to_owned(), blame: "io".to_owned(), ..failure }.into()
+    }
+}
+
+macro_rules! from_crates {
+    ($($error:ty: $hint:expr;)*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                let hint: fn(&$error) -> Option<String> = $hint;
+                Self {
+                    path: error.path().map(|p| p.display().to_string()),
+                    tensor: error.tensor().map(ToString::to_string),
+                    hint: hint(&error),
+                    ..Self::below(&error, &error.kind(), &error.blame())
+                }
+            }
+        }
+        impl From<$error> for Stop {
+            fn from(error: $error) -> Self {
+                Failure::from(error).into()
+            }
+        }
+    )*};
+}
+
+from_crates! {
+    niwaki_engine::Error: |e| e.hint().map(str::to_owned);
+    niwaki_container::Error: |e| e.hint().map(str::to_owned);
+    niwaki_tensors::Error: |e| e.hint().map(str::to_owned);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_the_name_of_its_variant() {
+        #[derive(Debug)]
+        #[allow(dead_code, reason = "only their debug text is used")]
+        enum Kind {
+            Io,
+            NotFinite { index: usize },
+            Text(String),
+        }
+        assert_eq!(variant(&Kind::Io), "io");
+        assert_eq!(variant(&Kind::NotFinite { index: 3 }), "not_finite");
+        assert_eq!(variant(&Kind::Text("A B".into())), "text");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        assert!(matches!(Stop::from(io::Error::from(io::ErrorKind::BrokenPipe)), Stop::Closed));
+        assert!(matches!(Stop::from(io::Error::from(io::ErrorKind::StorageFull)), Stop::Failed(_)));
+    }
+}

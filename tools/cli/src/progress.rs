@@ -1,0 +1,39 @@
+//! The progress bar.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::session::Session;
+
+/// A bar over bytes of input, or nothing where nobody looks.
+pub(crate) struct Progress(Option<ProgressBar>);
+
+impl Progress {
+    /// The bar that this session draws.
+    pub(crate) fn new(session: &Session<'_>) -> Self {
+        let bar = session.draws().then(|| {
+            let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+            let bar = ProgressBar::new(0);
+            if let Ok(style) = style {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self(bar)
+    }
+
+    /// Shows that `done` of `total` bytes are dealt with.
+    pub(crate) fn at(&self, done: u64, total: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

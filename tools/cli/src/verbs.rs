@@ -1,0 +1,77 @@
+//! One module per verb: arguments in, an answer out.
+
+mod about;
+mod compare;
+mod compress;
+mod devices;
+mod export;
+mod inspect;
+mod plan;
+mod selection;
+mod slice;
+mod verify;
+
+use niwaki_codes::Bits;
+
+use crate::args::Verb;
+use crate::failure::{Failure, Stop};
+use crate::session::{Answer, Session};
+
+/// Does what was asked.
+pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    devices::check(session)?;
+    match verb {
+        Verb::Inspect(args) => inspect::run(&args, session),
+        Verb::Plan(args) => plan::run(&args, session),
+        Verb::Compress(args) => compress::run(&args, session),
+        Verb::Slice(args) => slice::run(&args, session),
+        Verb::Export(args) => export::run(&args, session),
+        Verb::Compare(args) => compare::run(&args, session),
+        Verb::Verify(args) => verify::run(&args, session),
+        Verb::Devices => devices::run(session),
+        Verb::Completions { shell } => about::completions(shell, session),
+        Verb::Man { verb } => about::man(verb.as_deref(), session),
+    }
+}
+
+/// A width as it was typed, as a width that codes can have.
+fn width(bits: u32) -> Result<Bits, Failure> {
+    Bits::new(bits).map_err(|e| Failure::usage(format!("`--bits {bits}`: {e}")))
+}
+
+/// Threads to use: those asked for, else all cores.
+fn threads(session: &Session<'_>) -> usize {
+    session.global.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+}
+
+/// A format that this version can write.
+fn safetensors_only(format: &str) -> Result<(), Failure> {
+    let known = ["safetensors", "compressed-tensors", "gguf", "mlx", "onnx", "image", "c"];
+    if format == "safetensors" {
+        return Ok(());
+    }
+    if known.contains(&format) {
+        return Err(Failure::unsupported(format!("format `{format}`")).hinting("this version writes `safetensors`"));
+    }
+    let failure = Failure::usage(format!("no format `{format}`"));
+    Err(match niwaki_engine::recipe::nearest(format, known) {
+        Some(near) => failure.hinting(format!("did you mean `{near}`?")),
+        None => failure.hinting("this version writes `safetensors`"),
+    })
+}
+
+/// A shape as text: `64x784`, `scalar` without dimensions.
+fn shape_text(dims: &[usize]) -> String {
+    if dims.is_empty() {
+        return "scalar".to_owned();
+    }
+    dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
+}
+
+/// How much of `before` is left, as a percentage.
+fn percent(after: u64, before: u64) -> String {
+    if before == 0 { "100 %".to_owned() } else { format!("{:.1} %", after as f64 * 100.0 / before as f64) }
+}
+
+/// What the figures in dB mean, for readers who meet them first here.
+const SQNR: &str = "SQNR compares the weights with the error made: higher is better, about 6 dB for each bit of width.";

@@ -1,0 +1,109 @@
+//! `plan`: every tensor's fate, before a byte is written.
+
+use niwaki_engine::plan::Planned;
+use serde::Serialize;
+
+use super::{percent, selection, shape_text};
+use crate::args;
+use crate::failure::Stop;
+use crate::session::{Answer, Session};
+use crate::size::human;
+use crate::table::{Side, Table};
+
+#[derive(Serialize)]
+struct Json<'a> {
+    input_bytes: u64,
+    output_bytes: u64,
+    tensors: Vec<Tensor<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tensor<'a> {
+    name: &'a str,
+    shape: Vec<usize>,
+    fate: &'static str,
+    scheme: Option<String>,
+    rule: Option<&'a str>,
+    bytes_before: u64,
+    bytes_after: u64,
+    shadowed: &'a [String],
+    note: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct RecipeText {
+    recipe: String,
+}
+
+impl<'a> From<&'a Planned> for Tensor<'a> {
+    fn from(t: &'a Planned) -> Self {
+        Self {
+            name: &t.name,
+            shape: t.layout.shape.dims().to_vec(),
+            fate: t.fate(),
+            scheme: t.layout.scheme.map(|s| s.to_string()),
+            rule: t.rule.as_deref(),
+            bytes_before: t.bytes_before,
+            bytes_after: t.bytes_after,
+            shadowed: &t.shadowed,
+            note: t.note.as_deref(),
+        }
+    }
+}
+
+/// Prints the plan, or the recipe that it follows.
+pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let (checkpoint, recipe) = selection::resolve(&args.ckpt, &args.selection, session)?;
+    if args.print_recipe {
+        let recipe = recipe.to_string();
+        if session.global.json {
+            session.json(&RecipeText { recipe })?;
+        } else {
+            session.write(recipe.as_bytes())?;
+        }
+        return Ok(Answer::Yes);
+    }
+    let plan = selection::plan(&checkpoint, recipe, args.selection.tail)?;
+    let (before, after) = (plan.bytes_before(), plan.bytes_after());
+    if session.global.json {
+        let tensors = plan.tensors.iter().map(Tensor::from).collect();
+        session.json(&Json { input_bytes: before, output_bytes: after, tensors })?;
+        return Ok(Answer::Yes);
+    }
+    let mut table = Table::new(&[
+        ("name", Side::Left),
+        ("shape", Side::Left),
+        ("fate", Side::Left),
+        ("before", Side::Right),
+        ("after", Side::Right),
+        ("rule", Side::Left),
+    ]);
+    for t in &plan.tensors {
+        table.row([
+            t.name.clone(),
+            shape_text(t.layout.shape.dims()),
+            t.fate().to_owned(),
+            human(t.bytes_before),
+            human(t.bytes_after),
+            reason(t),
+        ]);
+    }
+    table.row(["total".to_owned(), String::new(), String::new(), human(before), human(after), percent(after, before)]);
+    session.say_all(table.lines())?;
+    Ok(Answer::Yes)
+}
+
+/// The rule that decided, what it overrules, and why a tensor is carried all the same.
+fn reason(t: &Planned) -> String {
+    let mut text = t.rule.clone().unwrap_or_else(|| match t.note {
+        Some(_) => String::new(),
+        None => "no rule names it".to_owned(),
+    });
+    if let Some(note) = &t.note {
+        text = if text.is_empty() { note.clone() } else { format!("{text}; {note}") };
+    }
+    if !t.shadowed.is_empty() {
+        text = format!("{text} (over {})", t.shadowed.join(", "));
+    }
+    text
+}

@@ -1,0 +1,42 @@
+//! `slice`: a narrower file, cut out of an elastic one.
+
+use std::fs::File;
+
+use niwaki_container::{Artifact, Sliced, slice};
+use niwaki_tensors::{Limits, Overwrite};
+use serde::Serialize;
+
+use super::{compress, percent, width};
+use crate::args::{Output, Slice};
+use crate::failure::{Failure, Stop};
+use crate::session::{Answer, Session};
+use crate::size::human;
+
+#[derive(Serialize)]
+struct Json {
+    bits: u32,
+    input_bytes: u64,
+    output_bytes: u64,
+    digest: String,
+}
+
+/// Cuts an elastic file down to a width.
+pub(crate) fn run(args: &Slice, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let bits = width(args.bits)?;
+    let artifact = Artifact::open(&args.elastic, &Limits::default())?;
+    let Output { output, force, durable } = &args.output;
+    let overwrite = if *force { Overwrite::Replace } else { Overwrite::Refuse };
+    let Sliced { digest, input_bytes, output_bytes } = slice(&artifact, bits, output, overwrite)?;
+    if *durable {
+        File::open(output).and_then(|file| file.sync_all()).map_err(|e| Failure::reading(output, &e))?;
+    }
+    let digest = digest.to_string();
+    if session.global.json {
+        session.json(&Json { bits: bits.get(), input_bytes, output_bytes, digest })?;
+        return Ok(Answer::Yes);
+    }
+    let (before, after) = (human(input_bytes), human(output_bytes));
+    session.say(format!("{before} became {after} ({}), {bits} bits", percent(output_bytes, input_bytes)))?;
+    session.say(format!("wrote {}, digest {}", output.display(), compress::short(&digest)))?;
+    Ok(Answer::Yes)
+}
