@@ -160,7 +160,9 @@ fn check_metadata_keys(raw: Raw<'_>) -> Result<(), Error> {
 
 /// Finds the three fields of an entry. A list of three stands for an object, as in the crate.
 fn entry(raw: Raw<'_>) -> Result<RawEntry<'_>, Error> {
-    if let Ok([dtype, shape, offsets]) = json::list(raw.get()) {
+    if raw.get().starts_with('[')
+        && let Ok([dtype, shape, offsets]) = json::list(raw.get())
+    {
         return Ok(RawEntry::Fields { dtype: Some(dtype), shape: Some(shape), offsets: Some(offsets) });
     }
     let Ok(pairs) = json::object(raw.get(), u64::MAX) else { return Ok(RawEntry::NotAnObject) };

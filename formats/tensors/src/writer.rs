@@ -261,11 +261,12 @@ mod positioned {
     }
 }
 
-/// Writes a small file at once: name, type, shape and bytes of each tensor, in this order.
+/// Writes a small file at once: name, type, shape and bytes of each tensor, in this order and
+/// without pads between them.
 ///
 /// # Errors
 ///
-/// Those of [`Layout::new`], [`Writer::create`] and [`Writer::finish`], and
+/// Those of [`Layout::exact`], [`Writer::create`] and [`Writer::finish`], and
 /// [`ErrorKind::Given`] for a tensor with the wrong number of bytes.
 pub fn write_file(
     path: &Path,
@@ -278,7 +279,7 @@ pub fn write_file(
         dtype,
         shape: shape.to_vec(),
     };
-    let layout = Layout::new(tensors.iter().map(entry).collect(), metadata_len(metadata)).map_err(|e| e.at(path))?;
+    let layout = Layout::exact(tensors.iter().map(entry).collect(), metadata_len(metadata)).map_err(|e| e.at(path))?;
     for (&(name, .., bytes), (_, needs)) in tensors.iter().zip(layout.tensors()) {
         let has = bytes.len() as u64;
         if needs != has {

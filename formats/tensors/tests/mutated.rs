@@ -88,7 +88,7 @@ fn verdict(bytes: &[u8]) -> Result<Verdict, String> {
 fn well_worded(error: &Error) -> Result<(), String> {
     let text = error.to_string();
     let first_is_lower = text.starts_with(|c: char| c.is_lowercase() || c == '`');
-    if text.contains('\n') && !text.contains('`') || !first_is_lower || text.ends_with('.') || text.contains("`?`") {
+    if text.contains(char::is_control) || !first_is_lower || text.ends_with('.') || text.contains("`?`") {
         return Err(format!("badly worded: {text:?}"));
     }
     Ok(())

@@ -120,13 +120,10 @@ fn a_partial_file_is_resumed() {
     writer.finish(&[("k", "v")], false).unwrap();
     assert_eq!(folder.names(), ["out"]);
     let fresh = folder.join("fresh");
-    write_file(
-        &fresh,
-        &[("t0", Dtype::U8, &[3], b"abc"), ("t1", Dtype::U8, &[5], b"defgh")],
-        &[("k", "v")],
-        Overwrite::Refuse,
-    )
-    .unwrap();
+    let writer = Writer::create(&fresh, layout(&[3, 5]), Overwrite::Refuse).unwrap();
+    writer.write_at(0, 0, b"abc").unwrap();
+    writer.write_at(1, 0, b"defgh").unwrap();
+    writer.finish(&[("k", "v")], false).unwrap();
     assert_eq!(fs::read(&path).unwrap(), fs::read(&fresh).unwrap());
 }
 

@@ -4,6 +4,8 @@
 
 mod scratch;
 
+use std::path::Path;
+
 use niwaki_tensors::{
     ALIGNMENT, ALL_DTYPES, Advice, Blame, Checkpoint, Dtype, Entry, ErrorKind, Layout, Limits, Overwrite, Writer,
     byte_len, is_pad, metadata_len, write_file,
@@ -27,6 +29,15 @@ fn every_type() -> Vec<(String, Dtype, Vec<usize>, Vec<u8>)> {
     tensors
 }
 
+/// Tensor after tensor, each at once, with pads between them.
+fn write(path: &Path, tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)], metadata: &[(&str, &str)]) {
+    let writer = Writer::create(path, layout(tensors, metadata), Overwrite::Refuse).unwrap();
+    for (i, (.., bytes)) in tensors.iter().enumerate() {
+        writer.write_at(i, 0, bytes).unwrap();
+    }
+    writer.finish(metadata, false).unwrap();
+}
+
 type Borrowed<'a> = Vec<(&'a str, Dtype, &'a [usize], &'a [u8])>;
 
 fn borrowed(tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)]) -> Borrowed<'_> {
@@ -39,7 +50,7 @@ fn every_type_and_shape_comes_back_in_the_declared_order() {
     let path = folder.join("all.safetensors");
     let tensors = every_type();
     let metadata = [("z", "1"), ("format", "pt \"quoted\" \n é")];
-    write_file(&path, &borrowed(&tensors), &metadata, Overwrite::Refuse).unwrap();
+    write(&path, &tensors, &metadata);
 
     let checkpoint = Checkpoint::open(&path, &Limits::default()).unwrap();
     let read: Vec<_> = checkpoint.tensors().filter(|t| !is_pad(t.name())).collect();
@@ -71,7 +82,7 @@ fn the_same_input_gives_the_same_bytes_whatever_the_order_of_writing() {
     let tensors = every_type();
     let (one, other) = (folder.join("one"), folder.join("other"));
     let metadata = [("b", "2"), ("a", "1")];
-    write_file(&one, &borrowed(&tensors), &metadata, Overwrite::Refuse).unwrap();
+    write(&one, &tensors, &metadata);
 
     let writer = Writer::create(&other, layout(&tensors, &metadata), Overwrite::Refuse).unwrap();
     std::thread::scope(|scope| {
@@ -99,6 +110,18 @@ fn layout(tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)], metadata: &[(&str, &
         shape: shape.clone(),
     };
     Layout::new(tensors.iter().map(entry).collect(), metadata_len(metadata)).unwrap()
+}
+
+#[test]
+fn a_file_written_at_once_has_no_pads() {
+    let folder = Scratch::new();
+    let path = folder.join("plain");
+    let tensors = every_type();
+    write_file(&path, &borrowed(&tensors), &[], Overwrite::Refuse).unwrap();
+    let checkpoint = Checkpoint::open(&path, &Limits::default()).unwrap();
+    let read: Vec<_> = checkpoint.tensors().map(|t| (t.name(), t.dtype(), t.shape(), t.bytes())).collect();
+    assert_eq!(read, borrowed(&tensors));
+    assert_eq!(SafeTensors::deserialize(&std::fs::read(&path).unwrap()).unwrap().len(), tensors.len());
 }
 
 #[test]
@@ -203,7 +226,7 @@ fn aligned_floats_are_handed_out() {
     let path = folder.join("f");
     let bytes: Vec<u8> = [1.0f32, 2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
     let tensors: Borrowed<'_> =
-        vec![("x", Dtype::U8, &[1], &[7]), ("w", Dtype::F32, &[2], &bytes), ("i", Dtype::I32, &[2], &bytes)];
+        vec![("x", Dtype::U8, &[4], &[7; 4]), ("w", Dtype::F32, &[2], &bytes), ("i", Dtype::I32, &[2], &bytes)];
     write_file(&path, &tensors, &[], Overwrite::Refuse).unwrap();
     let checkpoint = Checkpoint::open(&path, &Limits::default()).unwrap();
     assert_eq!(checkpoint.get("w").unwrap().f32s(), Some(&[1.0, 2.0][..]));

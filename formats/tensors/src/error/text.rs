@@ -1,13 +1,33 @@
 //! The sentences.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 
 use super::{Access, Error, ErrorKind, Fault};
 use crate::limits::{FORMAT_HEADER_BYTES, Limit};
 
+/// Writes on one line: names and paths from files may hold line ends and other control
+/// characters, which are shown as escapes.
+struct OneLine<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for piece in text.split_inclusive(char::is_control) {
+            match piece.char_indices().next_back() {
+                Some((at, last)) if last.is_control() => {
+                    self.0.write_str(piece.get(..at).unwrap_or_default())?;
+                    write!(self.0, "{}", last.escape_default())?;
+                }
+                _ => self.0.write_str(piece)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut OneLine(f);
         if let Some(path) = self.path() {
             write!(f, "`{}`: ", path.display())?;
         }
@@ -41,7 +61,7 @@ fn io_text(access: Access, error: io::ErrorKind) -> String {
     }
 }
 
-fn limit_text(f: &mut fmt::Formatter<'_>, limit: Limit, (max, has): (u64, u64), tensor: Option<&str>) -> fmt::Result {
+fn limit_text(f: &mut OneLine<'_, '_>, limit: Limit, (max, has): (u64, u64), tensor: Option<&str>) -> fmt::Result {
     match (limit, tensor) {
         (Limit::HeaderBytes, _) => write!(f, "header says {has} bytes")?,
         (Limit::Tensors, _) => write!(f, "more than {max} tensors")?,
@@ -53,7 +73,7 @@ fn limit_text(f: &mut fmt::Formatter<'_>, limit: Limit, (max, has): (u64, u64), 
     write!(f, "; the limit is {max} (`{limit}`)")
 }
 
-fn fault_text(f: &mut fmt::Formatter<'_>, tensor: &str, fault: &Fault) -> fmt::Result {
+fn fault_text(f: &mut OneLine<'_, '_>, tensor: &str, fault: &Fault) -> fmt::Result {
     match fault {
         Fault::NotAnObject => write!(f, "the entry of tensor `{tensor}` is not an object"),
         Fault::Missing(key) => write!(f, "the entry of tensor `{tensor}` has no `{key}`"),
@@ -74,7 +94,7 @@ pub(crate) fn dims<T: fmt::Display>(shape: &[T]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
 }
 
-fn input_text(f: &mut fmt::Formatter<'_>, tensor: &str, kind: &ErrorKind) -> fmt::Result {
+fn input_text(f: &mut OneLine<'_, '_>, tensor: &str, kind: &ErrorKind) -> fmt::Result {
     use ErrorKind::*;
     match kind {
         NotAFile => f.write_str("is neither a file nor a folder"),
@@ -109,7 +129,7 @@ fn input_text(f: &mut fmt::Formatter<'_>, tensor: &str, kind: &ErrorKind) -> fmt
     }
 }
 
-fn data_text(f: &mut fmt::Formatter<'_>, tensor: &str, kind: &ErrorKind) -> fmt::Result {
+fn data_text(f: &mut OneLine<'_, '_>, tensor: &str, kind: &ErrorKind) -> fmt::Result {
     use ErrorKind::*;
     match kind {
         Reversed { begin, end } => write!(f, "tensor `{tensor}` begins at byte {begin} and ends before it, at {end}"),
@@ -149,7 +169,7 @@ fn data_text(f: &mut fmt::Formatter<'_>, tensor: &str, kind: &ErrorKind) -> fmt:
     }
 }
 
-fn output_text(f: &mut fmt::Formatter<'_>, tensor: &str, kind: &ErrorKind) -> fmt::Result {
+fn output_text(f: &mut OneLine<'_, '_>, tensor: &str, kind: &ErrorKind) -> fmt::Result {
     use ErrorKind::*;
     match kind {
         Exists => f.write_str("exists already"),
@@ -167,5 +187,36 @@ fn output_text(f: &mut fmt::Formatter<'_>, tensor: &str, kind: &ErrorKind) -> fm
         }
         Given { needs, has } => write!(f, "tensor `{tensor}` needs {needs} bytes, {has} were given"),
         other => write!(f, "{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_is_said_plainly() {
+        let said = |access, error: io::ErrorKind| Error::io(access, Path::new("out"), error.into()).to_string();
+        let cases = [
+            (Access::Read, io::ErrorKind::NotFound, "does not exist"),
+            (Access::Read, io::ErrorKind::PermissionDenied, "permission to read is denied"),
+            (Access::Write, io::ErrorKind::PermissionDenied, "permission to write is denied"),
+            (Access::Rename, io::ErrorKind::PermissionDenied, "permission to rename is denied"),
+            (Access::Write, io::ErrorKind::StorageFull, "the disk is full"),
+            (Access::Write, io::ErrorKind::QuotaExceeded, "the disk quota is used up"),
+            (Access::Write, io::ErrorKind::ReadOnlyFilesystem, "the file system is read-only"),
+            (Access::Write, io::ErrorKind::FileTooLarge, "the system could not write it (file too large)"),
+        ];
+        for (access, error, sentence) in cases {
+            assert_eq!(said(access, error), format!("`out`: {sentence}"));
+        }
+    }
+
+    #[test]
+    fn control_characters_stay_on_the_line() {
+        let error = Error::from(ErrorKind::TwiceTensor).of("a\nb\u{1b}[31mé").at(Path::new("p\r"));
+        assert_eq!(error.to_string(), "`p\\r`: two tensors are called `a\\nb\\u{1b}[31mé`");
     }
 }
