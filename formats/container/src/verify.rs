@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::artifact::{Artifact, Kind, bytes};
 use crate::digest::{Digest, checkpoint_digest, stored_digest};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::meta::{META_KEY, Meta, canonical};
 use crate::order::{Entry, Placement};
 use crate::tensor::Tensor;
@@ -185,13 +185,21 @@ fn tensor_faults(tensor: &Tensor<'_>) -> Vec<Fault> {
     }
     if !tensor.layout().is_plain() {
         let checked = tensor.at(None).and_then(|decoder| decoder.check());
-        faults.extend(
-            checked.err().map(|error: Error| {
-                fault(error.part().map(str::to_owned), FaultKind::Contents(error.kind().to_string()))
-            }),
-        );
+        faults.extend(checked.err().map(|error: Error| {
+            fault(part_of(tensor, &error).map(str::to_owned), FaultKind::Contents(error.kind().to_string()))
+        }));
     }
     faults
+}
+
+/// The part that an error of a view is about.
+fn part_of<'e>(tensor: &Tensor<'_>, error: &'e Error) -> Option<&'e str> {
+    match error.kind() {
+        ErrorKind::Codes(codes) if matches!(codes.kind(), niwaki_codes::ErrorKind::Scale { .. }) => {
+            Some(if tensor.widths().is_some() { "base" } else { "scales" })
+        }
+        _ => error.part(),
+    }
 }
 
 impl fmt::Display for Fault {

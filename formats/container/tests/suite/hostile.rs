@@ -156,11 +156,14 @@ fn ten_thousand_mutated_files_do_not_panic() {
     let header = open(&folder.file("a")).checkpoint().shards()[0].data_start();
     let mut random = Random(11);
     let mut opened = 0;
-    for _ in 0..10_000 {
+    for round in 0..10_000 {
         let mut changed = bytes.clone();
         mutate(&mut changed, header, &mut random);
-        std::fs::write(folder.file("b"), &changed).unwrap();
-        opened += usize::from(exercise(&folder.file("b")));
+        // A new name each time: some file systems wait for the disk where a file is overwritten.
+        let path = folder.file(&round.to_string());
+        std::fs::write(&path, &changed).unwrap();
+        opened += usize::from(exercise(&path));
+        std::fs::remove_file(path).unwrap();
     }
     assert!((500..9_500).contains(&opened), "{opened} of 10000 opened: the mutations are too strong or too weak");
 }
@@ -201,8 +204,10 @@ fn ten_thousand_mutated_metadata_do_not_panic() {
         assert_eq!(parse_meta(meta.to_json().as_bytes()).unwrap(), meta);
         read += 1;
         if round % 10 == 0 {
-            write_file(&folder.file("b"), &physical, &[(META_KEY, &text)], Overwrite::Replace).unwrap();
-            exercise(&folder.file("b"));
+            let path = folder.file(&round.to_string());
+            write_file(&path, &physical, &[(META_KEY, &text)], Overwrite::Refuse).unwrap();
+            exercise(&path);
+            std::fs::remove_file(path).unwrap();
         }
     }
     assert!((500..9_500).contains(&read), "{read} of 10000 were read");

@@ -113,6 +113,21 @@ pub(crate) fn write_parts(
     writer.finish(&metadata, false).unwrap();
 }
 
+/// Writes tensors in the given order, with pads between them.
+pub(crate) fn write_padded(path: &Path, tensors: &[(&str, Dtype, &[usize], &[u8])], metadata: &[(&str, &str)]) {
+    let entry = |(name, dtype, shape, _): &(&str, Dtype, &[usize], &[u8])| niwaki_tensors::Entry {
+        name: (*name).to_owned(),
+        dtype: *dtype,
+        shape: shape.to_vec(),
+    };
+    let layout = niwaki_tensors::Layout::new(tensors.iter().map(entry).collect(), metadata_len(metadata)).unwrap();
+    let writer = Writer::create(path, layout, Overwrite::Replace).unwrap();
+    for (i, (.., bytes)) in tensors.iter().enumerate() {
+        writer.write_at(i, 0, bytes).unwrap();
+    }
+    writer.finish(metadata, false).unwrap();
+}
+
 pub(crate) fn open(path: &Path) -> Artifact {
     Artifact::open(path, &Limits::default()).unwrap()
 }
