@@ -138,6 +138,15 @@ impl Checkpoint {
         Ok(files)
     }
 
+    /// Whether every file is as it was when it was opened: see [`Shard::ensure_unchanged`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Changed`] for the first that is not.
+    pub fn ensure_unchanged(&self) -> Result<(), Error> {
+        self.shards.iter().try_for_each(Shard::ensure_unchanged)
+    }
+
     /// The `config.json` beside the files, where there is one that can be read.
     pub(crate) fn config(&self) -> Option<serde_json::Value> {
         let path = parent(self.shards.first()?.path()).join("config.json");
@@ -192,7 +201,7 @@ fn compare(index: &Index, names: &[&str], shards: &[Shard]) -> Result<(), Error>
             }
         }
     }
-    for (tensor, says) in &index.weight_map {
+    for (tensor, says) in index.weight_map.iter().filter(|(tensor, _)| !is_pad(tensor)) {
         let kind = match homes.get(tensor.as_str()) {
             Some(has) if has == says => continue,
             Some(has) => ErrorKind::IndexElsewhere { says: says.clone(), has: (*has).to_owned() },

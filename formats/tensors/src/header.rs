@@ -13,6 +13,7 @@ mod diagnose;
 use std::collections::BTreeMap;
 
 use safetensors::SafeTensors;
+use serde::de::IgnoredAny;
 
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
@@ -85,10 +86,6 @@ pub fn parse_header(file: &[u8], limits: &Limits) -> Result<Header, Error> {
     let mut entries = Vec::with_capacity(outline.tensors.len());
     for (name, _) in outline.tensors {
         let Some(info) = metadata.info(&name) else { return Err(Error::from(ErrorKind::TwiceTensor).of(&name)) };
-        if info.shape.len() as u64 > limits.dims {
-            let kind = ErrorKind::Limit { limit: Limit::Dims, max: limits.dims, has: info.shape.len() as u64 };
-            return Err(Error::from(kind).of(&name));
-        }
         let (begin, end) = info.data_offsets;
         entries.push(HeaderEntry { dtype: info.dtype, shape: info.shape.clone(), begin, end, name });
     }
@@ -136,7 +133,7 @@ fn outline<'a>(text: &'a str, limits: &Limits) -> Result<Outline<'a>, Error> {
             let has = name.len() as u64;
             return Err(ErrorKind::Limit { limit: Limit::NameBytes, max: limits.name_bytes, has }.into());
         }
-        let entry = entry(raw).map_err(|error| error.of(&name))?;
+        let entry = entry(raw, limits).map_err(|error| error.of(&name))?;
         outline.tensors.push((name, entry));
     }
     let has = outline.tensors.len() as u64;
@@ -159,10 +156,11 @@ fn check_metadata_keys(raw: Raw<'_>) -> Result<(), Error> {
 }
 
 /// Finds the three fields of an entry. A list of three stands for an object, as in the crate.
-fn entry(raw: Raw<'_>) -> Result<RawEntry<'_>, Error> {
+fn entry<'a>(raw: Raw<'a>, limits: &Limits) -> Result<RawEntry<'a>, Error> {
     if raw.get().starts_with('[')
         && let Ok([dtype, shape, offsets]) = json::list(raw.get())
     {
+        check_dims(shape, limits)?;
         return Ok(RawEntry::Fields { dtype: Some(dtype), shape: Some(shape), offsets: Some(offsets) });
     }
     let Ok(pairs) = json::object(raw.get(), u64::MAX) else { return Ok(RawEntry::NotAnObject) };
@@ -170,7 +168,21 @@ fn entry(raw: Raw<'_>) -> Result<RawEntry<'_>, Error> {
         return Err(ErrorKind::TwiceKey { key: key.to_owned() }.into());
     }
     let field = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, raw)| *raw);
-    Ok(RawEntry::Fields { dtype: field("dtype"), shape: field("shape"), offsets: field("data_offsets") })
+    let shape = field("shape");
+    shape.map_or(Ok(()), |shape| check_dims(shape, limits))?;
+    Ok(RawEntry::Fields { dtype: field("dtype"), shape, offsets: field("data_offsets") })
+}
+
+/// Counts dimensions before anything makes room for them.
+fn check_dims(shape: Raw<'_>, limits: &Limits) -> Result<(), Error> {
+    // A list of n needs n - 1 commas and two brackets, so most texts are too short to look at.
+    let most = shape.get().len() as u64 / 2;
+    let has =
+        if most <= limits.dims { most } else { json::value::<Vec<IgnoredAny>>(shape).map_or(0, |d| d.len() as u64) };
+    match has > limits.dims {
+        true => Err(ErrorKind::Limit { limit: Limit::Dims, max: limits.dims, has }.into()),
+        false => Ok(()),
+    }
 }
 
 impl Outline<'_> {

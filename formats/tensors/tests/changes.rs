@@ -26,6 +26,7 @@ fn a_file_left_alone_is_unchanged() {
     assert_eq!(w.bytes().iter().map(|b| u64::from(*b)).sum::<u64>(), (0..100_000u64).map(|i| i % 256).sum::<u64>());
     w.advise(0..100_000, Advice::DontNeed).unwrap();
     w.file().ensure_unchanged().unwrap();
+    checkpoint.ensure_unchanged().unwrap();
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn a_file_that_was_written_to() {
     let (_folder, path, checkpoint) = opened();
     let file = File::options().write(true).open(&path).unwrap();
     file.set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
-    let error = checkpoint.shards()[0].ensure_unchanged().unwrap_err();
+    let error = checkpoint.ensure_unchanged().unwrap_err();
     assert_eq!(error.to_string(), format!("`{}`: the file was modified while it was mapped", path.display()));
 }
 

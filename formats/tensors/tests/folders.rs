@@ -134,6 +134,9 @@ fn pads_may_stand_in_every_file() {
     folder.write("1.safetensors", u8s(&[("b", 3), ("__niwaki_pad.0", 61), ("a", 2)]));
     folder.write("2.safetensors", u8s(&[("c", 4), ("__niwaki_pad.0", 60)]));
     assert_eq!(open(&folder).unwrap().len(), 5);
+    // Nor does it matter whether the index names one.
+    folder.write(INDEX_NAME, index(&[GOOD[0], GOOD[1], GOOD[2], ("__niwaki_pad.0", "2.safetensors")]));
+    assert_eq!(open(&folder).unwrap().len(), 5);
 }
 
 #[test]

@@ -268,6 +268,23 @@ fn every_limit_names_itself_and_its_value() {
 }
 
 #[test]
+fn dimensions_are_counted_exactly() {
+    let limits = Limits { dims: 3, ..Limits::default() };
+    for (shape, dims) in [("[ 1 , 1,1 ]", 3), ("[1,1,1,1]", 4), ("[ ]", 0), ("[1,1,1,1,1,1,1,1,1]", 9)] {
+        for entry in
+            [format!(r#"{{"dtype":"U8","shape":{shape},"data_offsets":[0,1]}}"#), format!(r#"["U8",{shape},[0,1]]"#)]
+        {
+            let parsed = parse_header(&file(format!("{{\"w\":{entry}}}"), 1), &limits);
+            let said = format!("tensor `w` has {dims} dimensions; the limit is 3 (`Limits::dims`)");
+            match parsed {
+                Ok(header) => assert_eq!(header.entries[0].shape.len(), dims),
+                Err(error) => assert!(dims > 3 && error.to_string() == said, "{error}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn opening_names_the_file() {
     let folder = Scratch::new();
     let path = folder.write("a.safetensors", file("{}", 1));

@@ -200,6 +200,16 @@ fn layouts_that_cannot_be() {
 }
 
 #[test]
+fn threads_may_share_what_is_open() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Checkpoint>();
+    shared::<Writer>();
+    shared::<niwaki_tensors::Error>();
+    // An error is one word.
+    assert_eq!(size_of::<niwaki_tensors::Error>(), size_of::<usize>());
+}
+
+#[test]
 fn odd_offsets_are_decoded_and_never_cast() {
     // One U8 in front puts the F32s at odd addresses.
     let header = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"w":{"dtype":"F32","shape":[3],"data_offsets":[1,13]}}"#;
