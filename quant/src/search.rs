@@ -21,7 +21,7 @@ pub(crate) const TRIALS: usize = 32;
 const GROUP_TRIALS: usize = 20;
 
 /// Least-squares rounds of a group at most.
-const GROUP_ROUNDS: usize = 3;
+const GROUP_ROUNDS: usize = 2;
 
 /// Sums over the codes `q = code - zero` and weights `x` of a group on one grid.
 #[derive(Clone, Copy, Debug, Default)]
@@ -200,20 +200,24 @@ fn search_lanes(grid: Grid, fit: Fit, tried: &[(f32, f32)], x: &[Lane], first: u
     for i in 0..LANES {
         raw[i] = grid.symmetric_scale(keys[i]);
     }
-    for (a, b) in tried {
-        let mut trial = best;
-        for i in 0..LANES {
-            match grid.symmetry {
-                Symmetry::Symmetric => trial.scale[i] = grid.stored(raw[i] * a),
-                Symmetry::Affine => {
-                    let low = a * lows[i];
-                    trial.scale[i] = grid.stored(grid.affine_scale(low, b * highs[i]));
-                    trial.zero[i] = grid.affine_zero(low, trial.scale[i]);
+    // Two trials at a time keep both multipliers of a core busy.
+    for pair in tried.chunks(2) {
+        let mut trials = [best; 2];
+        for (trial, (a, b)) in trials.iter_mut().zip(pair) {
+            for i in 0..LANES {
+                match grid.symmetry {
+                    Symmetry::Symmetric => trial.scale[i] = grid.stored(raw[i] * a),
+                    Symmetry::Affine => {
+                        let low = a * lows[i];
+                        trial.scale[i] = grid.stored(grid.affine_scale(low, b * highs[i]));
+                        trial.zero[i] = grid.affine_zero(low, trial.scale[i]);
+                    }
                 }
             }
         }
-        let loss = errors(&grid, x, &trial);
-        keep(&trial, &loss, &mut best, &mut error);
+        let loss = errors_of_two(&grid, x, &trials);
+        keep(&trials[0], &loss[0], &mut best, &mut error);
+        keep(&trials[1], &loss[1], &mut best, &mut error);
     }
     if fit == Fit::Lsq {
         refine(&grid, x, &mut best, &mut error);
@@ -246,6 +250,25 @@ fn errors(grid: &Grid, x: &[Lane], at: &Grids) -> Lane {
     sum
 }
 
+/// As [`errors`], on two grids a group.
+#[inline(always)]
+fn errors_of_two(grid: &Grid, x: &[Lane], at: &[Grids; 2]) -> [Lane; 2] {
+    let (inverse_a, low_a, high_a) = bounds(grid, &at[0]);
+    let (inverse_b, low_b, high_b) = bounds(grid, &at[1]);
+    let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
+    for x in x {
+        for i in 0..LANES {
+            let error = x[i] - (steps(x[i], inverse_a[i], low_a[i], high_a[i]) - ROUNDER) * at[0].scale[i];
+            a[i] += error * error;
+        }
+        for i in 0..LANES {
+            let error = x[i] - (steps(x[i], inverse_b[i], low_b[i], high_b[i]) - ROUNDER) * at[1].scale[i];
+            b[i] += error * error;
+        }
+    }
+    [a, b]
+}
+
 #[inline(always)]
 fn bounds(grid: &Grid, at: &Grids) -> (Lane, Lane, Lane) {
     let (mut inverted, mut low, mut high) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
@@ -261,36 +284,49 @@ fn bounds(grid: &Grid, at: &Grids) -> (Lane, Lane, Lane) {
 #[inline(always)]
 fn refine(grid: &Grid, x: &[Lane], best: &mut Grids, error: &mut Lane) {
     let mut trial = *best;
+    let mut sums = measure(grid, x, &trial);
     for _ in 0..GROUP_ROUNDS {
-        refit(grid, x, &mut trial);
-        let loss = errors(grid, x, &trial);
-        keep(&trial, &loss, best, error);
+        for i in 0..LANES {
+            let moments = Moments {
+                count: x.len() as f64,
+                error: 0.0,
+                code: sums.code[i].into(),
+                square: sums.square[i].into(),
+                weight: sums.weight[i].into(),
+                product: sums.product[i].into(),
+            };
+            (trial.scale[i], trial.zero[i]) = moments.refit(grid, (trial.scale[i], trial.zero[i]));
+        }
+        sums = measure(grid, x, &trial);
+        keep(&trial, &sums.error, best, error);
     }
 }
 
-/// The grids that fit the codes of the present ones best.
+/// Error and moments of sixteen groups.
+struct Measured {
+    error: Lane,
+    code: Lane,
+    square: Lane,
+    weight: Lane,
+    product: Lane,
+}
+
+/// Error and moments of sixteen groups, each on its grid.
 #[inline(always)]
-fn refit(grid: &Grid, x: &[Lane], at: &mut Grids) {
+fn measure(grid: &Grid, x: &[Lane], at: &Grids) -> Measured {
     let (inverse, low, high) = bounds(grid, at);
-    let [mut code, mut square, mut weight, mut product] = [[0.0; LANES]; 4];
+    let [mut error, mut code, mut square, mut weight, mut product] = [[0.0; LANES]; 5];
     for x in x {
         for i in 0..LANES {
             let q = steps(x[i], inverse[i], low[i], high[i]) - ROUNDER;
-            code[i] += q;
+            let off = x[i] - q * at.scale[i];
+            error[i] += off * off;
             square[i] += q * q;
-            weight[i] += x[i];
             product[i] += q * x[i];
+            // Of use on affine grids only.
+            code[i] += q;
+            weight[i] += x[i];
         }
     }
-    for i in 0..LANES {
-        let sums = Moments {
-            count: x.len() as f64,
-            error: 0.0,
-            code: code[i].into(),
-            square: square[i].into(),
-            weight: weight[i].into(),
-            product: product[i].into(),
-        };
-        (at.scale[i], at.zero[i]) = sums.refit(grid, (at.scale[i], at.zero[i]));
-    }
+    Measured { error, code, square, weight, product }
 }
