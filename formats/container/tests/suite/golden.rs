@@ -10,12 +10,12 @@ use std::process::Command;
 
 use niwaki_codes::Bits;
 use niwaki_codes::simd::Level;
-use niwaki_container::{Layout, slice, verify};
+use niwaki_container::{Layout, Meta, TensorMeta, slice, verify};
 use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
 
-use crate::made::{Folder, decoded, layout, open, write};
+use crate::made::{Folder, decoded, layout, open, write, write_parts};
 
-const NAMES: [&str; 5] = ["elastic", "masked", "mixed", "mixed-sliced-4", "uniform"];
+const NAMES: [&str; 6] = ["elastic", "example", "masked", "mixed", "mixed-sliced-4", "uniform"];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
@@ -86,6 +86,29 @@ fn mixed() -> Vec<(String, Layout)> {
     ]
 }
 
+/// The file of the last section of FORMAT.md, its bytes chosen by hand.
+fn write_example(path: &Path) {
+    let tensors = [
+        ("e", layout(Dtype::BF16, &[4], "elastic/g4/2", None)),
+        ("w", layout(Dtype::F32, &[2, 3], "int4/g2/affine", None)),
+    ];
+    let parts: [(&str, &[u8]); 7] = [
+        ("w.codes", &[0xf1, 0x07, 0x80, 0x03]),
+        ("w.scales", &[0x00, 0x38, 0x00, 0x3c, 0x00, 0x34, 0x00, 0x40]),
+        ("w.zeros", &[8, 7, 0, 4]),
+        ("e.base", &[0x00, 0x00, 0x00, 0x3c]),
+        ("e.fix2", &[0x88]),
+        ("e.plane7", &[0b1100]),
+        ("e.plane6", &[0b1010]),
+    ];
+    let parts = parts.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).into();
+    write_parts(path, &tensors, &parts, |meta| {
+        let tensors = std::mem::take(&mut meta.tensors);
+        let bare = |t: TensorMeta| TensorMeta { source_digest: None, ..t };
+        *meta = Meta::new(tensors.into_iter().map(|(name, tensor)| (name, bare(tensor))).collect());
+    });
+}
+
 /// Writes every golden file and its expected values into `folder`.
 fn write_all(folder: &Path) {
     for (seed, (name, tensors)) in
@@ -94,6 +117,7 @@ fn write_all(folder: &Path) {
         let tensors: Vec<(&str, Layout)> = tensors.iter().map(|(name, layout)| (name.as_str(), *layout)).collect();
         write(&folder.join(format!("{name}.safetensors")), &tensors, seed);
     }
+    write_example(&folder.join("example.safetensors"));
     let cut = folder.join("mixed-sliced-4.safetensors");
     slice(&open(&folder.join("mixed.safetensors")), Bits::new(4).unwrap(), &cut, Overwrite::Replace).unwrap();
     for name in NAMES {
@@ -148,6 +172,33 @@ fn golden_files_have_no_fault() {
     for name in NAMES {
         let faults = verify(&open(&golden(&format!("{name}.safetensors"))), 2).faults;
         assert!(faults.is_empty(), "{name}: {faults:?}");
+    }
+}
+
+/// Sixteen bytes a line, each line with its place in the data; lines of zeros left out.
+fn dump(data: &[u8]) -> String {
+    let lines = data.chunks(16).enumerate().filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
+    lines.fold(String::new(), |text, (i, bytes)| {
+        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{text}{:4}  {}\n", 16 * i, hex.join(" "))
+    })
+}
+
+#[test]
+fn the_worked_example_is_the_golden_file() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../FORMAT.md")).unwrap();
+    let artifact = open(&golden("example.safetensors"));
+    let shard = &artifact.checkpoint().shards()[0];
+    let bytes = dump(&shard.bytes()[shard.data_start()..]);
+    assert!(page.contains(&bytes), "FORMAT.md lacks these bytes:\n{bytes}");
+    let unbroken: String = page.lines().map(str::trim_start).collect();
+    let json = artifact.metas()[0].to_json();
+    assert!(unbroken.contains(&json), "FORMAT.md lacks this metadata, whatever its line breaks:\n{json}");
+    let length = format!("{:016x}", u64::from_le_bytes(shard.bytes()[..8].try_into().unwrap()).swap_bytes());
+    assert!(page.contains(&length), "FORMAT.md lacks the length of the header, {length}");
+    for entry in shard.entries() {
+        let offsets = format!("\"data_offsets\":[{},{}]", entry.begin, entry.end);
+        assert!(page.contains(&offsets), "FORMAT.md lacks {} at {offsets}", entry.name);
     }
 }
 
