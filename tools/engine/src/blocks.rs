@@ -48,9 +48,8 @@ impl Blocks {
             // A row that shares one scale is not cut: its fit sees all of it.
             Scheme::Uniform(Uniform { grouping: Grouping::Row, .. }) => cols,
             Scheme::Uniform(Uniform { grouping: Grouping::Tensor, .. }) => 8,
-            Scheme::Uniform(Uniform { grouping: Grouping::Group(g), .. }) | Scheme::Elastic(Elastic { group: g, .. }) => {
-                byte_groups(g.get())
-            }
+            Scheme::Uniform(Uniform { grouping: Grouping::Group(g), .. })
+            | Scheme::Elastic(Elastic { group: g, .. }) => byte_groups(g.get()),
             _ => cols,
         };
         let cols_each = if cols <= BLOCK { cols } else { (BLOCK / step.max(1)).max(1).saturating_mul(step).min(cols) };
@@ -73,10 +72,7 @@ impl Blocks {
         let across = self.across().max(1);
         let row = index / across * self.rows_each;
         let col = index % across * self.cols_each;
-        Block {
-            rows: row..(row + self.rows_each).min(self.rows),
-            cols: col..(col + self.cols_each).min(self.cols),
-        }
+        Block { rows: row..(row + self.rows_each).min(self.rows), cols: col..(col + self.cols_each).min(self.cols) }
     }
 
     /// Weights of the largest block.
@@ -110,7 +106,9 @@ mod tests {
 
     #[test]
     fn blocks_cover_a_tensor_in_order() {
-        for (rows, cols) in [(1, 1), (4096, 14336), (7, 300_000), (1, 1 << 20), (1 << 20, 3), (3, 262_144), (5, 262_145)] {
+        for (rows, cols) in
+            [(1, 1), (4096, 14336), (7, 300_000), (1, 1 << 20), (1 << 20, 3), (3, 262_144), (5, 262_145)]
+        {
             for scheme in ["int4/g32/sym", "int3/g60/affine", "int8/row/sym", "int2/tensor/sym", "elastic/g64"] {
                 cover(rows, cols, scheme);
             }

@@ -143,14 +143,14 @@ fn tensor(a: &Reader<'_>, b: &Reader<'_>, shape: &Shape) -> Result<Sums, Error> 
 /// Reads rows of a tensor as floats; whole numbers beyond 2^24 lose their last digits.
 enum Reader<'a> {
     Numbers(Tensor<'a>),
-    Floats(Decoder<'a>),
+    Floats(Box<Decoder<'a>>),
 }
 
 impl<'a> Reader<'a> {
     fn new(tensor: Tensor<'a>, bits: Option<Bits>) -> Result<Self, Error> {
         match whole_numbers(&tensor, 0..0) {
             Some(_) => Ok(Self::Numbers(tensor)),
-            None => Ok(Self::Floats(tensor.at(bits)?)),
+            None => Ok(Self::Floats(Box::new(tensor.at(bits)?))),
         }
     }
 

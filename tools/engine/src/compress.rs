@@ -158,7 +158,8 @@ fn write(
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Report, Error> {
     let placement = Placement::new(plan.tensors.iter().map(|t| (t.name.as_str(), t.layout)))?;
-    let entry = |e: &niwaki_container::Entry| Entry { name: e.name.clone(), dtype: e.dtype, shape: e.shape.dims().to_vec() };
+    let entry =
+        |e: &niwaki_container::Entry| Entry { name: e.name.clone(), dtype: e.dtype, shape: e.shape.dims().to_vec() };
     let room = metadata_len(&[(META_KEY, &longest_meta(checkpoint, plan)?)]);
     let layout = Layout::exact(placement.entries().iter().map(entry).collect(), room)?;
     let run = run_digest(checkpoint, plan, &layout);

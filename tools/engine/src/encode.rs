@@ -97,12 +97,7 @@ impl Place {
             Scheme::Elastic(e) => (grouped(e.group.get()), 0),
             _ => (0, 0),
         };
-        Self {
-            elements: b.start(cols),
-            groups,
-            plane_bytes: before(cols.div_ceil(8), b.cols.start / 8),
-            code_bytes,
-        }
+        Self { elements: b.start(cols), groups, plane_bytes: before(cols.div_ceil(8), b.cols.start / 8), code_bytes }
     }
 
     /// Of the kept weights from number `kept` on, which is one where a byte and a group begin.
@@ -132,7 +127,9 @@ pub(crate) fn block(
     let range = place.elements..place.elements + b.elements();
     let values = values(&job.view, range, &mut scratch.decoded)?;
     match (scheme, grid) {
-        (Scheme::Uniform(scheme), Some(grid)) => on_grid(job, scheme, grid, place, (values, size.1), &mut scratch.bytes),
+        (Scheme::Uniform(scheme), Some(grid)) => {
+            on_grid(job, scheme, grid, place, (values, size.1), &mut scratch.bytes)
+        }
         _ => rows(job, scheme, place, (values, size), &mut scratch.bytes),
     }
 }

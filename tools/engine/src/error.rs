@@ -219,10 +219,16 @@ impl fmt::Display for Error {
             ErrorKind::NoMatch { rule } => write!(f, "{rule} matches no tensor that it can act on"),
             ErrorKind::Preset { name } => write!(f, "no preset `{name}`"),
             ErrorKind::Scheme { text, why } => write!(f, "scheme `{text}`: {why}"),
-            ErrorKind::AlreadyQuantized { format } => write!(f, "already quantized ({format}); codes are not quantized again"),
+            ErrorKind::AlreadyQuantized { format } => {
+                write!(f, "already quantized ({format}); codes are not quantized again")
+            }
             ErrorKind::Tail { row, group } => write!(f, "group {group} does not divide the row of {row} weights"),
-            ErrorKind::NotFinite { index } => write!(f, "weight {index} is NaN or infinite; codes hold finite weights only"),
-            ErrorKind::ScaleOverflow { group } => write!(f, "the scale of group {group} is beyond 65504, the largest F16"),
+            ErrorKind::NotFinite { index } => {
+                write!(f, "weight {index} is NaN or infinite; codes hold finite weights only")
+            }
+            ErrorKind::ScaleOverflow { group } => {
+                write!(f, "the scale of group {group} is beyond 65504, the largest F16")
+            }
             ErrorKind::Memory { needs, cap } => write!(f, "needs {needs} bytes of private memory; the cap is {cap}"),
             ErrorKind::Mask { why } => write!(f, "mask: {why}"),
             ErrorKind::Journal { why } => write!(f, "journal: {why}"),

@@ -21,24 +21,20 @@ use crate::error::Error;
 /// Those of reading and writing, and a width that a tensor does not serve.
 pub fn safetensors(artifact: &Artifact, bits: Option<Bits>, out: &Path, options: &Options) -> Result<u64, Error> {
     check_bits(artifact, bits)?;
-    let tensors: Vec<Tensor<'_>> = artifact.tensors().collect();
-    let entry = |t: &Tensor<'_>| Entry {
-        name: t.name().to_owned(),
-        dtype: exported(t),
-        shape: t.shape().dims().to_vec(),
-    };
+    let mut tensors: Vec<Tensor<'_>> = artifact.tensors().collect();
+    // Wide types first, so that each element is aligned without pads between tensors.
+    tensors.sort_by_key(|t| std::cmp::Reverse(exported(t).bitsize()));
+    let entry =
+        |t: &Tensor<'_>| Entry { name: t.name().to_owned(), dtype: exported(t), shape: t.shape().dims().to_vec() };
     let metadata = source_metadata(artifact);
     let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, *value)).collect();
-    let layout = Layout::new(tensors.iter().map(entry).collect(), metadata_len(&metadata))?;
+    let layout = Layout::exact(tensors.iter().map(entry).collect(), metadata_len(&metadata))?;
     let bytes = layout.file_bytes();
     let writer = Writer::create(out, layout, options.overwrite())?;
     options.pool()?.install(|| {
-        tensors.iter().enumerate().try_for_each(|(index, tensor)| {
-            let write = |offset, bytes: &[u8]| Ok(writer.write_at(index, offset, bytes)?);
-            match tensor.part(Part::Whole) {
-                Some(bytes) => write(0, bytes),
-                None => decoded(tensor, bits, &write),
-            }
+        tensors.iter().enumerate().try_for_each(|(index, tensor)| match tensor.part(Part::Whole) {
+            Some(bytes) => Ok(writer.write_at(index, 0, bytes)?),
+            None => decoded(tensor, bits, &writer, index),
         })
     })?;
     writer.finish(&metadata, options.durable)?;
@@ -54,18 +50,14 @@ fn source_metadata(artifact: &Artifact) -> BTreeMap<&str, &str> {
     }
 }
 
-fn decoded(
-    tensor: &Tensor<'_>,
-    bits: Option<Bits>,
-    write: &(dyn Fn(u64, &[u8]) -> Result<(), Error> + Sync),
-) -> Result<(), Error> {
+fn decoded(tensor: &Tensor<'_>, bits: Option<Bits>, writer: &Writer, index: usize) -> Result<(), Error> {
     let (decoder, (_, cols)) = (tensor.at(bits)?, tensor.matrix());
     let dtype = exported(tensor);
     let size = dtype.bitsize() / 8;
     row_blocks(tensor.shape()).try_for_each(|rows| {
         let mut weights = vec![0.0; rows.len() * cols];
         decoder.dequantize_rows(Level::best(), rows.clone(), &mut weights)?;
-        write((rows.start * cols * size) as u64, &narrowed(&weights, dtype))
+        Ok(writer.write_at(index, (rows.start * cols * size) as u64, &narrowed(&weights, dtype))?)
     })
 }
 

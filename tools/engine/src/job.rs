@@ -68,7 +68,9 @@ enum Stage {
     Observe(Box<Solver>),
     Encode,
     /// Hashing parts: those just written, or those that an earlier run is said to have finished.
-    Hash { earlier: bool },
+    Hash {
+        earlier: bool,
+    },
 }
 
 impl<'a> Job<'a> {

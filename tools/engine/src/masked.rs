@@ -41,7 +41,13 @@ fn below(e: impl std::error::Error + Send + Sync + 'static, tensor: &str) -> Err
 }
 
 /// Weights of a tensor as floats.
-pub(crate) fn floats<'b>(view: &TensorView<'b>, start: usize, end: usize, level: Level, decoded: &'b mut Vec<f32>) -> Result<&'b [f32], Error> {
+pub(crate) fn floats<'b>(
+    view: &TensorView<'b>,
+    start: usize,
+    end: usize,
+    level: Level,
+    decoded: &'b mut Vec<f32>,
+) -> Result<&'b [f32], Error> {
     let mut widened = std::mem::take(decoded);
     widened.resize(end - start, 0.0);
     let mut other = Vec::new();
@@ -75,7 +81,7 @@ fn search(job: &Job<'_>, pattern: &Pattern, decoded: &mut Vec<f32>) -> Result<Ma
     };
     let row_bytes = cols.div_ceil(8);
     let run = match pattern {
-        Pattern::NofM(n) => byte_groups(n.m() as usize),
+        Pattern::NofM(n) => byte_groups(n.m()),
         _ => 8,
     };
     let run = (BLOCK / run).max(1) * run;
@@ -183,7 +189,8 @@ impl Kept<'_, '_> {
         let observe = |solver: &Solver, _: usize| {
             let mut total = None::<niwaki_quant::Sums>;
             self.pieces(BLOCK, decoded, kept, |_, weights| {
-                let sums = solver.observe(self.job.run.level, Values::F32(bytemuck::cast_slice(weights))).map_err(wrong)?;
+                let sums =
+                    solver.observe(self.job.run.level, Values::F32(bytemuck::cast_slice(weights))).map_err(wrong)?;
                 match &mut total {
                     Some(total) => total.merge(&sums),
                     None => total = Some(sums),

@@ -6,7 +6,7 @@
 
 use globset::{Glob, GlobMatcher};
 use niwaki_codes::{Elastic, Grouping, Mask, Scheme, Shape, Uniform};
-use niwaki_container::{Layout, matrix};
+use niwaki_container::{Layout, META_KEY, matrix};
 use niwaki_prune::Pattern;
 use niwaki_quant::Fit;
 use niwaki_tensors::{Checkpoint, TensorView, decodes_to_f32};
@@ -116,6 +116,10 @@ impl Plan {
             let error = Error::from(ErrorKind::AlreadyQuantized { format: foreign.kind().to_string() });
             return Err(error.of(foreign.tensor()).at(checkpoint.path()).hinting(foreign.hint()));
         }
+        if checkpoint.metadata().contains_key(META_KEY) {
+            let error = Error::from(ErrorKind::AlreadyQuantized { format: "niwaki".to_owned() }).at(checkpoint.path());
+            return Err(error.hinting("`niwaki export --to safetensors` decodes it"));
+        }
         let only = recipe.only.iter().map(|g| glob(g)).collect::<Result<Vec<_>, _>>()?;
         let mut rules = Vec::with_capacity(recipe.rules.len());
         for rule in &recipe.rules {
@@ -207,7 +211,9 @@ fn decide(
     let selection = match mask.map(|rule: &Rule| &rule.action) {
         _ if shape.elements() == 0 => None,
         Some(Action::Mask(MaskSource::Magnitude(pattern))) => Some(Selection::Magnitude(*pattern)),
-        Some(Action::Mask(MaskSource::File(path))) => Some(Selection::Given(masks.mask(path, view.name(), matrix(&shape))?)),
+        Some(Action::Mask(MaskSource::File(path))) => {
+            Some(Selection::Given(masks.mask(path, view.name(), matrix(&shape))?))
+        }
         _ => None,
     };
     let texts: Vec<String> = [encode, mask].into_iter().flatten().map(ToString::to_string).collect();

@@ -13,12 +13,8 @@ use super::{Action, MaskSource, Recipe, Rule, nearest, scheme};
 use crate::error::{Error, ErrorKind};
 
 /// The keys of each kind of rule, beyond those that all share.
-const KINDS: [(&str, &[&str]); 4] = [
-    ("keep", &[]),
-    ("quantize", &["scheme", "fit"]),
-    ("elastic", &["widths", "group", "fit"]),
-    ("mask", &["pattern"]),
-];
+const KINDS: [(&str, &[&str]); 4] =
+    [("keep", &[]), ("quantize", &["scheme", "fit"]), ("elastic", &["widths", "group", "fit"]), ("mask", &["pattern"])];
 const SHARED: [&str; 3] = ["tensors", "min_dims", "optional"];
 const TOP: [&str; 3] = ["version", "seed", "only"];
 /// Kinds of rules that recipes have and this version does not act on.
@@ -85,7 +81,8 @@ impl Reader<'_> {
 
     fn rules(&self, kind: &str, value: &Value<'_>, found: &mut Vec<(usize, Rule)>) -> Result<(), Error> {
         let entries = value.get_ref().as_array();
-        let entries = entries.ok_or_else(|| self.wrong(value.span().start, format!("write `[[{kind}]]`, not `[{kind}]`")))?;
+        let entries =
+            entries.ok_or_else(|| self.wrong(value.span().start, format!("write `[[{kind}]]`, not `[{kind}]`")))?;
         for entry in entries.iter() {
             let at = entry.span().start;
             let table = entry.get_ref().as_table();
@@ -107,7 +104,9 @@ impl Reader<'_> {
         let fit = |default| table.get("fit").map_or(Ok(default), |v| self.fit(v));
         let action = match kind {
             "keep" => Action::Keep,
-            "quantize" => Action::Encode { scheme: self.scheme(self.need(table, "scheme", kind, at)?)?, fit: fit(Fit::MinMax)? },
+            "quantize" => {
+                Action::Encode { scheme: self.scheme(self.need(table, "scheme", kind, at)?)?, fit: fit(Fit::MinMax)? }
+            }
             "elastic" => Action::Encode { scheme: self.elastic(table)?, fit: fit(Fit::MinMax)? },
             _ => Action::Mask(self.pattern(self.need(table, "pattern", kind, at)?)?),
         };
