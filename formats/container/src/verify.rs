@@ -65,6 +65,8 @@ pub enum FaultKind {
     Pad(String),
     /// Metadata that is not canonical JSON.
     NotCanonical,
+    /// A recipe or lineage that is not the one of the first file.
+    OtherOrigin,
     /// A metadata key beside ours.
     SpareKey(String),
 }
@@ -110,6 +112,10 @@ fn shard_faults(artifact: &Artifact, index: usize, shard: &Shard, meta: &Meta) -
     }
     if !(shard.data_start() as u64).is_multiple_of(ALIGNMENT) {
         faults.push(FaultKind::DataStart(shard.data_start()));
+    }
+    let origin = |meta: &Meta| (meta.lineage.clone(), meta.recipe.clone());
+    if artifact.metas().first().is_some_and(|first| origin(first) != origin(meta)) {
+        faults.push(FaultKind::OtherOrigin);
     }
     faults.extend(order_fault(artifact, index, shard));
     let pads = shard.entries().iter().filter(|entry| is_pad(&entry.name));
@@ -228,6 +234,7 @@ impl fmt::Display for FaultKind {
             Self::DataStart(at) => write!(f, "data begins at byte {at}, which is no multiple of {ALIGNMENT}"),
             Self::Pad(name) => write!(f, "pad `{name}` holds more than zeros"),
             Self::NotCanonical => f.write_str("metadata `niwaki` is not canonical JSON"),
+            Self::OtherOrigin => f.write_str("recipe or lineage differ from those of the first file"),
             Self::SpareKey(key) => write!(f, "metadata has a key `{key}` beside `niwaki`"),
         }
     }

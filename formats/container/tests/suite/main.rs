@@ -5,5 +5,7 @@ mod decoding;
 mod golden;
 mod hostile;
 mod made;
+#[cfg(target_os = "linux")]
+mod pages;
 mod slicing;
 mod verifying;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use niwaki_container::{Digest, Fault, Kind, Layout, META_KEY, Meta, verify};
-use niwaki_tensors::{Dtype, Overwrite, write_file};
+use niwaki_tensors::{Dtype, Overwrite, write_file, write_index};
 
 use crate::made::{Folder, layout, open, write, write_padded, write_parts};
 
@@ -202,6 +202,59 @@ fn faults_do_not_depend_on_the_number_of_threads() {
     for threads in [0, 2, 8] {
         assert_eq!(verify(&artifact, threads), one);
     }
+}
+
+#[test]
+fn shards_of_two_recipes_are_a_fault() {
+    let folder = Folder::new();
+    let other = |meta: &mut Meta| {
+        let tensors = std::mem::take(&mut meta.tensors);
+        *meta = Meta { lineage: meta.lineage.clone(), ..Meta::new(tensors) }.with_recipe("version = 1\nseed = 1\n");
+    };
+    let (one, two) = (&tensors()[..1], &tensors()[1..2]);
+    write(&folder.file("1.safetensors"), one, 1);
+    write(&folder.file("2"), two, 1);
+    write_parts(&folder.file("2.safetensors"), two, &parts(&folder.file("2")), other);
+    let files = [
+        ("b", "1.safetensors"),
+        ("w.codes", "2.safetensors"),
+        ("w.scales", "2.safetensors"),
+        ("w.zeros", "2.safetensors"),
+    ];
+    write_index(&folder.file(""), files.map(|(name, file)| (name, file, 1)), Overwrite::Refuse).unwrap();
+    let faults = verify(&open(&folder.file("model.safetensors.index.json")), 1).faults;
+    assert_eq!(texts(&faults), ["recipe or lineage differ from those of the first file"]);
+    assert_eq!(faults[0].shard, 1);
+}
+
+#[test]
+fn digests_are_what_the_format_page_says() {
+    let folder = Folder::new();
+    write(&folder.file("a"), &tensors(), 1);
+    let artifact = open(&folder.file("a"));
+    let content = |name: &str| *blake3::hash(artifact.checkpoint().get(name).unwrap().bytes()).as_bytes();
+    let join = |pieces: &[&[u8]]| *blake3::hash(&pieces.concat()).as_bytes();
+    let b = join(&[b"niwaki tensor\0F32\x003\0", &content("b")]);
+    let k = join(&[
+        b"niwaki code\0dense\0F32\x003x5\0mask\0U8\x003x1\0",
+        &content("k.mask"),
+        b"values\0F32\x007\0",
+        &content("k.values"),
+    ]);
+    let w = join(&[
+        b"niwaki code\0int3/g4/affine\0F32\x003x5\0codes\0U8\x003x2\0",
+        &content("w.codes"),
+        b"scales\0F16\x003x2\0",
+        &content("w.scales"),
+        b"zeros\0U8\x003x2\0",
+        &content("w.zeros"),
+    ]);
+    let digest = |name: &str| artifact.get(name).unwrap().meta().unwrap().digest.0;
+    assert_eq!((digest("b"), digest("k"), digest("w")), (b, k, w));
+    let names = ["b", "e", "k", "m", "r", "w"];
+    let listed: Vec<Vec<u8>> = names.iter().map(|n| [n.as_bytes(), b"\0", &digest(n)].concat()).collect();
+    let all = join(&[b"niwaki checkpoint\0", &listed.concat()]);
+    assert_eq!((artifact.digest().unwrap().0, artifact.metas()[0].digest.0), (all, all));
 }
 
 #[test]
