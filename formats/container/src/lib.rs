@@ -4,6 +4,32 @@
 //! physical ones ([`Layout::parts`]), which stand in an order that makes every narrower
 //! width a prefix of the file ([`Placement`]), and the metadata key `niwaki` says what
 //! they mean ([`Meta`]). `FORMAT.md` beside this crate has it byte by byte.
+//!
+//! ```
+//! use niwaki_codes::{Bits, simd::Level};
+//! use niwaki_container::{Artifact, verify};
+//! use niwaki_tensors::Limits;
+//!
+//! let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/example.safetensors");
+//! let artifact = Artifact::open(golden.as_ref(), &Limits::default())?;
+//! let mut row = [0.0; 4];
+//! artifact.get("e").unwrap().dequantize_rows(Level::best(), Some(Bits::new(2)?), 0..1, &mut row)?;
+//! assert_eq!(row, [-0.75, -0.25, 0.25, 0.75]);
+//! assert!(verify(&artifact, 1).faults.is_empty());
+//! # Ok::<(), niwaki_container::Error>(())
+//! ```
+//!
+//! What it promises:
+//!
+//! - An open [`Artifact`] is complete: every part of every tensor is there, in the type and
+//!   shape that its scheme asks for. Contents are checked by [`verify`], and decoding is safe
+//!   without it.
+//! - Hostile bytes neither panic nor cost more than a small multiple of the file's length.
+//! - What a width needs is a prefix of the data, so opening at a width touches that prefix
+//!   only, and [`slice()`] is a new header and one copy.
+//! - No global state, no printing, no thread that the caller did not ask for.
+//!
+//! What it does not do: it does not choose codes, and it does not encode.
 
 mod artifact;
 mod digest;

@@ -36,6 +36,13 @@ pub struct Entry {
     pub slot: Slot,
 }
 
+impl From<&Entry> for niwaki_tensors::Entry {
+    /// The entry as [`niwaki_tensors::Layout::exact`] takes it, pads among the others.
+    fn from(entry: &Entry) -> Self {
+        Self { name: entry.name.clone(), dtype: entry.dtype, shape: entry.shape.dims().to_vec() }
+    }
+}
+
 /// What a physical tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
@@ -115,12 +122,6 @@ impl Placement {
         self.prefix(bits).last().map_or(0, |entry| entry.offset + entry.bytes)
     }
 
-    /// The physical tensors without pads, as [`niwaki_tensors::Layout::new`] takes them: it
-    /// puts the same pads between them.
-    pub fn declared(&self) -> Vec<niwaki_tensors::Entry> {
-        declared(&self.entries)
-    }
-
     fn pad(&mut self, pads: &mut usize) -> Result<(), Error> {
         let gap = self.bytes.next_multiple_of(ALIGNMENT) - self.bytes;
         if gap > 0 {
@@ -148,17 +149,6 @@ impl Placement {
             (None, None) => Ok(()),
         }
     }
-}
-
-/// The entries that are no pads, as a writer takes them.
-pub(crate) fn declared(entries: &[Entry]) -> Vec<niwaki_tensors::Entry> {
-    let parts = entries.iter().filter(|entry| entry.slot != Slot::Pad);
-    let declare = |entry: &Entry| niwaki_tensors::Entry {
-        name: entry.name.clone(),
-        dtype: entry.dtype,
-        shape: entry.shape.dims().to_vec(),
-    };
-    parts.map(declare).collect()
 }
 
 /// The narrowest served width that needs `part` of an elastic tensor.

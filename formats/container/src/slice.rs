@@ -10,14 +10,14 @@ use crate::artifact::{Artifact, Kind};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::meta::{META_KEY, Meta, TensorMeta};
-use crate::order::{Placement, Slot, declared};
+use crate::order::{Placement, Slot};
 use crate::parts::{Layout, Part};
 use crate::tensor::Tensor;
 
 /// Bytes that are written at a time: whatever is mapped is not resident all at once.
 const CHUNK: usize = 4 << 20;
 
-/// What [`slice`] wrote.
+/// What [`slice()`] wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sliced {
     /// Digest of the checkpoint written.
@@ -60,16 +60,15 @@ pub fn slice(artifact: &Artifact, bits: Bits, out: &Path, overwrite: Overwrite) 
 
     let placement = Placement::new(tensors.iter().map(|tensor| (tensor.name(), *tensor.layout())))?;
     let prefix = placement.prefix(bits);
-    let layout = niwaki_tensors::Layout::new(declared(prefix), metadata_len(&metadata))?;
+    let layout = niwaki_tensors::Layout::exact(prefix.iter().map(Into::into).collect(), metadata_len(&metadata))?;
     let output_bytes = layout.file_bytes();
     let writer = Writer::create(out, layout, overwrite)?;
-    let parts = prefix.iter().filter_map(|entry| match entry.slot {
-        Slot::Pad => None,
-        Slot::Part { tensor, part, .. } => Some(tensors.get(tensor)?.part(part).unwrap_or_default()),
-    });
-    for (index, bytes) in parts.enumerate() {
-        shard.ensure_unchanged()?;
+    for (index, entry) in prefix.iter().enumerate() {
+        // A pad that is not written is zero.
+        let Slot::Part { tensor, part, .. } = entry.slot else { continue };
+        let bytes = tensors.get(tensor).and_then(|tensor| tensor.part(part)).unwrap_or_default();
         for (chunk, bytes) in (0..).zip(bytes.chunks(CHUNK)) {
+            shard.ensure_unchanged()?;
             writer.write_at(index, chunk * CHUNK as u64, bytes)?;
         }
     }

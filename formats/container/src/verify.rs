@@ -1,5 +1,6 @@
 //! Every invariant and digest of a container, checked.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -152,15 +153,16 @@ fn order_fault(artifact: &Artifact, index: usize, shard: &Shard) -> Option<Fault
 
 /// Hashes and checks all tensors, the next one taken by whichever thread is free.
 fn contents(artifact: &Artifact, threads: usize) -> Vec<Fault> {
-    let tensors: Vec<Tensor<'_>> = artifact.tensors().collect();
+    let mut tensors: Vec<(usize, Tensor<'_>)> = artifact.tensors().enumerate().collect();
+    // Largest first, so that no thread is left with it at the end.
+    tensors.sort_by_key(|(_, tensor)| Reverse(tensor.bytes()));
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::new());
     let work = || {
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(tensor) = tensors.get(index) else { break };
+            let Some((index, tensor)) = tensors.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             let faults = tensor_faults(tensor);
-            found.lock().unwrap_or_else(PoisonError::into_inner).push((index, faults));
+            found.lock().unwrap_or_else(PoisonError::into_inner).push((*index, faults));
         }
     };
     thread::scope(|scope| {

@@ -102,11 +102,12 @@ pub(crate) fn write_parts(
     let metadata = [(META_KEY, json.as_str())];
 
     let placement = Placement::new(tensors.iter().map(|(name, layout)| (*name, *layout))).unwrap();
-    let layout = niwaki_tensors::Layout::new(placement.declared(), metadata_len(&metadata)).unwrap();
+    // The writer of the tensors crate puts the same pads between the same parts.
+    let entries = || placement.entries().iter().filter(|entry| entry.slot != Slot::Pad);
+    let layout = niwaki_tensors::Layout::new(entries().map(Into::into).collect(), metadata_len(&metadata)).unwrap();
     let data_start = layout.data_start();
     let writer = Writer::create(path, layout, Overwrite::Replace).unwrap();
-    let entries = placement.entries().iter().filter(|entry| entry.slot != Slot::Pad);
-    for (i, entry) in entries.enumerate() {
+    for (i, entry) in entries().enumerate() {
         assert_eq!(writer.layout().file_offset(i), Some(data_start + entry.offset), "{}", entry.name);
         writer.write_at(i, 0, &parts[&entry.name]).unwrap();
     }
