@@ -26,45 +26,105 @@ pub fn dequantize_run(
     if codes.len() < needs {
         return Err(ErrorKind::Range { needs, has: codes.len() }.into());
     }
-    run(level, bits, codes, first, (scale, middle), out);
+    run(level, bits, codes, first, (scale, middle.into()), out);
     Ok(())
 }
 
-stamp! {
-    fn run = run_body(bits: Bits, codes: &[u8], first: usize, grid: (f32, u8), out: &mut [f32]) -> ();
-}
+/// Groups whose grids are widened at a time.
+const GRIDS: usize = 128;
 
-stamp! {
-    /// Decodes whole rows; lengths were checked by the view.
-    pub(crate) fn rows = rows_body(parts: &Parts<'_>, rows: Range<usize>, out: &mut [f32]) -> ();
-}
+/// Bytes of output from which on it is written past the caches: more than a second
+/// level holds.
+const FAR: usize = 4 << 20;
 
-#[inline(always)]
-fn rows_body(parts: &Parts<'_>, rows: Range<usize>, out: &mut [f32]) {
-    match parts.scheme.bits.get() {
-        2 => rows_of::<2>(parts, rows, out),
-        3 => rows_of::<3>(parts, rows, out),
-        4 => rows_of::<4>(parts, rows, out),
-        5 => rows_of::<5>(parts, rows, out),
-        6 => rows_of::<6>(parts, rows, out),
-        7 => rows_of::<7>(parts, rows, out),
-        _ => rows_of::<8>(parts, rows, out),
-    }
-}
-
-#[inline(always)]
-fn rows_of<const B: usize>(parts: &Parts<'_>, rows: Range<usize>, out: &mut [f32]) {
-    for (row, out) in rows.zip(out.chunks_exact_mut(parts.cols.max(1))) {
+/// Decodes whole rows; lengths were checked by the view.
+pub(crate) fn rows(level: Level, parts: &Parts<'_>, rows: Range<usize>, out: &mut [f32]) {
+    let far = size_of_val(out) >= FAR;
+    let (run, bits) = (parts.run(), parts.scheme.bits);
+    let (mut scales, mut middles) = ([0.0; GRIDS], [0; GRIDS]);
+    let mut rest = out;
+    for row in rows {
+        let Some((mut out, after)) = rest.split_at_mut_checked(parts.cols) else { return };
+        rest = after;
         let codes = parts.row(row);
-        for (at, out) in out.chunks_mut(parts.run()).enumerate() {
-            let grid = parts.grid(row, at);
-            run_of::<B>(parts.scheme.bits, codes, at * parts.run(), grid, out);
+        let mut at = 0;
+        while !out.is_empty() {
+            let n = run.saturating_mul(GRIDS).min(out.len());
+            let Some((some, after)) = out.split_at_mut_checked(n) else { return };
+            out = after;
+            grids(level, parts, (row, at), &mut scales, &mut middles);
+            // GRIDS is a multiple of 8, so each turn starts at a whole byte.
+            let from = packed_bytes(at.saturating_mul(run), bits);
+            runs(level, bits, codes.get(from..).unwrap_or(&[]), run, (&scales, &middles), far, some);
+            at += GRIDS;
         }
     }
 }
 
+stamp! {
+    /// Scales and middle codes of the groups from `at` of a row on.
+    fn grids = grids_body(
+        parts: &Parts<'_>, at: (usize, usize), scales: &mut [f32; GRIDS], middles: &mut [i32; GRIDS],
+    ) -> ();
+}
+
 #[inline(always)]
-fn run_body(bits: Bits, codes: &[u8], first: usize, grid: (f32, u8), out: &mut [f32]) {
+fn grids_body(parts: &Parts<'_>, (row, at): (usize, usize), scales: &mut [f32; GRIDS], middles: &mut [i32; GRIDS]) {
+    let first = parts.group(row, at);
+    parts.scales_from(first, scales);
+    parts.middles_from(first, middles);
+}
+
+/// Decodes consecutive runs, each on its grid.
+#[allow(clippy::too_many_arguments, reason = "the level comes on top of what a kernel takes")]
+fn runs(level: Level, bits: Bits, codes: &[u8], run: usize, grids: (&[f32], &[i32]), far: bool, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Level::Avx512(proof), 0) = (level, run % 8) {
+        use crate::kernels::x86_64::runs;
+        return match bits.get() {
+            2 => runs::<2>(proof, codes, run, grids, far, out),
+            3 => runs::<3>(proof, codes, run, grids, far, out),
+            4 => runs::<4>(proof, codes, run, grids, far, out),
+            5 => runs::<5>(proof, codes, run, grids, far, out),
+            6 => runs::<6>(proof, codes, run, grids, far, out),
+            7 => runs::<7>(proof, codes, run, grids, far, out),
+            _ => runs::<8>(proof, codes, run, grids, far, out),
+        };
+    }
+    let _ = far;
+    plain_runs(level, bits, codes, run, grids, out);
+}
+
+stamp! {
+    fn plain_runs = plain_runs_body(
+        bits: Bits, codes: &[u8], run: usize, grids: (&[f32], &[i32]), out: &mut [f32],
+    ) -> ();
+}
+
+#[inline(always)]
+fn plain_runs_body(bits: Bits, codes: &[u8], run: usize, (scales, middles): (&[f32], &[i32]), out: &mut [f32]) {
+    let (mut first, mut rest) = (0, out);
+    for grid in scales.iter().zip(middles) {
+        let n = run.min(rest.len());
+        let Some((some, after)) = rest.split_at_mut_checked(n) else { return };
+        run_body(bits, codes, first, (*grid.0, *grid.1), some);
+        (first, rest) = (first + n, after);
+    }
+}
+
+/// Decodes one run that may start at any bit.
+fn run(level: Level, bits: Bits, codes: &[u8], first: usize, grid: (f32, i32), out: &mut [f32]) {
+    let ahead = (first.wrapping_neg() % 8).min(out.len());
+    let Some((head, rest)) = out.split_at_mut_checked(ahead) else { return };
+    run_body(bits, codes, first, grid, head);
+    // The code after a whole run of eight starts at a whole byte, or there is none.
+    let from = packed_bytes(first.saturating_add(ahead), bits);
+    let whole = rest.len().next_multiple_of(8);
+    runs(level, bits, codes.get(from..).unwrap_or(&[]), whole, (&[grid.0], &[grid.1]), false, rest);
+}
+
+#[inline(always)]
+fn run_body(bits: Bits, codes: &[u8], first: usize, grid: (f32, i32), out: &mut [f32]) {
     match bits.get() {
         2 => run_of::<2>(bits, codes, first, grid, out),
         3 => run_of::<3>(bits, codes, first, grid, out),
@@ -78,10 +138,10 @@ fn run_body(bits: Bits, codes: &[u8], first: usize, grid: (f32, u8), out: &mut [
 
 /// Codes up to the next run of eight one by one, whole runs, then the rest.
 #[inline(always)]
-fn run_of<const B: usize>(bits: Bits, codes: &[u8], first: usize, (scale, middle): (f32, u8), out: &mut [f32]) {
+fn run_of<const B: usize>(bits: Bits, codes: &[u8], first: usize, (scale, middle): (f32, i32), out: &mut [f32]) {
     let ahead = (first.wrapping_neg() % 8).min(out.len());
     let Some((head, out)) = out.split_at_mut_checked(ahead) else { return };
-    let value = |code: u8| scale * (i32::from(code) - i32::from(middle)) as f32;
+    let value = |code: u8| scale * (i32::from(code) - middle) as f32;
     for (i, x) in head.iter_mut().enumerate() {
         *x = value(code_at(bits, codes, first + i));
     }

@@ -16,6 +16,7 @@ mod dequantize;
 mod elastic;
 mod error;
 pub mod half_floats;
+mod kernels;
 pub mod mask;
 mod pack;
 pub mod planes;

@@ -20,6 +20,12 @@ pub fn packed_bytes(n: usize, bits: Bits) -> usize {
     (n / 8).saturating_mul(bits) + (n % 8 * bits).div_ceil(8)
 }
 
+/// [`packed_bytes`] of a width known when compiling.
+#[inline(always)]
+pub(crate) const fn packed_bytes_of<const B: usize>(n: usize) -> usize {
+    (n / 8).saturating_mul(B) + (n % 8 * B).div_ceil(8)
+}
+
 /// Packs one row: one code a byte in, a padded bit stream out. Bits of a code above
 /// its width are dropped.
 ///

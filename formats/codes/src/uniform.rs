@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::half_floats::f16_to_f32;
+use crate::half_floats::{f16_to_f32, read_f32_body, widen_f16_body};
 use crate::pack::padding_is_clear;
 use crate::simd::Level;
 use crate::{Error, ErrorKind, Grouping, ScaleType, Symmetry, Uniform, dequantize};
@@ -45,6 +45,12 @@ pub(crate) struct Parts<'a> {
     codes: &'a [u8],
     scales: &'a [u8],
     zeros: Option<&'a [u8]>,
+}
+
+/// The codes that decode to 0: one for all, or one a group.
+enum Middles<'a> {
+    Half(u8),
+    Zeros(&'a [u8]),
 }
 
 impl<'a> UniformView<'a> {
@@ -108,7 +114,9 @@ impl<'a> UniformView<'a> {
     /// the width, [`ErrorKind::Scale`] for an infinity or NaN.
     pub fn check(&self) -> Result<(), Error> {
         let Parts { scheme, rows, cols, zeros, .. } = self.parts;
-        if let Some(row) = (0..rows).find(|row| !padding_is_clear(cols, scheme.bits, self.parts.row(*row))) {
+        // Rows without padding have nothing to look at, and there may be usize::MAX of them without a byte.
+        let mut padded = if cols % 8 == 0 { 0..0 } else { 0..rows };
+        if let Some(row) = padded.find(|row| !padding_is_clear(cols, scheme.bits, self.parts.row(*row))) {
             return Err(ErrorKind::StrayBits { part: "codes", row }.into());
         }
         let mut points = zeros.unwrap_or(&[]).iter().enumerate();
@@ -157,18 +165,55 @@ impl<'a> Parts<'a> {
         self.codes.get(start..start.saturating_add(bytes)).unwrap_or(&[])
     }
 
+    /// The index of group `at` of a row.
     #[inline(always)]
-    pub(crate) fn grid(&self, row: usize, at: usize) -> (f32, u8) {
-        let group = match self.scheme.grouping {
+    pub(crate) fn group(&self, row: usize, at: usize) -> usize {
+        match self.scheme.grouping {
             Grouping::Tensor => 0,
             Grouping::Row => row,
             Grouping::Group(g) => row.saturating_mul(self.cols.div_ceil(g.get())).saturating_add(at),
-        };
-        let middle = match self.zeros {
-            Some(zeros) if self.scheme.symmetry == Symmetry::Affine => zeros.get(group).copied().unwrap_or(0),
-            _ => self.scheme.bits.half() as u8,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn grid(&self, row: usize, at: usize) -> (f32, u8) {
+        let group = self.group(row, at);
+        let middle = match self.middles() {
+            Middles::Half(half) => half,
+            Middles::Zeros(zeros) => zeros.get(group).copied().unwrap_or(0),
         };
         (self.scale(group), middle)
+    }
+
+    #[inline(always)]
+    fn middles(&self) -> Middles<'a> {
+        match (self.scheme.symmetry, self.zeros) {
+            (Symmetry::Affine, zeros) => Middles::Zeros(zeros.unwrap_or(&[])),
+            (Symmetry::Symmetric, _) => Middles::Half(self.scheme.bits.half() as u8),
+        }
+    }
+
+    /// The scales of the groups from `first` on; 0 past the last.
+    #[inline(always)]
+    pub(crate) fn scales_from<const N: usize>(&self, first: usize, out: &mut [f32; N]) {
+        out.fill(0.0);
+        let from = self.scales.get(first.saturating_mul(self.scheme.scale_type().bytes())..).unwrap_or(&[]);
+        match self.scheme.scale_type() {
+            ScaleType::F16 => widen_f16_body(from, out),
+            ScaleType::F32 => read_f32_body(from, out),
+        }
+    }
+
+    /// The middle codes of the groups from `first` on.
+    #[inline(always)]
+    pub(crate) fn middles_from<const N: usize>(&self, first: usize, out: &mut [i32; N]) {
+        match self.middles() {
+            Middles::Half(half) => out.fill(half.into()),
+            Middles::Zeros(zeros) => {
+                let from = zeros.get(first..).unwrap_or(&[]);
+                out.iter_mut().zip(from).for_each(|(to, zero)| *to = (*zero).into());
+            }
+        }
     }
 
     #[inline(always)]
@@ -183,3 +228,6 @@ impl<'a> Parts<'a> {
 fn part(part: &'static str, needs: usize, has: usize) -> Result<(), Error> {
     if needs == has { Ok(()) } else { Err(ErrorKind::PartLength { part, needs, has }.into()) }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests;
