@@ -159,8 +159,7 @@ fn contents(artifact: &Artifact, threads: usize) -> Vec<Fault> {
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::new());
     let work = || {
-        loop {
-            let Some((index, tensor)) = tensors.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+        while let Some((index, tensor)) = tensors.get(next.fetch_add(1, Ordering::Relaxed)) {
             let faults = tensor_faults(tensor);
             found.lock().unwrap_or_else(PoisonError::into_inner).push((*index, faults));
         }
