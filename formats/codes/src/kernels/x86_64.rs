@@ -141,8 +141,8 @@ impl Store {
         // aligned where the instruction asks for that.
         unsafe {
             match self {
-                Self::Lines if at as usize % 64 == 0 => _mm512_stream_ps(at, x),
-                Self::Quarters if at as usize % 16 == 0 => {
+                Self::Lines if (at as usize).is_multiple_of(64) => _mm512_stream_ps(at, x),
+                Self::Quarters if (at as usize).is_multiple_of(16) => {
                     _mm_stream_ps(at, _mm512_extractf32x4_ps::<0>(x));
                     _mm_stream_ps(at.add(4), _mm512_extractf32x4_ps::<1>(x));
                     _mm_stream_ps(at.add(8), _mm512_extractf32x4_ps::<2>(x));
