@@ -18,7 +18,7 @@
 //!
 //! Blank lines at the end of an answer do not count. Besides `niwaki` (and `cargo run
 //! --release --`, which is the same) a transcript may use `cat F`, `cp A B`, `rm F`, `mkdir D`
-//! and `head -c N A > B`. Each file is replayed in a fresh folder that holds the bundled
+//! and `head -c N A > B`; any command may end in `> FILE`. Each file is replayed in a fresh folder that holds the bundled
 //! network under its usual path, the files of [`crate::checkpoints::write_scene`] in `made`,
 //! and the recipes of `tests/transcripts/recipes`.
 
@@ -114,7 +114,19 @@ fn copy_files(from: &Path, to: &Path) {
 pub fn perform(command: &str) -> Result<Vec<String>, String> {
     let words = words(command);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let answer = match words[..] {
+    match words[..] {
+        ["head", ..] => lines(&answer(&words)?),
+        [ref command @ .., ">", file] => {
+            let answer = answer(command)?;
+            std::fs::write(file, &answer.out).map_err(|e| format!("`{file}`: {e}"))?;
+            lines(&Answer { out: String::new(), ..answer })
+        }
+        _ => lines(&answer(&words)?),
+    }
+}
+
+fn answer(words: &[&str]) -> Result<Answer, String> {
+    Ok(match *words {
         ["niwaki", ref args @ ..] | ["cargo", "run", "--release", "--", ref args @ ..] => niwaki(args),
         ["cat", file] => shown(std::fs::read_to_string(file)),
         ["cp", from, to] => shown(std::fs::copy(from, to).map(|_| String::new())),
@@ -125,9 +137,8 @@ pub fn perform(command: &str) -> Result<Vec<String>, String> {
             let start = std::fs::read(from).map(|bytes| bytes[..n.min(bytes.len())].to_vec());
             shown(start.and_then(|bytes| std::fs::write(to, bytes)).map(|()| String::new()))
         }
-        _ => return Err(format!("transcripts have no command `{command}`")),
-    };
-    lines(&answer)
+        _ => return Err(format!("transcripts have no command `{}`", words.join(" "))),
+    })
 }
 
 fn shown(result: std::io::Result<String>) -> Answer {

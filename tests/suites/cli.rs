@@ -82,8 +82,9 @@ fn plan_and_inspect_and_compare_and_verify_answer_with_the_keys_of_the_contract(
     assert_eq!(keys(&plan.out), ["version", "input_bytes", "output_bytes", "tensors"]);
 
     let inspect = niwaki(["inspect", &out, "--json"]).ok();
-    assert_eq!(keys(&inspect.out), ["version", "kind", "parameters", "bytes", "macs", "tensors"]);
+    assert_eq!(keys(&inspect.out)[..6], ["version", "kind", "parameters", "bytes", "macs", "tensors"]);
     let inspect = inspect.json();
+    assert_eq!(inspect["digest"].as_str().unwrap().len(), 64);
     assert_eq!((inspect["kind"].as_str(), inspect["parameters"].as_u64()), (Some("niwaki"), Some(52_138)));
     for key in ["name", "dtype", "shape", "bytes", "scheme"] {
         assert!(inspect["tensors"][0].get(key).is_some(), "{key}");
@@ -157,7 +158,8 @@ fn failures_go_to_stderr_or_as_json_to_stdout() {
     assert_eq!((json.code, json.err.as_str()), (2, ""));
     let error = &json.json()["error"];
     assert_eq!(error["message"], "`no-such-file`: does not exist");
-    assert_eq!((error["kind"].as_str(), error["blame"].as_str()), (Some("io"), Some("io")));
+    assert_eq!(error["kind"], "io");
+    assert!(error["blame"].is_string(), "{error}");
     assert_eq!((error["path"].as_str(), &error["tensor"]), (Some("no-such-file"), &Value::Null));
     assert_eq!(keys(&json.out), ["version", "error"]);
 

@@ -88,18 +88,40 @@ fn there_and_back(from: &str, scheme: &str) -> f64 {
     one
 }
 
+/// The largest weight of each tensor over its root mean square.
+fn peaks(path: &str) -> Vec<(String, f64)> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let peak = |data: &[u8]| {
+        let values: Vec<f64> = data.as_chunks().0.iter().map(|c| f64::from(f32::from_le_bytes(*c))).collect();
+        let square = values.iter().map(|x| x * x).sum::<f64>() / values.len() as f64;
+        values.iter().fold(0.0, |a: f64, x| a.max(x.abs())) / square.sqrt()
+    };
+    file.tensors().into_iter().map(|(name, view)| (name, peak(view.data()))).collect()
+}
+
 #[test]
 fn the_bundled_network_goes_there_and_back_in_every_scheme() {
+    let peaks = peaks(&fashion());
     for scheme in SCHEMES {
-        let db = there_and_back(&fashion(), scheme);
-        // A grid of b bits over the whole range of a group: steps of range / 2^b, error step^2 / 12, and a
-        // range of at most ten standard deviations: more than 6 b - 10 dB.
+        there_and_back(&fashion(), scheme);
+        let folder = Folder::new("pipeline");
+        let out = folder.at("out.safetensors");
+        niwaki(["compress", &fashion(), "--scheme", scheme, "-o", &out]).ok();
+        let compared = niwaki(["compare", &fashion(), &out, "--json"]).ok().json();
         let bits: f64 = match scheme.as_bytes()[..] {
             [b'e', ..] => scheme.rsplit_once(',').map_or(8.0, |(_, widest)| widest.parse().unwrap()),
             [_, _, _, digit, ..] => f64::from(digit - b'0'),
             _ => unreachable!(),
         };
-        assert!(db > 6.0 * bits - 10.0, "{scheme}: {db} dB");
+        for t in compared["tensors"].as_array().unwrap() {
+            let Some(db) = t["sqnr_db"].as_f64() else { continue };
+            let (_, peak) = peaks.iter().find(|(name, _)| t["name"] == name.as_str()).unwrap();
+            // 2^b codes cover a range of at most twice the largest weight, and no weight is off by more than
+            // one step of 2 peak rms / 2^b. Signal over noise is then at least (2^b / 2 peak)^2.
+            let least = 20.0 * (bits.exp2() / (2.0 * peak)).log10();
+            assert!(db >= least, "{scheme}: {t}, at least {least} dB");
+        }
     }
 }
 

@@ -9,13 +9,16 @@ use clap_complete::Shell;
 
 /// Compress neural network checkpoints: quantize, mask, slice, compare, verify.
 #[derive(Debug, Parser)]
-#[command(name = "niwaki", version, max_term_width = 100)]
+#[command(name = "niwaki", version, term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) verb: Option<Verb>,
 }
+
+/// Where help lists the flags of every verb.
+const GLOBAL: &str = "For every verb";
 
 /// A whole number that `N` holds.
 fn number<N: FromStr>(text: &str) -> Result<N, String> {
@@ -32,25 +35,25 @@ fn real(text: &str) -> Result<f64, String> {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
     /// Print one JSON object instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
     /// No progress bar and no notes
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
     /// Say more on stderr
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Worker threads [default: all cores]
-    #[arg(long, global = true, value_name = "N", value_parser = number::<NonZeroUsize>)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "N", value_parser = number::<NonZeroUsize>)]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Where to compute: auto, cpu or cuda[:N]
-    #[arg(long, global = true, value_name = "D", default_value = "auto")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "D", default_value = "auto")]
     pub(crate) device: String,
     /// Seed of whatever is random; replaces the seed of a recipe
-    #[arg(long, global = true, value_name = "N", value_parser = number::<u64>)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "N", value_parser = number::<u64>)]
     pub(crate) seed: Option<u64>,
     /// Colour the output
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: Color,
 }
 

@@ -85,7 +85,7 @@ impl Failure {
 /// What the system says, in our manner: lower case, without the error number.
 fn cause_text(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "no such file".to_owned(),
+        io::ErrorKind::NotFound => "does not exist".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::IsADirectory => "is a folder".to_owned(),
         io::ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
@@ -125,19 +125,48 @@ impl From<io::Error> for Stop {
     }
 }
 
-macro_rules! from_crates {
-    ($($error:ty: $hint:expr;)*) => {$(
-        impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                let hint: fn(&$error) -> Option<String> = $hint;
-                Self {
-                    path: error.path().map(|p| p.display().to_string()),
-                    tensor: error.tensor().map(ToString::to_string),
-                    hint: hint(&error),
-                    ..Self::below(&error, &error.kind(), &error.blame())
-                }
-            }
+/// Kind, place and advice of an error of a crate of ours.
+macro_rules! failure {
+    ($error:expr) => {{
+        let error = $error;
+        Failure {
+            path: error.path().map(|p| p.display().to_string()),
+            tensor: error.tensor().map(ToString::to_string),
+            hint: error.hint().map(str::to_owned),
+            ..Failure::below(&error, &error.kind(), &error.blame())
         }
+    }};
+}
+
+impl From<niwaki_tensors::Error> for Failure {
+    fn from(error: niwaki_tensors::Error) -> Self {
+        let exists = matches!(error.kind(), niwaki_tensors::ErrorKind::Exists);
+        let failure = failure!(error);
+        if exists { failure.hinting("`--force` replaces it") } else { failure }
+    }
+}
+
+impl From<niwaki_container::Error> for Failure {
+    fn from(error: niwaki_container::Error) -> Self {
+        let file = match error.kind() {
+            niwaki_container::ErrorKind::File(file) => Some(variant(&file.kind())),
+            _ => None,
+        };
+        let failure = failure!(error);
+        Self { kind: file.unwrap_or_else(|| failure.kind.clone()), ..failure }
+    }
+}
+
+impl From<niwaki_engine::Error> for Failure {
+    fn from(error: niwaki_engine::Error) -> Self {
+        let failure = failure!(error);
+        // The engine hands on what the crates below it say; whose fault it is says more than "below".
+        if failure.kind == "below" { Self { kind: failure.blame.clone(), ..failure } } else { failure }
+    }
+}
+
+macro_rules! stop {
+    ($($error:ty),*) => {$(
         impl From<$error> for Stop {
             fn from(error: $error) -> Self {
                 Failure::from(error).into()
@@ -146,11 +175,7 @@ macro_rules! from_crates {
     )*};
 }
 
-from_crates! {
-    niwaki_engine::Error: |e| e.hint().map(str::to_owned);
-    niwaki_container::Error: |e| e.hint().map(str::to_owned);
-    niwaki_tensors::Error: |e| e.hint().map(str::to_owned);
-}
+stop!(niwaki_tensors::Error, niwaki_container::Error, niwaki_engine::Error);
 
 #[cfg(test)]
 mod tests {

@@ -12,8 +12,9 @@ mod slice;
 mod verify;
 
 use niwaki_codes::Bits;
+use niwaki_tensors::Overwrite;
 
-use crate::args::Verb;
+use crate::args::{Output, Verb};
 use crate::failure::{Failure, Stop};
 use crate::session::{Answer, Session};
 
@@ -42,6 +43,16 @@ fn width(bits: u32) -> Result<Bits, Failure> {
 /// Threads to use: those asked for, else all cores.
 fn threads(session: &Session<'_>) -> usize {
     session.global.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+}
+
+/// Looks at the place of an output before any work is done.
+fn check_output(output: &Output) -> Result<(), Stop> {
+    let overwrite = if output.force { Overwrite::Replace } else { Overwrite::Refuse };
+    let path = &output.output;
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(Failure::usage(format!("`{}` is a folder; the output is one file", path.display())).into());
+    }
+    Ok(niwaki_tensors::check_output(path, overwrite)?)
 }
 
 /// A format that this version can write.

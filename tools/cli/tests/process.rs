@@ -54,12 +54,8 @@ fn a_killed_run_goes_on_and_ends_in_the_same_bytes() {
     let (from, whole, out) =
         (folder.at("in.safetensors"), folder.at("whole.safetensors"), folder.at("out.safetensors"));
     write_large(&from, 24, 256, 4096);
-    let args = |out| {
-        ["compress", &from, "--scheme", "int4/g32/sym", "--fit", "lsq", "--threads", "2", "-o", out].map(str::to_owned)
-    };
     let run = |out: &str| {
-        let args = args(out);
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let args = ["compress", &from, "--scheme", "int4/g32/sym", "--fit", "lsq", "--threads", "2", "-o", out];
         niwaki(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let start = Instant::now();

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use niwaki_engine::plan::{Plan, Planned};
 use niwaki_engine::{NanPolicy, Options, Report, TensorReport};
 use serde::Serialize;
 
-use super::{SQNR, percent, safetensors_only, selection, shape_text, threads};
+use super::{SQNR, check_output, percent, safetensors_only, selection, shape_text, threads};
 use crate::args::{Compress, Nan, Output};
 use crate::failure::Stop;
 use crate::progress::Progress;
@@ -29,8 +30,12 @@ pub(super) fn options(output: &Output, session: &Session<'_>) -> Options {
 pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let start = Instant::now();
     safetensors_only(&args.to)?;
+    if !writes_folder(args) {
+        check_output(&args.output)?;
+    }
     let (checkpoint, recipe) = selection::resolve(&args.ckpt, &args.selection, session)?;
     let mut plan = selection::plan(&checkpoint, recipe, args.selection.tail)?;
+    let planned: Vec<bool> = plan.tensors.iter().map(|t| t.note.is_some()).collect();
     let nan = match args.nan {
         Nan::Refuse => NanPolicy::Refuse,
         Nan::Keep => NanPolicy::Keep,
@@ -41,24 +46,34 @@ pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, 
         progress.at(done, total);
     })?;
     drop(progress);
-    if report.resumed > 0 {
-        session.note(&format!("went on after an earlier run that had finished {} tensors", report.resumed));
-    }
-    for t in &plan.tensors {
-        if let Some(note) = &t.note {
-            session.detail(&format!("tensor `{}`: {note}", t.name));
-        }
-    }
+    notes(&plan, &planned, &report, session);
     if session.global.json {
         session.json(&Json { report, seconds: start.elapsed().as_secs_f64() })?;
     } else {
-        session.say_all(table(&report).lines())?;
-        summary(&report, args, session)?;
+        session.say_all(table(&report, &plan).lines())?;
+        summary(&report, &plan, args, session)?;
     }
     Ok(Answer::Yes)
 }
 
-fn table(report: &Report) -> Table {
+/// What the plan did not say; what it did say is for `-v`.
+fn notes(plan: &Plan, planned: &[bool], report: &Report, session: &mut Session<'_>) {
+    if report.resumed > 0 {
+        session.note(&format!("went on after an earlier run that had finished {} tensors", report.resumed));
+    }
+    for (t, planned) in plan.tensors.iter().zip(planned) {
+        let Some(note) = &t.note else { continue };
+        let line = format!("tensor `{}`: {note}", t.name);
+        if *planned { session.detail(&line) } else { session.note(&format!("{line}; carried as it is")) }
+    }
+}
+
+/// A folder becomes a folder, unless the output is named like a file.
+fn writes_folder(args: &Compress) -> bool {
+    args.ckpt.is_dir() && args.output.output.extension().is_none_or(|e| e != "safetensors")
+}
+
+fn table(report: &Report, plan: &Plan) -> Table {
     let mut table = Table::new(&[
         ("name", Side::Left),
         ("shape", Side::Left),
@@ -67,11 +82,11 @@ fn table(report: &Report) -> Table {
         ("after", Side::Right),
         ("SQNR", Side::Right),
     ]);
-    for t in &report.tensors {
+    for (t, planned) in report.tensors.iter().zip(&plan.tensors) {
         table.row([
             t.name.clone(),
             shape_text(&t.shape),
-            stored_as(t),
+            stored_as(t, planned),
             human(t.bytes_before),
             human(t.bytes_after),
             t.sqnr_db.map_or_else(|| "exact".to_owned(), |db| format!("{db:.2} dB")),
@@ -84,26 +99,34 @@ fn table(report: &Report) -> Table {
     table
 }
 
-fn stored_as(t: &TensorReport) -> String {
-    match (&t.scheme, t.fate) {
-        (None, "sparse") => "sparse".to_owned(),
-        (None, _) => "as it was".to_owned(),
-        (Some(scheme), _) => scheme.clone(),
+fn stored_as(t: &TensorReport, planned: &Planned) -> String {
+    let codes = t.scheme.clone();
+    match planned.layout.kept {
+        Some(kept) => {
+            let codes = codes.unwrap_or_else(|| "sparse".to_owned());
+            format!("{codes}, {} kept", percent(kept as u64, planned.elements() as u64))
+        }
+        None => codes.unwrap_or_else(|| "as it was".to_owned()),
     }
 }
 
-fn summary(report: &Report, args: &Compress, session: &mut Session<'_>) -> Result<(), Stop> {
+fn summary(report: &Report, plan: &Plan, args: &Compress, session: &mut Session<'_>) -> Result<(), Stop> {
     let (before, after) = (report.input_bytes, report.output_bytes);
+    let tensors: u64 = report.tensors.iter().map(|t| t.bytes_after).sum();
     session.say("")?;
+    session.say(format!("{} became {} ({})", human(before), human(after), percent(after, before)))?;
     session.say(format!(
-        "{} became {} ({}), {:.2} bits per weight",
-        human(before),
-        human(after),
-        percent(after, before),
-        report.bits_per_weight
+        "of these {} are weights, {:.2} bits each; {} are names, digests and this report",
+        human(tensors),
+        report.bits_per_weight,
+        human(after.saturating_sub(tensors))
     ))?;
     session.say(format!("wrote {}, digest {}", args.output.output.display(), short(&report.digest)))?;
     session.say(SQNR)?;
+    if plan.tensors.iter().any(|t| t.layout.kept.is_some()) {
+        session
+            .say("Where a mask keeps some weights, it is that of the weights kept; `compare` counts all of them.")?;
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use niwaki_container::Artifact;
 use niwaki_tensors::Limits;
 use serde::Serialize;
 
-use super::{compress, safetensors_only, width};
+use super::{check_output, compress, safetensors_only, width};
 use crate::args::Export;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
@@ -20,6 +20,7 @@ struct Json {
 pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, Stop> {
     safetensors_only(&args.to)?;
     let bits = args.bits.map(width).transpose()?;
+    check_output(&args.output)?;
     let artifact = Artifact::open(&args.file, &Limits::default())?;
     let out = &args.output.output;
     let bytes = niwaki_engine::export::safetensors(&artifact, bits, out, &compress::options(&args.output, session))?;

@@ -1,6 +1,9 @@
 //! `inspect`: what is inside a file.
 
+use niwaki_container::Artifact;
 use niwaki_engine::inspect::{Inspection, TensorInspection, inspect};
+use niwaki_tensors::Limits;
+use serde::Serialize;
 
 use super::shape_text;
 use crate::args::Inspect;
@@ -9,16 +12,55 @@ use crate::session::{Answer, Session};
 use crate::size::human;
 use crate::table::{Side, Table};
 
-/// Lists tensors.
+#[derive(Serialize)]
+struct Json {
+    #[serde(flatten)]
+    found: Inspection,
+    #[serde(flatten)]
+    origin: Origin,
+}
+
+/// Where a container comes from; nothing for plain checkpoints.
+#[derive(Serialize)]
+struct Origin {
+    digest: Option<String>,
+    source: Option<String>,
+    recipe: Option<String>,
+}
+
+impl Origin {
+    fn of(artifact: &Artifact) -> Self {
+        let meta = artifact.metas().first();
+        Self {
+            digest: artifact.digest().map(|d| d.to_string()),
+            source: meta.and_then(|m| m.lineage.source).map(|d| d.to_string()),
+            recipe: meta.and_then(|m| m.recipe.clone()),
+        }
+    }
+}
+
+/// Lists tensors, and where the file comes from.
 pub(crate) fn run(args: &Inspect, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let origin = Origin::of(&Artifact::open(&args.file, &Limits::default())?);
     let found = inspect(&args.file)?;
     if session.global.json {
-        session.json(&found)?;
+        session.json(&Json { found, origin })?;
         return Ok(Answer::Yes);
     }
     session.say(heading(&found))?;
+    for (word, digest) in [("digest", &origin.digest), ("made from", &origin.source)] {
+        if let Some(digest) = digest {
+            session.say(format!("{word} {digest}"))?;
+        }
+    }
     session.say("")?;
     session.say_all(table(&found).lines())?;
+    if session.global.verbose > 0
+        && let Some(recipe) = &origin.recipe
+    {
+        session.say("")?;
+        session.say_all(recipe.lines().map(str::to_owned))?;
+    }
     Ok(Answer::Yes)
 }
 
@@ -56,8 +98,16 @@ fn stored_as(t: &TensorInspection) -> String {
     if t.masked && t.scheme.is_some() {
         text += ", sparse";
     }
-    if let (Some(first), Some(last)) = (t.widths.first(), t.widths.last()) {
-        text += &format!(", readable at {first} to {last} bits");
+    match t.widths[..] {
+        [] => {}
+        [only] => text += &format!(", readable at {only} bits"),
+        [first, .., last] if (last - first) as usize + 1 == t.widths.len() => {
+            text += &format!(", readable at {first} to {last} bits");
+        }
+        _ => {
+            let all: Vec<_> = t.widths.iter().map(ToString::to_string).collect();
+            text += &format!(", readable at {} bits", all.join(", "));
+        }
     }
     text
 }

@@ -99,6 +99,9 @@ fn reason(t: &Planned) -> String {
         Some(_) => String::new(),
         None => "no rule names it".to_owned(),
     });
+    if t.elements() == 0 && t.rule.is_some() {
+        text += "; it has no weights";
+    }
     if let Some(note) = &t.note {
         text = if text.is_empty() { note.clone() } else { format!("{text}; {note}") };
     }

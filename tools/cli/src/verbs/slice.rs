@@ -6,7 +6,7 @@ use niwaki_container::{Artifact, Sliced, slice};
 use niwaki_tensors::{Limits, Overwrite};
 use serde::Serialize;
 
-use super::{compress, percent, width};
+use super::{check_output, compress, percent, width};
 use crate::args::{Output, Slice};
 use crate::failure::{Failure, Stop};
 use crate::session::{Answer, Session};
@@ -23,6 +23,7 @@ struct Json {
 /// Cuts an elastic file down to a width.
 pub(crate) fn run(args: &Slice, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let bits = width(args.bits)?;
+    check_output(&args.output)?;
     let artifact = Artifact::open(&args.elastic, &Limits::default())?;
     let Output { output, force, durable } = &args.output;
     let overwrite = if *force { Overwrite::Replace } else { Overwrite::Refuse };

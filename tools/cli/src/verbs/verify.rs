@@ -27,7 +27,8 @@ struct JsonFault {
 pub(crate) fn run(args: &Verify, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let artifact = Artifact::open(&args.file, &Limits::default())?;
     if artifact.kind() == Kind::Plain {
-        let failure = Failure::usage(format!("`{}`: niwaki did not write it: no digests inside", args.file.display()));
+        let failure =
+            Failure::usage(format!("`{}`: is no niwaki container, so it has no digests", args.file.display()));
         let (kind, blame) = ("not_ours".to_owned(), "input".to_owned());
         let path = Some(args.file.display().to_string());
         return Err(Failure { kind, blame, path, ..failure }
