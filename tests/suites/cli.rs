@@ -1,4 +1,5 @@
 //! Verbs, streams, exit codes and JSON of the command line.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use niwaki_conformance::checkpoints::{f32s, weights, write};
 use niwaki_conformance::cli::niwaki;

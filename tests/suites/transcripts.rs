@@ -2,6 +2,7 @@
 //!
 //! One test for all: transcripts use relative paths, and the current folder belongs to the
 //! whole process.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use niwaki_conformance::folder::repository;
 use niwaki_conformance::transcript::{block, console_steps, differences, scene, steps};

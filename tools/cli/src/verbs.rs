@@ -36,8 +36,8 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
 }
 
 /// A width as it was typed, as a width that codes can have.
-fn width(bits: u32) -> Result<Bits, Failure> {
-    Bits::new(bits).map_err(|e| Failure::usage(format!("`--bits {bits}`: {e}")))
+fn width(bits: u32) -> Result<Bits, Stop> {
+    Bits::new(bits).map_err(|e| Failure::usage(format!("`--bits {bits}`: {e}")).into())
 }
 
 /// Threads to use: those asked for, else all cores.
@@ -56,19 +56,21 @@ fn check_output(output: &Output) -> Result<(), Stop> {
 }
 
 /// A format that this version can write.
-fn safetensors_only(format: &str) -> Result<(), Failure> {
+fn safetensors_only(format: &str) -> Result<(), Stop> {
     let known = ["safetensors", "compressed-tensors", "gguf", "mlx", "onnx", "image", "c"];
     if format == "safetensors" {
         return Ok(());
     }
     if known.contains(&format) {
-        return Err(Failure::unsupported(format!("format `{format}`")).hinting("this version writes `safetensors`"));
+        let failure = Failure::unsupported(format!("format `{format}`"));
+        return Err(failure.hinting("this version writes `safetensors`").into());
     }
     let failure = Failure::usage(format!("no format `{format}`"));
-    Err(match niwaki_engine::recipe::nearest(format, known) {
-        Some(near) => failure.hinting(format!("did you mean `{near}`?")),
-        None => failure.hinting("this version writes `safetensors`"),
-    })
+    let hint = match niwaki_engine::recipe::nearest(format, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "this version writes `safetensors`".to_owned(),
+    };
+    Err(failure.hinting(hint).into())
 }
 
 /// A shape as text: `64x784`, `scalar` without dimensions.

@@ -1,4 +1,5 @@
 //! The program itself, as a process: pipes, exit codes, memory, and being killed.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};

@@ -73,13 +73,13 @@ fn preset(ckpt: &Path, selection: &Selection) -> Result<Recipe, Stop> {
     Ok(preset.recipe(scheme, fit)?)
 }
 
-fn fit(text: &str) -> Result<Fit, Failure> {
+fn fit(text: &str) -> Result<Fit, Stop> {
     text.parse().map_err(|_| {
         let known = Fit::ALL.map(|f| f.to_string());
         let failure = Failure::usage(format!("`--fit {text}`: expected one of {}", known.join(", ")));
         match recipe::nearest(text, known.iter().map(String::as_str)) {
-            Some(near) => failure.hinting(format!("did you mean `{near}`?")),
-            None => failure,
+            Some(near) => failure.hinting(format!("did you mean `{near}`?")).into(),
+            None => failure.into(),
         }
     })
 }
