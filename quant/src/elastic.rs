@@ -9,19 +9,26 @@
 //!
 //! All of them fit shift and gain of each width by least squares on the chosen codes.
 
+mod block;
 mod fix;
 mod group;
 mod kernel;
+mod ruler;
+mod search;
+mod trial;
 
 #[cfg(test)]
 mod tests;
 
+use core::ops::Range;
+
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Bits, Elastic, planes};
 
-use crate::distortion::{Distortion, TILE};
+use crate::distortion::{Distortion, LANES, TILE};
 use crate::error::exactly;
 use crate::{Error, ErrorKind, Fit, Values};
+use block::{DEPTH, Unit};
 use group::Encoder;
 
 /// Where the parts of encoded elastic rows go.
@@ -103,15 +110,34 @@ pub fn encode_elastic_rows(
     exactly("values", rows * cols, values.len())?;
     fits(scheme, rows, cols, &out)?;
     let mut encoder = Encoder::new(level, scheme, fit);
+    let mut sink = Sink::new(level, scheme, &mut out, cols);
     let groups = scheme.groups(cols);
-    let mut x = [0.0; TILE];
-    for row in 0..rows {
-        let weights = values.slice(row * cols..(row + 1) * cols);
-        let mut sink =
-            Sink { level, scheme, out: &mut out, group: row * groups, byte: row * cols.div_ceil(8), held: 0 };
-        encoder.row(weights, &mut x, &mut sink).map_err(|e| e.offset(row * cols, row * groups))?;
+    let (mut at, mut group) = (0, 0);
+    while at < values.len() {
+        let (n, unit) = next(scheme, &values, cols, at, group..rows * groups);
+        encoder.unit(&unit, &mut sink).map_err(|e| e.offset(at, group))?;
+        (at, group) = (at + n, group + unit.groups());
     }
+    sink.finish();
     Ok(encoder.finish())
+}
+
+/// The unit that starts with group `groups.start` at weight `at`, and its weights.
+fn next<'a>(scheme: &Elastic, values: &Values<'a>, cols: usize, at: usize, groups: Range<usize>) -> (usize, Unit<'a>) {
+    let size = scheme.group.get();
+    let (row, mut col) = (at / cols * cols, at % cols);
+    if size > DEPTH {
+        let n = size.min(cols - col);
+        return (n, Unit::Large(values.slice(row + col..row + col + n)));
+    }
+    let (mut sizes, mut end) = ([0; LANES], at);
+    for n in sizes.iter_mut().take(groups.len()) {
+        let short = size.min(cols - col);
+        *n = short as u32;
+        end += short;
+        col = if col + short == cols { 0 } else { col + short };
+    }
+    (end - at, Unit::Groups(values.slice(at..end), sizes))
 }
 
 /// Refuses buffers of another length.
@@ -134,7 +160,7 @@ fn fits(scheme: &Elastic, rows: usize, cols: usize, out: &ElasticOut<'_>) -> Res
     Ok(())
 }
 
-/// Writes the parts of one row.
+/// Writes the parts of the rows.
 struct Sink<'a, 'b> {
     level: Level,
     scheme: &'a Elastic,
@@ -143,14 +169,26 @@ struct Sink<'a, 'b> {
     group: usize,
     /// The next byte of each plane.
     byte: usize,
+    /// Weights of a row, and those of this one that are still to come. Rows of whole
+    /// bytes follow each other without a seam, so they count as one.
+    cols: usize,
+    left: usize,
     /// Codes that wait for the end of a byte.
+    waiting: [u8; TILE],
     held: usize,
 }
 
-impl Sink<'_, '_> {
+impl<'a, 'b> Sink<'a, 'b> {
+    fn new(level: Level, scheme: &'a Elastic, out: &'a mut ElasticOut<'b>, cols: usize) -> Self {
+        let cols = if cols.is_multiple_of(8) { usize::MAX } else { cols };
+        Self { level, scheme, out, group: 0, byte: 0, cols, left: cols, waiting: [0; TILE], held: 0 }
+    }
+
     /// Writes the parameters of the next group.
-    fn group(&mut self, base: [u8; 4], fixes: &[u8; 9]) {
-        self.out.base[4 * self.group..4 * self.group + 4].copy_from_slice(&base);
+    fn group(&mut self, middle: u16, half: u16, fixes: &[u8; 9]) {
+        let at = 4 * self.group;
+        self.out.base[at..at + 2].copy_from_slice(&middle.to_le_bytes());
+        self.out.base[at + 2..at + 4].copy_from_slice(&half.to_le_bytes());
         for (to, fix) in self.out.fixes.iter_mut().zip(fixes) {
             if let Some(to) = to.as_mut().and_then(|to| to.get_mut(self.group)) {
                 *to = *fix;
@@ -159,30 +197,37 @@ impl Sink<'_, '_> {
         self.group += 1;
     }
 
-    /// Appends codes. They wait in `waiting` until there are enough for whole bytes.
-    fn codes(&mut self, mut codes: &[u8], waiting: &mut [u8; TILE]) {
+    /// Appends codes.
+    fn codes(&mut self, mut codes: &[u8]) {
         while !codes.is_empty() {
-            let n = codes.len().min(TILE - self.held);
+            let n = codes.len().min(TILE - self.held).min(self.left);
             let (now, later) = codes.split_at(n);
-            waiting[self.held..self.held + n].copy_from_slice(now);
-            self.held += n;
+            self.waiting[self.held..self.held + n].copy_from_slice(now);
             codes = later;
-            if self.held == TILE {
-                self.flush(waiting);
+            (self.held, self.left) = (self.held + n, self.left - n);
+            if self.left == 0 {
+                self.left = self.cols;
+                self.flush();
+            } else if self.held == TILE {
+                self.flush();
             }
         }
     }
 
     /// Writes the codes that wait, as planes; a full tile ends on a whole byte.
-    fn flush(&mut self, waiting: &[u8; TILE]) {
+    fn flush(&mut self) {
         let bytes = self.held.div_ceil(8);
         let widest = self.scheme.widths.widest().get() as usize;
         for (number, plane) in self.out.planes.iter_mut().enumerate() {
             let Some(plane) = plane.as_mut().filter(|_| number + widest >= 8) else { continue };
             let to = plane.get_mut(self.byte..self.byte + bytes).unwrap_or(&mut []);
-            let split = planes::split(self.level, (number + widest - 8) as u32, &waiting[..self.held], to);
+            let split = planes::split(self.level, (number + widest - 8) as u32, &self.waiting[..self.held], to);
             debug_assert!(split.is_ok(), "the planes were measured before");
         }
         (self.byte, self.held) = (self.byte + bytes, 0);
+    }
+
+    fn finish(mut self) {
+        self.flush();
     }
 }

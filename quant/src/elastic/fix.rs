@@ -1,41 +1,49 @@
 //! Shift and gain of a width: the nearest nibbles to a least-squares line.
 
-use niwaki_codes::Widths;
+use niwaki_codes::{Widths, stamp};
 
-use super::kernel::{Ruler, Sums};
+use super::block::Line;
+use super::kernel::Sums;
+use super::ruler::Rulers;
+use crate::distortion::LANES;
+use crate::grid::ROUNDER;
 
 /// The byte that moves nothing.
 pub(super) const NONE: u8 = 0x88;
 
-/// The fix of each width below 8 from its sums over `n` weights.
-pub(super) fn fixes(ruler: &Ruler, sums: &[Sums; 9], n: f32, widths: Widths) -> [u8; 9] {
-    let mut all = [NONE; 9];
+stamp! {
+    /// The fixes of each width below 8 from its sums over `n` weights.
+    pub(super) fn fixes = fixes_body(rulers: &Rulers, sums: &[Sums; 9], n: &Line, widths: Widths) -> [[u8; LANES]; 9];
+}
+
+#[inline(always)]
+fn fixes_body(rulers: &Rulers, sums: &[Sums; 9], n: &Line, widths: Widths) -> [[u8; LANES]; 9] {
+    let mut all = [[NONE; LANES]; 9];
     for width in widths.iter().filter(|width| width.get() < 8) {
         let b = width.get() as usize;
-        let cell = ruler.half / (1u32 << (b - 1)) as f32;
-        all[b] = fix(ruler.half, cell, &sums[b], n);
+        let cells = (1u32 << (b - 1)) as f32;
+        let sums = &sums[b];
+        for i in 0..LANES {
+            let cell = rulers.half[i] / cells;
+            let spread = n[i] * sums.yy[i] - sums.y[i] * sums.y[i];
+            // The gain of the line through all levels, rounded; then the shift that suits it best.
+            let gain = (n[i] * sums.ry[i] - sums.r[i] * sums.y[i]) / spread;
+            // Levels that are all one, but for rounding, have no gain.
+            let apart = spread > 1e-5 * (n[i] * sums.yy[i]);
+            let g = if apart { nibble((gain - rulers.half[i]) / cell * 16.0) } else { 0.0 };
+            let gain = rulers.half[i] + cell * (g * 0.0625);
+            let l = nibble((sums.r[i] - gain * sums.y[i]) / (n[i] * cell) * 32.0);
+            let fix = ((l + 8.0) + (g + 8.0) * 16.0 + ROUNDER).to_bits() as u8;
+            all[b][i] = if cell > 0.0 { fix } else { NONE };
+        }
     }
     all
 }
 
-/// The gain of the line through all levels, rounded; then the shift that suits it best.
-fn fix(half: f32, cell: f32, sums: &Sums, n: f32) -> u8 {
-    let spread = n * sums.yy - sums.y * sums.y;
-    if !(spread > 0.0 && cell > 0.0) {
-        return NONE;
-    }
-    let gain = (n * sums.ry - sums.r * sums.y) / spread;
-    let g = nibble((gain - half) / cell * 16.0);
-    let gain = half + cell * ((g - 8.0) / 16.0);
-    let l = nibble((sums.r - gain * sums.y) / (n * cell) * 32.0);
-    (l as u8) | (g as u8) << 4
-}
-
-/// Rounds to a whole number, ties to even, from -8 to 7; then adds 8.
+/// Rounds to a whole number, ties to even, from -8 to 7.
+#[inline(always)]
 fn nibble(x: f32) -> f32 {
-    // Adding 1.5 * 2^23 leaves the nearest whole number.
-    const ROUNDER: f32 = 12_582_912.0;
     let x = if x > -8.0 { x } else { -8.0 };
     let x = if x < 7.0 { x } else { 7.0 };
-    (x + ROUNDER) - ROUNDER + 8.0
+    (x + ROUNDER) - ROUNDER
 }

@@ -1,144 +1,117 @@
-//! The loops over the weights of one group.
-//!
-//! Sums run in sixteen lanes, as everywhere in this crate. A last vector that is not
-//! full is filled up with the middle of the group, and what it adds is dropped.
+//! The loops over the weights of a block.
 
 use niwaki_codes::{Widths, stamp};
 
-use crate::distortion::{LANES, fold};
-
-/// Middle and half of a group as they are stored, and how its cells are spaced.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Ruler {
-    pub(super) middle: f32,
-    pub(super) half: f32,
-    pub(super) curved: bool,
-}
+use super::block::{Block, Line};
+use super::ruler::Rulers;
+use crate::distortion::LANES;
 
 /// Sums of a least-squares line through the levels of one width: `r` is the weight
 /// less what does not move, `y` the position that the gain multiplies.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct Sums {
-    pub(super) r: f32,
-    pub(super) y: f32,
-    pub(super) ry: f32,
-    pub(super) yy: f32,
+    pub(super) r: Line,
+    pub(super) y: Line,
+    pub(super) ry: Line,
+    pub(super) yy: Line,
 }
 
 impl Sums {
-    pub(super) fn add(&mut self, next: &Self) {
-        self.r += next.r;
-        self.y += next.y;
-        self.ry += next.ry;
-        self.yy += next.yy;
-    }
+    pub(super) const ZERO: Self = Self { r: [0.0; LANES], y: [0.0; LANES], ry: [0.0; LANES], yy: [0.0; LANES] };
 }
 
-/// What some weights span.
-#[derive(Clone, Copy, Debug, Default)]
+/// What each lane spans.
+#[derive(Clone, Copy)]
 pub(super) struct Extent {
-    pub(super) low: f32,
-    pub(super) high: f32,
+    pub(super) low: Line,
+    pub(super) high: Line,
     /// The bits of the largest magnitude; at least [`INFINITE`] if one is not finite.
-    pub(super) largest: u32,
+    pub(super) largest: [u32; LANES],
 }
 
 /// The bits of infinity.
 pub(super) const INFINITE: u32 = 0x7F80_0000;
 
 impl Extent {
-    /// The extent of both.
-    pub(super) fn with(&self, next: &Self) -> Self {
-        Self {
-            low: if next.low < self.low { next.low } else { self.low },
-            high: if next.high > self.high { next.high } else { self.high },
-            largest: self.largest.max(next.largest),
+    pub(super) const EMPTY: Self =
+        Self { low: [f32::INFINITY; LANES], high: [f32::NEG_INFINITY; LANES], largest: [0; LANES] };
+
+    /// What all lanes span, in each of them.
+    pub(super) fn join(&mut self) {
+        let (mut low, mut high, mut largest) = (self.low[0], self.high[0], 0);
+        for i in 0..LANES {
+            low = if self.low[i] < low { self.low[i] } else { low };
+            high = if self.high[i] > high { self.high[i] } else { high };
+            largest = self.largest[i].max(largest);
         }
+        *self = Self { low: [low; LANES], high: [high; LANES], largest: [largest; LANES] };
     }
 }
 
-/// Lanes that sum what each width lost.
+/// What each lane loses at one width. `levels` are the four numbers of `ElasticView::levels`.
 #[derive(Clone, Copy)]
-pub(super) struct Lanes {
-    pub(super) signal: [f32; LANES],
-    pub(super) noise: [[f32; LANES]; 9],
-    pub(super) max_abs: [[f32; LANES]; 9],
+pub(super) struct Lost {
+    pub(super) levels: [Line; 4],
+    pub(super) noise: Line,
+    pub(super) max_abs: Line,
 }
 
-impl Lanes {
-    pub(super) const ZERO: Self = Self { signal: [0.0; LANES], noise: [[0.0; LANES]; 9], max_abs: [[0.0; LANES]; 9] };
-}
-
-stamp! {
-    /// What `x` spans; 0 to 0 for none.
-    pub(super) fn extent = extent_body(x: &[f32]) -> Extent;
+impl Lost {
+    pub(super) const ZERO: Self = Self { levels: [[0.0; LANES]; 4], noise: [0.0; LANES], max_abs: [0.0; LANES] };
 }
 
 stamp! {
-    /// The codes of `x`, of `bits` bits.
-    pub(super) fn codes = codes_body(x: &[f32], ruler: &Ruler, bits: u32, codes: &mut [u8]) -> ();
+    /// Widens the extent to what the block spans.
+    pub(super) fn extent = extent_body(block: &Block, extent: &mut Extent) -> ();
 }
 
 stamp! {
-    /// The sums of each width over `x` and its codes.
-    pub(super) fn sums = sums_body(x: &[f32], ruler: &Ruler, codes: &[u8], widths: Widths) -> [Sums; 9];
+    /// Fills in the codes of the block, of `bits` bits.
+    pub(super) fn codes = codes_body(block: &mut Block, rulers: &Rulers, bits: u32) -> ();
 }
 
 stamp! {
-    /// Adds what each width loses on `x`; `levels` are those of `ElasticView::levels`.
-    pub(super) fn lost = lost_body(x: &[f32], codes: &[u8], levels: &[[f32; 4]; 9], widths: Widths, lanes: &mut Lanes)
-        -> ();
+    /// Adds the sums of each width.
+    pub(super) fn sums = sums_body(block: &Block, rulers: &Rulers, widths: Widths, all: &mut [Sums; 9]) -> ();
+}
+
+stamp! {
+    /// Adds the squares of the weights, and what each width loses.
+    pub(super) fn lost = lost_body(block: &Block, widths: Widths, signal: &mut Line, all: &mut [Lost; 9]) -> ();
 }
 
 #[inline(always)]
-fn extent_body(x: &[f32]) -> Extent {
-    let first = x.first().copied().unwrap_or(0.0);
-    let (mut low, mut high, mut largest) = ([first; LANES], [first; LANES], [0; LANES]);
-    let mut add = |x: &[f32; LANES]| {
+fn extent_body(block: &Block, extent: &mut Extent) {
+    let Extent { mut low, mut high, mut largest } = *extent;
+    for x in block.x.iter().take(block.depth) {
         for i in 0..LANES {
             low[i] = if x[i] < low[i] { x[i] } else { low[i] };
             high[i] = if x[i] > high[i] { x[i] } else { high[i] };
             largest[i] = (x[i].to_bits() & 0x7FFF_FFFF).max(largest[i]);
         }
-    };
-    let (full, rest) = x.as_chunks::<LANES>();
-    full.iter().for_each(&mut add);
-    let mut last = [first; LANES];
-    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    add(&last);
-    let mut all = Extent { low: first, high: first, largest: 0 };
-    for i in 0..LANES {
-        all = all.with(&Extent { low: low[i], high: high[i], largest: largest[i] });
     }
-    all
+    *extent = Extent { low, high, largest };
 }
 
 #[inline(always)]
-fn codes_body(x: &[f32], ruler: &Ruler, bits: u32, codes: &mut [u8]) {
-    if ruler.curved {
-        codes_of::<true>(x, ruler, bits, codes);
+fn codes_body(block: &mut Block, rulers: &Rulers, bits: u32) {
+    if rulers.curved() {
+        codes_of::<true>(block, rulers, bits);
     } else {
-        codes_of::<false>(x, ruler, bits, codes);
+        codes_of::<false>(block, rulers, bits);
     }
 }
 
 #[inline(always)]
-fn codes_of<const CURVED: bool>(x: &[f32], ruler: &Ruler, bits: u32, codes: &mut [u8]) {
+fn codes_of<const CURVED: bool>(block: &mut Block, rulers: &Rulers, bits: u32) {
     let cells = (1u32 << (bits - 1)) as f32;
-    // Of a group without a range every weight is the middle.
-    let over = if ruler.half > 0.0 { 1.0 / ruler.half } else { 0.0 };
-    let lean = ruler.middle * 0.5 * over;
-    let code = |x: f32| {
-        let s = within((x - ruler.middle) * over, -1.0, 1.0);
-        let t = if CURVED { unbend(s, lean) } else { s };
-        floor(within(t * cells + cells, 0.0, 2.0 * cells - 0.5))
-    };
-    let (full, rest) = x.as_chunks::<LANES>();
-    let (to, last) = codes.as_chunks_mut::<LANES>();
-    for (x, to) in full.iter().zip(to) {
-        *to = x.map(code);
+    for (x, codes) in block.x.iter().zip(&mut block.codes).take(block.depth) {
+        for i in 0..LANES {
+            let s = within((x[i] - rulers.middle[i]) * rulers.over[i], -1.0, 1.0);
+            let t = if CURVED { rulers.unbend(i, s) } else { s };
+            codes[i] = floor(within(t * cells + cells, 0.0, 2.0 * cells - 0.5));
+        }
     }
-    last.iter_mut().zip(rest).for_each(|(to, x)| *to = code(*x));
 }
 
 /// The whole part of a number from 0 to 255.
@@ -152,104 +125,98 @@ fn floor(w: f32) -> u8 {
 }
 
 #[inline(always)]
-fn within(x: f32, low: f32, high: f32) -> f32 {
+pub(super) fn within(x: f32, low: f32, high: f32) -> f32 {
     let x = if x > low { x } else { low };
     if x < high { x } else { high }
 }
 
-/// Solves `s = 3/4 t + 1/4 t^3 - lean (1 - t^2)` for `t` in -1..=1, by Newton's method.
-/// `lean` lies within a quarter, where the right side rises.
 #[inline(always)]
-pub(super) fn unbend(s: f32, lean: f32) -> f32 {
-    let near = s + lean * (1.0 - s * s);
-    let mut t = near * (1.333_333_4 - 0.333_333_34 * (near * near));
-    for _ in 0..3 {
-        let tt = t * t;
-        let gone = t * (0.75 + 0.25 * tt) - lean * (1.0 - tt) - s;
-        t -= gone / (0.75 + 0.75 * tt + 2.0 * lean * t);
-    }
-    within(t, -1.0, 1.0)
-}
-
-#[inline(always)]
-fn sums_body(x: &[f32], ruler: &Ruler, codes: &[u8], widths: Widths) -> [Sums; 9] {
+fn sums_body(block: &Block, rulers: &Rulers, widths: Widths, all: &mut [Sums; 9]) {
     let widest = widths.widest().get();
-    let mut all = [Sums::default(); 9];
     for width in widths.iter() {
         let b = width.get();
-        all[b as usize] = if ruler.curved {
-            sums_of::<true>(x, ruler, codes, b, widest - b)
+        if rulers.curved() {
+            sums_of::<true>(block, rulers, b, widest - b, &mut all[b as usize]);
         } else {
-            sums_of::<false>(x, ruler, codes, b, widest - b)
-        };
+            sums_of::<false>(block, rulers, b, widest - b, &mut all[b as usize]);
+        }
     }
-    all
 }
 
 #[inline(always)]
-fn sums_of<const CURVED: bool>(x: &[f32], ruler: &Ruler, codes: &[u8], bits: u32, drop: u32) -> Sums {
+fn sums_of<const CURVED: bool>(block: &Block, rulers: &Rulers, bits: u32, drop: u32, to: &mut Sums) {
     let low = 1 - (1i32 << bits);
     let small = 1.0 / (1u32 << bits) as f32;
-    let lean = ruler.middle * 0.5;
-    let mut sums = [[0.0; LANES]; 4];
-    let mut add = |x: &[f32; LANES], codes: &[u8; LANES], n: usize| {
+    let mut sums = *to;
+    let mut add = |x: &Line, codes: &[u8; LANES], keep: &[bool; LANES]| {
         for i in 0..LANES {
             let t = (2 * i32::from(codes[i] >> drop) + low) as f32 * small;
             let tt = t * t;
-            let y = if CURVED { t * (0.75 + 0.25 * tt) } else { t };
-            let r = x[i] - ruler.middle;
-            let r = if CURVED { r + lean * (1.0 - tt) } else { r };
-            let (r, y) = if i < n { (r, y) } else { (0.0, 0.0) };
-            sums[0][i] += r;
-            sums[1][i] += y;
-            sums[2][i] += r * y;
-            sums[3][i] += y * y;
+            let y = if CURVED { t * (rulers.straight[i] + rulers.cube[i] * tt) } else { t };
+            let r = x[i] - rulers.middle[i];
+            let r = if CURVED { r + rulers.lean[i] * rulers.half[i] * (1.0 - tt) } else { r };
+            let (r, y) = if keep[i] { (r, y) } else { (0.0, 0.0) };
+            sums.r[i] += r;
+            sums.y[i] += y;
+            sums.ry[i] += r * y;
+            sums.yy[i] += y * y;
         }
     };
-    for_vectors(x, codes, |x, codes, n| add(x, codes, n));
-    Sums { r: fold(sums[0]), y: fold(sums[1]), ry: fold(sums[2]), yy: fold(sums[3]) }
-}
-
-/// Whole vectors with `LANES`, then the rest, filled up, with their count.
-#[inline(always)]
-fn for_vectors(x: &[f32], codes: &[u8], mut f: impl FnMut(&[f32; LANES], &[u8; LANES], usize)) {
-    let ((full, rest), (codes, last)) = (x.as_chunks::<LANES>(), codes.as_chunks::<LANES>());
-    for (x, codes) in full.iter().zip(codes) {
-        f(x, codes, LANES);
+    for (x, codes) in block.x.iter().zip(&block.codes).take(block.full) {
+        add(x, codes, &[true; LANES]);
     }
-    if !rest.is_empty() {
-        let (mut x, mut codes) = ([0.0; LANES], [0; LANES]);
-        x.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        codes.iter_mut().zip(last).for_each(|(to, from)| *to = *from);
-        f(&x, &codes, rest.len());
+    for at in block.full..block.depth {
+        add(&block.x[at], &block.codes[at], &block.kept(at));
     }
+    *to = sums;
 }
 
 #[inline(always)]
-fn lost_body(x: &[f32], codes: &[u8], levels: &[[f32; 4]; 9], widths: Widths, lanes: &mut Lanes) {
-    let mut signal = lanes.signal;
-    for_vectors(x, codes, |x, _, n| {
+fn lost_body(block: &Block, widths: Widths, signal: &mut Line, all: &mut [Lost; 9]) {
+    let mut squares = *signal;
+    for (at, x) in block.x.iter().enumerate().take(block.depth) {
         for i in 0..LANES {
-            signal[i] += if i < n { x[i] * x[i] } else { 0.0 };
+            squares[i] += if (at as u32) < block.count[i] { x[i] * x[i] } else { 0.0 };
         }
-    });
-    lanes.signal = signal;
+    }
+    *signal = squares;
     let widest = widths.widest().get();
     for width in widths.iter() {
-        let b = width.get() as usize;
-        let [c0, c1, c2, c3] = levels[b];
-        let (low, drop) = (1 - (1i32 << b), widest - width.get());
-        let (mut noise, mut max_abs) = (lanes.noise[b], lanes.max_abs[b]);
-        for_vectors(x, codes, |x, codes, n| {
-            for i in 0..LANES {
-                let u = (2 * i32::from(codes[i] >> drop) + low) as f32;
-                let error = x[i] - (c0 + u * (c1 + u * (c2 + u * c3)));
-                let error = if i < n { error } else { 0.0 };
-                noise[i] += error * error;
-                let size = error.abs();
-                max_abs[i] = if size > max_abs[i] { size } else { max_abs[i] };
-            }
-        });
-        (lanes.noise[b], lanes.max_abs[b]) = (noise, max_abs);
+        lost_of(block, width.get(), widest - width.get(), &mut all[width.get() as usize]);
+    }
+}
+
+#[inline(always)]
+fn lost_of(block: &Block, bits: u32, drop: u32, to: &mut Lost) {
+    let low = 1 - (1i32 << bits);
+    let Lost { levels: [c0, c1, c2, c3], mut noise, mut max_abs } = *to;
+    let mut add = |x: &Line, codes: &[u8; LANES], keep: &[bool; LANES]| {
+        for i in 0..LANES {
+            let u = (2 * i32::from(codes[i] >> drop) + low) as f32;
+            let error = x[i] - (c0[i] + u * (c1[i] + u * (c2[i] + u * c3[i])));
+            let error = if keep[i] { error } else { 0.0 };
+            noise[i] += error * error;
+            let size = error.abs();
+            max_abs[i] = if size > max_abs[i] { size } else { max_abs[i] };
+        }
+    };
+    for (x, codes) in block.x.iter().zip(&block.codes).take(block.full) {
+        add(x, codes, &[true; LANES]);
+    }
+    for at in block.full..block.depth {
+        add(&block.x[at], &block.codes[at], &block.kept(at));
+    }
+    (to.noise, to.max_abs) = (noise, max_abs);
+}
+
+impl Block {
+    /// Which lanes have a weight in a line.
+    #[inline(always)]
+    pub(super) fn kept(&self, line: usize) -> [bool; LANES] {
+        let mut kept = [false; LANES];
+        for (kept, count) in kept.iter_mut().zip(&self.count) {
+            *kept = (line as u32) < *count;
+        }
+        kept
     }
 }
