@@ -94,13 +94,16 @@ fn faults(key: &[u32], scale: &[f32]) -> Result<(), Fault> {
 }
 
 stamp! {
-    /// Makes the rulers of a batch, and writes its first grids where they are stored.
-    pub(crate) fn finish = finish_body(grid: Grid, batch: &mut Batch, scales: &mut [u8], zeros: &mut [u8]) -> ();
+    /// Makes the rulers of the first `n` groups, and writes their grids where they are
+    /// stored.
+    pub(crate) fn finish = finish_body(
+        grid: Grid, n: usize, batch: &mut Batch, scales: &mut [u8], zeros: &mut [u8],
+    ) -> ();
 }
 
 #[inline(always)]
-fn finish_body(grid: Grid, batch: &mut Batch, scales: &mut [u8], zeros: &mut [u8]) {
-    for i in 0..GROUPS {
+fn finish_body(grid: Grid, n: usize, batch: &mut Batch, scales: &mut [u8], zeros: &mut [u8]) {
+    for i in 0..n.next_multiple_of(LANES).min(GROUPS) {
         batch.inverse[i] = inverse(batch.scale[i]);
         batch.bottom[i] = -batch.zero[i];
         batch.top[i] = grid.top() - batch.zero[i];

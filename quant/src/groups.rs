@@ -114,7 +114,7 @@ impl Bench {
             Symmetry::Affine => groups.clone(),
         };
         let scales = &mut out.scales[groups.start * size..groups.end * size];
-        finish(level, self.grid, &mut self.batch, scales, &mut out.zeros[zeros]);
+        finish(level, self.grid, groups.len(), &mut self.batch, scales, &mut out.zeros[zeros]);
     }
 
     /// Packs the codes of `n` groups, which hold the weights `span` of the row.

@@ -93,10 +93,24 @@ fn unpack_body(bits: Bits, packed: &[u8], out: &mut [u8]) {
 fn pack_runs<const B: usize>(codes: &[u8], out: &mut [u8]) {
     let (runs, rest) = codes.as_chunks::<8>();
     let Some((head, tail)) = out.split_at_mut_checked(runs.len() * B) else { return };
+    if B == 4 {
+        // Pairs of codes side by side: a loop over words of two vectorizes better.
+        for (pair, to) in runs.as_flattened().as_chunks::<2>().0.iter().zip(head) {
+            let word = u16::from_le_bytes(*pair) & 0x0F0F;
+            *to = (word | word >> 4) as u8;
+        }
+        return pack_last::<B>(rest, tail);
+    }
     for (run, to) in runs.iter().zip(head.as_chunks_mut::<B>().0) {
         let word = close::<B>(u64::from_le_bytes(*run)).to_le_bytes();
         *to = core::array::from_fn(|i| word[i]);
     }
+    pack_last::<B>(rest, tail);
+}
+
+/// The codes past the last run of eight.
+#[inline(always)]
+fn pack_last<const B: usize>(rest: &[u8], tail: &mut [u8]) {
     let mut last = [0; 8];
     last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
     let word = close::<B>(u64::from_le_bytes(last)).to_le_bytes();
