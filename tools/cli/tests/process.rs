@@ -102,6 +102,26 @@ fn an_older_output_survives_a_killed_run() {
     }
 }
 
+/// A limit on the size of files stands in for a full disk: both end in a write that fails.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_without_room_is_an_error_and_nothing_is_lost() {
+    let folder = Folder::new("full");
+    let out = folder.at("out.safetensors");
+    std::fs::write(&out, "precious").unwrap();
+    let script = "trap '' XFSZ; ulimit -f 8; exec \"$@\"";
+    for scheme in ["int8/row/sym", "elastic/g64"] {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_niwaki"), "compress", &fashion()]);
+        let answer = command.args(["--scheme", scheme, "--force", "-o", &out]).output().unwrap();
+        let err = String::from_utf8(answer.stderr).unwrap();
+        assert_eq!((answer.status.code(), answer.stdout.len()), (Some(2), 0), "{err}");
+        assert!(err.starts_with("error: ") && err.contains("out.safetensors"), "{err}");
+        assert_eq!(std::fs::read(&out).unwrap(), b"precious");
+        assert_eq!(folder.names(), ["out.safetensors"]);
+    }
+}
+
 /// The largest value of `RssAnon` that the process was seen to have, in bytes.
 #[cfg(target_os = "linux")]
 fn peak_private_memory(child: &mut Child) -> u64 {
