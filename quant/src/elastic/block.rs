@@ -26,11 +26,19 @@ pub(super) struct Block {
     /// Lines in use, and how many of them are full.
     pub(super) depth: usize,
     pub(super) full: usize,
+    /// Weights in their own order, on the way to lanes.
+    flat: [f32; TILE],
 }
 
 impl Block {
-    pub(super) const EMPTY: Self =
-        Self { x: [[0.0; LANES]; DEPTH], codes: [[0; LANES]; DEPTH], count: [0; LANES], depth: 0, full: 0 };
+    pub(super) const EMPTY: Self = Self {
+        x: [[0.0; LANES]; DEPTH],
+        codes: [[0; LANES]; DEPTH],
+        count: [0; LANES],
+        depth: 0,
+        full: 0,
+        flat: [0.0; TILE],
+    };
 
     fn measure(&mut self) {
         let (mut least, mut most) = (u32::MAX, 0);
@@ -44,9 +52,8 @@ impl Block {
     fn load_groups(&mut self, level: Level, values: Values<'_>, sizes: &[u32; LANES]) {
         self.count = *sizes;
         self.measure();
-        let mut flat = [0.0; TILE];
-        values.decode(level, &mut flat);
-        let mut rest = &flat[..];
+        values.decode(level, &mut self.flat);
+        let mut rest = &self.flat[..];
         for (lane, n) in sizes.iter().enumerate() {
             let (group, later) = rest.split_at(*n as usize);
             let first = group.first().copied().unwrap_or(0.0);

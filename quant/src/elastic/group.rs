@@ -37,7 +37,7 @@ impl<'a> Encoder<'a> {
     /// Encodes one unit. Places in errors count from its start.
     pub(super) fn unit(&mut self, unit: &Unit<'_>, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
         let bases = self.bases(unit)?;
-        let rulers = bases.rulers();
+        let rulers = bases.rulers(self.level);
         let fixes = self.fit_levels(unit, &rulers);
         for i in 0..unit.groups() {
             sink.group(bases.middle[i], bases.half[i], &fixes.map(|fix| fix[i]));
@@ -56,7 +56,7 @@ impl<'a> Encoder<'a> {
         if extent.largest.iter().any(|largest| *largest >= INFINITE) {
             return Err(not_finite(unit, self.level));
         }
-        let plain = Bases::covering(&extent.low, &extent.high);
+        let plain = Bases::covering(self.level, &extent.low, &extent.high);
         if let Some(group) = (0..unit.groups()).find(|i| !plain.is_finite(*i)) {
             return Err(ErrorKind::RangeOverflow { group }.into());
         }

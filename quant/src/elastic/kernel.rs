@@ -174,26 +174,40 @@ fn sums_of<const CURVED: bool>(block: &Block, rulers: &Rulers, bits: u32, drop: 
 #[inline(always)]
 fn lost_body(block: &Block, widths: Widths, signal: &mut Line, all: &mut [Lost; 9]) {
     let mut squares = *signal;
-    for (at, x) in block.x.iter().enumerate().take(block.depth) {
+    let mut add = |x: &Line, keep: &[bool; LANES]| {
         for i in 0..LANES {
-            squares[i] += if (at as u32) < block.count[i] { x[i] * x[i] } else { 0.0 };
+            squares[i] += if keep[i] { x[i] * x[i] } else { 0.0 };
         }
+    };
+    for x in block.x.iter().take(block.full) {
+        add(x, &[true; LANES]);
+    }
+    for at in block.full..block.depth {
+        add(&block.x[at], &block.kept(at));
     }
     *signal = squares;
     let widest = widths.widest().get();
     for width in widths.iter() {
-        lost_of(block, width.get(), widest - width.get(), &mut all[width.get() as usize]);
+        let (b, lost) = (width.get(), &mut all[width.get() as usize]);
+        // Without a square and a cube the same floats come out of less.
+        let curved = lost.levels[3].iter().any(|c3| *c3 != 0.0);
+        if curved {
+            lost_of::<true>(block, b, widest - b, lost);
+        } else {
+            lost_of::<false>(block, b, widest - b, lost);
+        }
     }
 }
 
 #[inline(always)]
-fn lost_of(block: &Block, bits: u32, drop: u32, to: &mut Lost) {
+fn lost_of<const CURVED: bool>(block: &Block, bits: u32, drop: u32, to: &mut Lost) {
     let low = 1 - (1i32 << bits);
     let Lost { levels: [c0, c1, c2, c3], mut noise, mut max_abs } = *to;
     let mut add = |x: &Line, codes: &[u8; LANES], keep: &[bool; LANES]| {
         for i in 0..LANES {
             let u = (2 * i32::from(codes[i] >> drop) + low) as f32;
-            let error = x[i] - (c0[i] + u * (c1[i] + u * (c2[i] + u * c3[i])));
+            let rise = if CURVED { c1[i] + u * (c2[i] + u * c3[i]) } else { c1[i] };
+            let error = x[i] - (c0[i] + u * rise);
             let error = if keep[i] { error } else { 0.0 };
             noise[i] += error * error;
             let size = error.abs();

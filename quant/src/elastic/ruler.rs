@@ -1,6 +1,8 @@
 //! Base pairs as they are stored, and the scales that they stand for.
 
 use niwaki_codes::half_floats::{f16_to_f32, f32_to_f16};
+use niwaki_codes::simd::Level;
+use niwaki_codes::stamp;
 
 use super::block::Line;
 use super::kernel::within;
@@ -33,54 +35,79 @@ impl Bases {
     pub(super) const ZERO: Self = Self { middle: [0; LANES], half: [0; LANES] };
 
     /// Flat pairs that cover `low..=high`.
-    #[inline(always)]
-    pub(super) fn covering(low: &Line, high: &Line) -> Self {
-        let mut all = Self::ZERO;
-        for i in 0..LANES {
-            let middle = f32_to_f16(low[i] * 0.5 + high[i] * 0.5);
-            let m = f16_to_f32(middle);
-            let (above, below) = (high[i] - m, m - low[i]);
-            let reach = if above > below { above } else { below };
-            let half = f32_to_f16(reach);
-            all.middle[i] = middle;
-            all.half[i] = half + u16::from(f16_to_f32(half) < reach);
-        }
-        all
+    pub(super) fn covering(level: Level, low: &Line, high: &Line) -> Self {
+        covering(level, low, high)
     }
 
-    /// Pairs nearest to `low..=high`.
-    #[inline(always)]
-    pub(super) fn nearest(low: &Line, high: &Line, curve: &[u16; LANES]) -> Self {
-        let mut all = Self::ZERO;
-        for i in 0..LANES {
-            all.middle[i] = f32_to_f16(low[i] * 0.5 + high[i] * 0.5);
-            all.half[i] = f32_to_f16(high[i] * 0.5 - low[i] * 0.5) | curve[i];
-        }
-        all
+    /// Pairs nearest to `low..=high`, with the sign bits of `curve`.
+    pub(super) fn nearest(level: Level, low: &Line, high: &Line, curve: &[u16; LANES]) -> Self {
+        nearest(level, low, high, curve)
+    }
+
+    /// The scales that the pairs stand for.
+    pub(super) fn rulers(&self, level: Level) -> Rulers {
+        rulers(level, self)
     }
 
     /// Whether F16 holds the pair of lane `i`.
     pub(super) fn is_finite(&self, i: usize) -> bool {
         f16_to_f32(self.middle[i]).is_finite() && f16_to_f32(self.half[i]).is_finite()
     }
+}
 
-    #[inline(always)]
-    pub(super) fn rulers(&self) -> Rulers {
-        let zero = [0.0; LANES];
-        let mut all = Rulers { middle: zero, half: zero, over: zero, straight: zero, cube: zero, lean: zero };
-        for i in 0..LANES {
-            let (m, h) = (f16_to_f32(self.middle[i]), f16_to_f32(self.half[i] & !CURVED));
-            let over = if h > 0.0 { 1.0 / h } else { 0.0 };
-            let curved = self.half[i] & CURVED != 0;
-            all.middle[i] = m;
-            all.half[i] = h;
-            all.over[i] = over;
-            all.straight[i] = if curved { 0.75 } else { 1.0 };
-            all.cube[i] = if curved { 0.25 } else { 0.0 };
-            all.lean[i] = if curved { m * 0.5 * over } else { 0.0 };
-        }
-        all
+stamp! {
+    fn covering = covering_body(low: &Line, high: &Line) -> Bases;
+}
+
+stamp! {
+    fn nearest = nearest_body(low: &Line, high: &Line, curve: &[u16; LANES]) -> Bases;
+}
+
+stamp! {
+    fn rulers = rulers_body(bases: &Bases) -> Rulers;
+}
+
+#[inline(always)]
+fn covering_body(low: &Line, high: &Line) -> Bases {
+    let mut all = Bases::ZERO;
+    for i in 0..LANES {
+        let middle = f32_to_f16(low[i] * 0.5 + high[i] * 0.5);
+        let m = f16_to_f32(middle);
+        let (above, below) = (high[i] - m, m - low[i]);
+        let reach = if above > below { above } else { below };
+        let half = f32_to_f16(reach);
+        all.middle[i] = middle;
+        all.half[i] = half + u16::from(f16_to_f32(half) < reach);
     }
+    all
+}
+
+#[inline(always)]
+fn nearest_body(low: &Line, high: &Line, curve: &[u16; LANES]) -> Bases {
+    let mut all = Bases::ZERO;
+    for i in 0..LANES {
+        all.middle[i] = f32_to_f16(low[i] * 0.5 + high[i] * 0.5);
+        all.half[i] = f32_to_f16(high[i] * 0.5 - low[i] * 0.5) | curve[i];
+    }
+    all
+}
+
+#[inline(always)]
+fn rulers_body(bases: &Bases) -> Rulers {
+    let zero = [0.0; LANES];
+    let mut all = Rulers { middle: zero, half: zero, over: zero, straight: zero, cube: zero, lean: zero };
+    for i in 0..LANES {
+        let (m, h) = (f16_to_f32(bases.middle[i]), f16_to_f32(bases.half[i] & !CURVED));
+        let over = if h > 0.0 { 1.0 / h } else { 0.0 };
+        let curved = bases.half[i] & CURVED != 0;
+        all.middle[i] = m;
+        all.half[i] = h;
+        all.over[i] = over;
+        all.straight[i] = if curved { 0.75 } else { 1.0 };
+        all.cube[i] = if curved { 0.25 } else { 0.0 };
+        all.lean[i] = if curved { m * 0.5 * over } else { 0.0 };
+    }
+    all
 }
 
 impl Rulers {

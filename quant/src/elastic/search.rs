@@ -69,8 +69,8 @@ pub(super) fn search(
     plain: &Bases,
     room: &mut Room,
 ) -> Bases {
-    let (first, second) = if fit == Fit::Lsq { (48, 32) } else { (10, 8) };
-    let start = curve(plain);
+    let (first, second) = if fit == Fit::Lsq { (16, 16) } else { (6, 5) };
+    let start = curve(level, plain);
     if unit.is_small() {
         trial::place(level, block, &start, &mut room.trial);
     }
@@ -97,8 +97,8 @@ pub(super) fn search(
 }
 
 /// The same pairs with curved cells; where those would lean too far, far enough.
-fn curve(plain: &Bases) -> Rulers {
-    let mut rulers = Bases { half: plain.half.map(|half| half | CURVED), ..*plain }.rulers();
+fn curve(level: Level, plain: &Bases) -> Rulers {
+    let mut rulers = Bases { half: plain.half.map(|half| half | CURVED), ..*plain }.rulers(level);
     for lean in &mut rulers.lean {
         *lean = lean.clamp(-0.25, 0.25);
     }
@@ -124,12 +124,12 @@ impl Search<'_, '_> {
             low[i] -= range * wider[0][i];
             high[i] += range * wider[1][i];
         }
-        self.attempt(block, room, &Bases::nearest(&low, &high, &signs), &wider);
+        self.attempt(block, room, &Bases::nearest(self.level, &low, &high, &signs), &wider);
     }
 
     /// Takes candidates where they lose less than all before.
     fn attempt(&mut self, block: &mut Block, room: &mut Room, bases: &Bases, wider: &[Line; 2]) {
-        let rulers = bases.rulers();
+        let rulers = bases.rulers(self.level);
         let mut all = [Errors::ZERO; 9];
         let small = self.unit.is_small();
         self.unit.each(self.level, block, true, |block| {

@@ -121,10 +121,11 @@ fn move_to<const BENT: bool>(block: &Block, rulers: &Rulers, trial: &mut Trial) 
                 t -= (rulers.bend(i, t) - z) * over[i];
                 t = if rulers.cube[i] > 0.0 { t } else { z };
             }
+            let free = t;
             // The last position still falls into the last cell of 256.
             let t = within(t, -1.0, 0.998);
-            let end = z - if BENT { rulers.bend(i, t) } else { t };
             let rise = if BENT { rulers.slope(i, t) } else { 1.0 };
+            let end = (free - t) * rise;
             let keep = (at as u32) < block.count[i];
             trial.z[at][i] = z;
             trial.t[at][i] = t;
