@@ -44,6 +44,10 @@ pub(crate) fn rows(level: Level, parts: &Parts<'_>, rows: Range<usize>, out: &mu
     let (mut scales, mut middles) = ([0.0; GRIDS], [0; GRIDS]);
     let mut rest = out;
     for row in rows {
+        // Rows without columns may be usize::MAX many.
+        if rest.is_empty() {
+            return;
+        }
         let Some((mut out, after)) = rest.split_at_mut_checked(parts.cols) else { return };
         rest = after;
         let codes = parts.row(row);

@@ -1,1 +1,48 @@
 //! Fuzz targets as plain functions over bytes, and their libFuzzer programs.
+//!
+//! One target for each parser of bytes that somebody else wrote. A target must not
+//! panic, whatever the bytes, nor take more than a small multiple of their length; it
+//! also checks what the parser promises about what it accepts, and says whether the bytes
+//! were accepted: seeds named `bad-...` are not, all others are.
+//!
+//! `fuzz_targets/` holds the programs (feature `libfuzzer`), `corpus/` the seeds, and
+//! `tests/replay.rs` runs seeds and mutations of them on a stable compiler.
+//!
+//! ```text
+//! cargo test -p niwaki-fuzz
+//! cargo check -p niwaki-fuzz --features libfuzzer --bins
+//! ```
+
+mod codes;
+mod container;
+pub mod mutate;
+mod script;
+mod tensors;
+mod text;
+
+pub use codes::{elastic_view, mask_view, sparse_view, uniform_view};
+pub use container::container_meta;
+pub use tensors::{safetensors_header, safetensors_index};
+pub use text::{recipe_text, scheme_text};
+
+/// A function over bytes, under the name of its program and of its folder of seeds.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The name.
+    pub name: &'static str,
+    /// The function: whether the bytes are accepted.
+    pub run: fn(&[u8]) -> bool,
+}
+
+/// All targets by name.
+pub const TARGETS: &[Target] = &[
+    Target { name: "container_meta", run: container_meta },
+    Target { name: "elastic_view", run: elastic_view },
+    Target { name: "mask_view", run: mask_view },
+    Target { name: "recipe_text", run: recipe_text },
+    Target { name: "safetensors_header", run: safetensors_header },
+    Target { name: "safetensors_index", run: safetensors_index },
+    Target { name: "scheme_text", run: scheme_text },
+    Target { name: "sparse_view", run: sparse_view },
+    Target { name: "uniform_view", run: uniform_view },
+];

@@ -1,0 +1,6 @@
+#![no_main]
+//! The target `safetensors_index` as a libFuzzer program.
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = niwaki_fuzz::safetensors_index(bytes);
+});

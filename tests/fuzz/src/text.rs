@@ -1,0 +1,34 @@
+//! Parsers of text.
+
+use niwaki_codes::Scheme;
+use niwaki_engine::Recipe;
+
+/// The text form of schemes: what is accepted has one spelling, and means it.
+pub fn scheme_text(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    match text.parse::<Scheme>() {
+        Ok(scheme) => assert_eq!(scheme.to_string().parse(), Ok(scheme), "{text:?} changes its meaning"),
+        Err(error) => return refused(&error),
+    }
+    true
+}
+
+/// Recipes: what is accepted has a canonical text that means the same.
+pub fn recipe_text(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    let recipe = match Recipe::parse(text) {
+        Ok(recipe) => recipe,
+        Err(error) => return refused(&error),
+    };
+    let canonical = recipe.to_string();
+    let again = Recipe::parse(&canonical).unwrap_or_else(|e| panic!("our own text {canonical:?}: {e}"));
+    assert_eq!(again, recipe, "{text:?} changes its meaning");
+    true
+}
+
+/// An error is one line, whatever the text was.
+pub(crate) fn refused(error: &dyn std::error::Error) -> bool {
+    let message = error.to_string();
+    assert!(!message.is_empty() && !message.contains('\n'), "a message of several lines: {message}");
+    false
+}
