@@ -5,7 +5,13 @@ use crate::simd::Level;
 use crate::{Bits, ElasticView, planes, stamp};
 
 /// Codes that are joined before they are turned into floats: they stay in the nearest cache.
-const BLOCK: usize = 512;
+const BLOCK: usize = 1024;
+
+/// Groups whose levels are found together.
+const LANES: usize = 16;
+
+/// The byte that moves nothing, which stands for width 8 too.
+const NO_FIX: u8 = 0x88;
 
 /// What a base pair and a fix say about one group at one width.
 ///
@@ -13,6 +19,7 @@ const BLOCK: usize = 512;
 #[inline(always)]
 pub fn elastic_levels(width: Bits, middle: u16, half: u16, fix: u8) -> [f32; 4] {
     let (m, h) = (f16_to_f32(middle), f16_to_f32(half & 0x7FFF));
+    let curved = half & 0x8000 != 0;
     // 2^-b, by its exponent.
     let small = f32::from_bits((127 - width.get()) << 23);
     let cell = h * (2.0 * small);
@@ -20,21 +27,26 @@ pub fn elastic_levels(width: Bits, middle: u16, half: u16, fix: u8) -> [f32; 4] 
     let gain = (f32::from(fix >> 4) - 8.0) / 16.0;
     let a = m + cell * shift;
     let b = h + cell * gain;
-    if half & 0x8000 == 0 {
-        [a, b * small, 0.0, 0.0]
-    } else {
-        [a - m * 0.5, (b * 0.75) * small, (m * 0.5) * (small * small), (b * 0.25) * (small * small * small)]
-    }
+    // Times 1 and less 0 change nothing, so flat cells need no branch.
+    let lean = if curved { m * 0.5 } else { 0.0 };
+    let (straight, cube) = if curved { (0.75, 0.25) } else { (1.0, 0.0) };
+    [a - lean, (b * straight) * small, lean * (small * small), (b * cube) * (small * small * small)]
 }
 
 impl ElasticView<'_> {
     /// Levels of a group by its flat index.
-    #[inline(always)]
     pub(super) fn cubic(&self, width: Bits, group: usize) -> [f32; 4] {
-        let [a, b, c, d] = self.parts.base.as_chunks::<4>().0.get(group).copied().unwrap_or([0; 4]);
-        let fix = self.parts.fixes.get(width.get() as usize).copied().flatten();
-        let fix = fix.and_then(|fix| fix.get(group)).copied().unwrap_or(0x88);
+        let (bases, fixes) = self.parameters(width, group);
+        let [a, b, c, d] = bases.first().copied().unwrap_or([0; 4]);
+        let fix = fixes.first().copied().unwrap_or(NO_FIX);
         elastic_levels(width, u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]), fix)
+    }
+
+    /// Base pairs and fixes from a group on; no fixes for width 8.
+    fn parameters(&self, width: Bits, group: usize) -> (&[[u8; 4]], &[u8]) {
+        let fixes = self.parts.fixes.get(width.get() as usize).copied().flatten().unwrap_or(&[]);
+        let bases = self.parts.base.as_chunks::<4>().0;
+        (bases.get(group..).unwrap_or(&[]), fixes.get(group..).unwrap_or(&[]))
     }
 
     /// Codes `from..from + out.len()` of a row; `from` is a multiple of eight.
@@ -52,6 +64,7 @@ impl ElasticView<'_> {
     /// Decodes columns `from..from + out.len()` of a row; all of it is there.
     pub(super) fn decode(&self, level: Level, width: Bits, row: usize, from: usize, mut out: &mut [f32]) {
         let first = row.saturating_mul(self.scheme.groups(self.cols));
+        let size = self.scheme.group.get();
         let mut col = from;
         let mut block = [0; BLOCK];
         while !out.is_empty() {
@@ -61,7 +74,8 @@ impl ElasticView<'_> {
             let Some((now, rest)) = out.split_at_mut_checked(n) else { return };
             let codes = block.get_mut(..skip + n).unwrap_or(&mut []);
             self.merge(level, width, row, col - skip, codes);
-            turn(level, self, width, (first, col), codes.get(skip..).unwrap_or(&[]), now);
+            let parameters = self.parameters(width, first.saturating_add(col / size));
+            turn(level, width, (size, col % size), parameters, codes.get(skip..).unwrap_or(&[]), now);
             col += n;
             out = rest;
         }
@@ -69,30 +83,46 @@ impl ElasticView<'_> {
 }
 
 stamp! {
-    /// Turns the codes of the columns from `at.1` on into floats; `at.0` is the row's first group.
+    /// Turns codes into floats; `groups.0` is the size of a group, and `groups.1` how
+    /// many weights of the first one come before.
     fn turn = turn_body(
-        view: &ElasticView<'_>, width: Bits, at: (usize, usize), codes: &[u8], out: &mut [f32],
+        width: Bits, groups: (usize, usize), parameters: (&[[u8; 4]], &[u8]), codes: &[u8], out: &mut [f32],
     ) -> ();
 }
 
 #[inline(always)]
 fn turn_body(
-    view: &ElasticView<'_>,
     width: Bits,
-    (first, mut col): (usize, usize),
+    (size, mut before): (usize, usize),
+    (mut bases, mut fixes): (&[[u8; 4]], &[u8]),
     mut codes: &[u8],
     mut out: &mut [f32],
 ) {
-    let size = view.scheme.group.get();
     while !codes.is_empty() {
-        let n = (size - col % size).min(codes.len());
-        let levels = view.cubic(width, first.saturating_add(col / size));
-        let (Some((now, later)), Some((to, rest))) = (codes.split_at_checked(n), out.split_at_mut_checked(n)) else {
-            return;
-        };
-        elastic_values_body(width, levels, now, to);
-        (col, codes, out) = (col + n, later, rest);
+        let all = levels_of(width, bases, fixes);
+        for levels in all {
+            let n = (size - before).min(codes.len());
+            let halves = (codes.split_at_checked(n), out.split_at_mut_checked(n));
+            let (Some((now, later)), Some((to, rest))) = halves else { return };
+            elastic_values_body(width, levels, now, to);
+            (before, codes, out) = (0, later, rest);
+        }
+        bases = bases.get(LANES..).unwrap_or(&[]);
+        fixes = fixes.get(LANES..).unwrap_or(&[]);
     }
+}
+
+/// Levels of the first groups, as far as there are some.
+#[inline(always)]
+fn levels_of(width: Bits, bases: &[[u8; 4]], fixes: &[u8]) -> [[f32; 4]; LANES] {
+    let (mut pairs, mut bytes) = ([[0; 4]; LANES], [NO_FIX; LANES]);
+    pairs.iter_mut().zip(bases).for_each(|(to, from)| *to = *from);
+    bytes.iter_mut().zip(fixes).for_each(|(to, from)| *to = *from);
+    let mut all = [[0.0; 4]; LANES];
+    for ((levels, [a, b, c, d]), fix) in all.iter_mut().zip(pairs).zip(bytes) {
+        *levels = elastic_levels(width, u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]), fix);
+    }
+    all
 }
 
 /// The floats that codes of one group stand for, to be inlined into a stamped body;
