@@ -36,18 +36,14 @@ use session::{Answer, Session};
 /// Runs one command line, `args[0]` being the program, with streams that are no terminal.
 ///
 /// Returns the exit code.
-pub fn run<A: Into<OsString> + Clone>(
-    args: impl IntoIterator<Item = A>,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> u8 {
+pub fn run<A: Into<OsString>>(args: impl IntoIterator<Item = A>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     run_on(args, out, err, Screen::default())
 }
 
 /// Runs one command line with streams of the kind that `screen` says.
 ///
 /// Returns the exit code.
-pub fn run_on<A: Into<OsString> + Clone>(
+pub fn run_on<A: Into<OsString>>(
     args: impl IntoIterator<Item = A>,
     out: &mut dyn Write,
     err: &mut dyn Write,
