@@ -77,16 +77,20 @@ impl Bench {
 
     /// Widens the weights of `n` groups to the tile, each filled up with zeros.
     fn load(&mut self, level: Level, values: Values<'_>, n: usize) {
-        let symmetry = self.grid.symmetry;
         if self.padded == self.group {
-            self.spans.widen(level, values, (0, self.padded), symmetry, &mut self.x);
+            let (head, tail) = self.x.split_at_mut(values.len());
+            values.decode(level, head);
+            tail[..n * self.padded - values.len()].fill(0.0);
         } else {
             for (i, x) in self.x.chunks_exact_mut(self.padded).enumerate().take(n) {
                 let group = values.slice(i * self.group..(i + 1) * self.group);
-                self.spans.widen(level, group, (i, self.padded), symmetry, x);
+                let (head, tail) = x.split_at_mut(group.len());
+                group.decode(level, head);
+                tail.fill(0.0);
             }
         }
-        self.spans.extents(level, n, symmetry, &mut self.batch);
+        let (x, layout) = (&self.x[..n * self.padded], (n, self.padded));
+        self.spans.extents(level, x, layout, self.grid.symmetry, &mut self.batch);
     }
 
     /// Finds the grids of the first `n` groups of the tile.

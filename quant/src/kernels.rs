@@ -2,14 +2,64 @@
 //!
 //! The scalar function is the definition; the others give the same integers.
 
+use niwaki_codes::Symmetry;
 use niwaki_codes::simd::Level;
 
 use crate::batch::Batch;
 use crate::distortion::{LANES, TILE, Tally};
+use crate::grid::key;
+use crate::range::{BELOW, Lanes};
 use crate::round::Ahead;
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
+
+/// Running maxima of groups of `group` weights: of keys in `first` on a symmetric grid,
+/// else of the ends above and below 0.
+pub(crate) fn spans(
+    level: Level,
+    symmetry: Symmetry,
+    x: &[f32],
+    group: usize,
+    first: &mut [Lanes],
+    below: &mut [Lanes],
+) {
+    match (level, symmetry) {
+        (Level::Scalar, Symmetry::Symmetric) => plain_keys(x, group, first),
+        (Level::Scalar, Symmetry::Affine) => plain_ends(x, group, first, below),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx2(proof), Symmetry::Symmetric) => x86_64::spans_avx2::<false>(proof, x, group, first, below),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx2(proof), Symmetry::Affine) => x86_64::spans_avx2::<true>(proof, x, group, first, below),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512(proof), Symmetry::Symmetric) => x86_64::spans_avx512::<false>(proof, x, group, first, below),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512(proof), Symmetry::Affine) => x86_64::spans_avx512::<true>(proof, x, group, first, below),
+    }
+}
+
+fn plain_keys(x: &[f32], group: usize, first: &mut [Lanes]) {
+    for (x, first) in x.chunks_exact(group).zip(first) {
+        *first = [0; LANES];
+        for x in x.as_chunks::<LANES>().0 {
+            for (all, x) in first.iter_mut().zip(x) {
+                *all = key(*x).max(*all);
+            }
+        }
+    }
+}
+
+fn plain_ends(x: &[f32], group: usize, first: &mut [Lanes], below: &mut [Lanes]) {
+    for (x, (high, low)) in x.chunks_exact(group).zip(first.iter_mut().zip(below)) {
+        (*high, *low) = ([0; LANES], [BELOW; LANES]);
+        for x in x.as_chunks::<LANES>().0 {
+            for (x, (high, low)) in x.iter().zip(high.iter_mut().zip(low.iter_mut())) {
+                *high = (x.to_bits() as i32).max(*high as i32) as u32;
+                *low = x.to_bits().max(*low);
+            }
+        }
+    }
+}
 
 /// The largest number of each row.
 pub(crate) fn maxima(level: Level, rows: &[[u32; LANES]], out: &mut [u32]) {
@@ -60,6 +110,32 @@ fn scalar_maxima(rows: &[[u32; LANES]], out: &mut [u32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_level_spans_groups_alike() {
+        let x: [f32; 640] = core::array::from_fn(|i| ((i * 7919 % 1009) as f32 - 400.0) * 0.01);
+        for symmetry in [Symmetry::Symmetric, Symmetry::Affine] {
+            for group in [16, 32, 64, 80, 128, 640] {
+                for level in Level::all() {
+                    let n = 640 / group;
+                    let (mut first, mut below) = ([[9; LANES]; 41], [[9; LANES]; 41]);
+                    spans(level, symmetry, &x, group, &mut first[..n], &mut below[..n]);
+                    for (i, x) in x.chunks(group).enumerate() {
+                        let top = *first[i].iter().max().unwrap();
+                        let bottom = *below[i].iter().max().unwrap();
+                        match symmetry {
+                            Symmetry::Symmetric => assert_eq!(Some(top), x.iter().map(|x| key(*x)).max()),
+                            Symmetry::Affine => {
+                                assert_eq!(f32::from_bits(top), x.iter().copied().fold(0.0, f32::max));
+                                assert_eq!(f32::from_bits(bottom), x.iter().copied().fold(0.0, f32::min));
+                            }
+                        }
+                    }
+                    assert_eq!(first[n], [9; LANES]);
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_level_finds_the_maximum_in_every_place() {

@@ -95,9 +95,15 @@ fn run_body(x: &[f32], ruler: Ruler, codes: &mut [u8]) -> Tally {
 #[inline(always)]
 fn quantize(x: &[f32], ruler: Ruler, codes: &mut [u8], tally: &mut Tally) {
     for (x, codes) in x.as_chunks::<LANES>().0.iter().zip(codes.as_chunks_mut::<LANES>().0) {
-        let rounded = x.map(|x| ruler.rounded(x));
-        let decoded = rounded.map(|r| (r - ROUNDER) * ruler.scale);
-        *codes = rounded.map(|r| r.to_bits().wrapping_add(ruler.shift) as u8);
+        // Loops, since closures of `map` are not always inlined and then lose the level.
+        let (mut rounded, mut decoded) = ([0.0; LANES], [0.0; LANES]);
+        for i in 0..LANES {
+            rounded[i] = ruler.rounded(x[i]);
+            decoded[i] = (rounded[i] - ROUNDER) * ruler.scale;
+        }
+        for i in 0..LANES {
+            codes[i] = rounded[i].to_bits().wrapping_add(ruler.shift) as u8;
+        }
         tally.add(x, &decoded);
     }
 }

@@ -26,7 +26,7 @@ use niwaki_codes::{Uniform, stamp};
 
 use crate::distortion::{LANES, TILE, fold};
 use crate::grid::{Extent, Grid, GridPoint, NOT_FINITE, ROUNDER, Ruler, key};
-use crate::range::{Running, extend};
+use crate::range::extent;
 use crate::search::{Moments, TRIALS, trials};
 use crate::{Error, ErrorKind, Fit, Values};
 
@@ -126,11 +126,7 @@ impl Solver {
 
     fn observe_tile(&self, level: Level, tried: &[GridPoint], x: &[f32], sums: &mut Sums) {
         match &self.stage {
-            Stage::Range => {
-                let mut running = Running::EMPTY;
-                extend(level, x, &mut running);
-                sums.extent = sums.extent.with(&running.extent());
-            }
+            Stage::Range => sums.extent = sums.extent.with(&extent(level, x, self.grid.symmetry)),
             Stage::Search(_) => {
                 for (trial, sum) in tried.iter().zip(&mut sums.errors) {
                     *sum += f64::from(error(level, x, self.grid.ruler(*trial)));

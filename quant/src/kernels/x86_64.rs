@@ -7,7 +7,84 @@ use niwaki_codes::simd::{Avx2, Avx512};
 use crate::batch::{Batch, GROUPS};
 use crate::distortion::{LANES, TILE, Tally};
 use crate::grid::ROUNDER;
+use crate::range::{BELOW, Lanes};
 use crate::round::Ahead;
+
+/// Running maxima of groups; `ENDS` for affine grids.
+pub(super) fn spans_avx2<const ENDS: bool>(_: Avx2, x: &[f32], group: usize, first: &mut [Lanes], below: &mut [Lanes]) {
+    // SAFETY: an `Avx2` is only made by `Avx2::detect`, which saw the feature.
+    unsafe { avx2_spans::<ENDS>(x, group, first, below) }
+}
+
+/// Running maxima of groups; `ENDS` for affine grids.
+pub(super) fn spans_avx512<const ENDS: bool>(
+    _: Avx512,
+    x: &[f32],
+    group: usize,
+    first: &mut [Lanes],
+    below: &mut [Lanes],
+) {
+    // SAFETY: an `Avx512` is only made by `Avx512::detect`, which saw the feature.
+    unsafe {
+        match group {
+            32 => avx512_spans::<ENDS, 32>(x, 32, first, below),
+            64 => avx512_spans::<ENDS, 64>(x, 64, first, below),
+            _ => avx512_spans::<ENDS, 0>(x, group, first, below),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn avx2_spans<const ENDS: bool>(x: &[f32], group: usize, first: &mut [Lanes], below: &mut [Lanes]) {
+    for (x, (first, below)) in x.chunks_exact(group).zip(first.iter_mut().zip(below)) {
+        let mut high = [_mm256_setzero_si256(); 2];
+        let mut low = [_mm256_set1_epi32(BELOW as i32); 2];
+        for x in x.as_chunks::<LANES>().0 {
+            for k in 0..2 {
+                // SAFETY: sixteen floats are two vectors of eight.
+                let x = unsafe { _mm256_loadu_si256(x.as_ptr().add(8 * k).cast()) };
+                if ENDS {
+                    (high[k], low[k]) = (_mm256_max_epi32(high[k], x), _mm256_max_epu32(low[k], x));
+                } else {
+                    let key = _mm256_or_si256(_mm256_slli_epi32::<1>(x), _mm256_srli_epi32::<31>(x));
+                    high[k] = _mm256_max_epu32(high[k], key);
+                }
+            }
+        }
+        for k in 0..2 {
+            // SAFETY: sixteen numbers are two vectors of eight.
+            unsafe {
+                _mm256_storeu_si256(first.as_mut_ptr().add(8 * k).cast(), high[k]);
+                _mm256_storeu_si256(below.as_mut_ptr().add(8 * k).cast(), low[k]);
+            }
+        }
+    }
+}
+
+/// Groups of `G` weights, a number that the inner loop is unrolled for; 0 for any.
+#[target_feature(enable = "avx512f")]
+fn avx512_spans<const ENDS: bool, const G: usize>(x: &[f32], group: usize, first: &mut [Lanes], below: &mut [Lanes]) {
+    let group = if G == 0 { group } else { G };
+    for (x, (first, below)) in x.chunks_exact(group).zip(first.iter_mut().zip(below)) {
+        let (mut high, mut low) = (_mm512_setzero_si512(), _mm512_set1_epi32(BELOW as i32));
+        for x in x.as_chunks::<LANES>().0 {
+            // SAFETY: sixteen floats are one vector.
+            let x = unsafe { _mm512_loadu_si512(x.as_ptr().cast()) };
+            if ENDS {
+                (high, low) = (_mm512_max_epi32(high, x), _mm512_max_epu32(low, x));
+            } else {
+                high = _mm512_max_epu32(high, _mm512_rol_epi32::<1>(x));
+            }
+        }
+        // SAFETY: sixteen numbers are one vector.
+        unsafe {
+            _mm512_storeu_si512(first.as_mut_ptr().cast(), high);
+            if ENDS {
+                _mm512_storeu_si512(below.as_mut_ptr().cast(), low);
+            }
+        }
+    }
+}
 
 /// The largest number of each row.
 pub(super) fn maxima_avx2(_: Avx2, rows: &[[u32; LANES]], out: &mut [u32]) {
