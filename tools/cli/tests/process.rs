@@ -144,15 +144,19 @@ fn private_memory_does_not_grow_with_the_tensor() {
     let folder = Folder::new("memory");
     let (from, out) = (folder.at("in.safetensors"), folder.at("out.safetensors"));
     write_large(&from, 1, 8192, 8192);
-    for scheme in ["int4/g32/sym", "int8/row/sym", "int4/tensor/affine", "elastic/g64"] {
-        let args = ["compress", &from, "--scheme", scheme, "--threads", "2", "--force", "-o", &out];
-        let mut child = niwaki(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let checked = |args: &[&str]| {
+        let mut child = niwaki(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let peak = peak_private_memory(&mut child);
-        assert_eq!(finish(child), (0, String::new()), "{scheme}");
+        assert_eq!(finish(child), (0, String::new()), "{args:?}");
         assert!(
             peak > 0 && peak <= LIMIT,
-            "{scheme}: {peak} bytes of private memory for a tensor of {} bytes",
+            "{args:?}: {peak} bytes of private memory, the tensor has {}",
             8192 * 8192 * 4
         );
+    };
+    for scheme in ["int4/g32/sym", "int8/row/sym", "int4/tensor/affine", "elastic/g64"] {
+        checked(&["compress", &from, "--scheme", scheme, "--threads", "2", "--force", "-o", &out]);
     }
+    checked(&["export", &out, "--to", "safetensors", "--threads", "2", "-o", &folder.at("back.safetensors")]);
+    checked(&["compare", &from, &out, "--threads", "2"]);
 }
