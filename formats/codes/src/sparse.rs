@@ -173,12 +173,17 @@ impl<'a> SparseView<'a> {
     /// Decodes at most [`BLOCK`] weights of one row.
     fn block(&self, level: Level, row: usize, next: usize, bits: &[u8], out: &mut [f32]) -> Result<usize, Error> {
         let count = MaskView::new(1, out.len(), bits)?.kept();
-        let mut kept = [0.0; BLOCK];
-        let Some(kept) = kept.get_mut(..count) else { return Ok(0) };
+        // Codes go by eights: whole ones are decoded, and what is too much is left out.
+        let skip = next % 8;
+        let first = next - skip;
+        let some = (skip + count).next_multiple_of(8).min(self.kept - first);
+        let mut decoded = [0.0; BLOCK + 16];
+        let Some(decoded) = decoded.get_mut(..some) else { return Ok(0) };
         match &self.stored {
-            Stored::Uniform { codes, grids } => stretch(level, codes, grids, row, next, kept)?,
-            Stored::Elastic { view, width } => view.dequantize_cols(level, *width, 0, next, kept)?,
+            Stored::Uniform { codes, grids } => stretch(level, codes, grids, row, first, decoded)?,
+            Stored::Elastic { view, width } => view.dequantize_cols(level, *width, 0, first, decoded)?,
         }
+        let kept = decoded.get(skip..).unwrap_or(&[]);
         scatter(level, bits, kept, out)
     }
 }
