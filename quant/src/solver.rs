@@ -129,12 +129,13 @@ impl Solver {
             Stage::Range => sums.extent = sums.extent.with(&extent(level, x, self.grid.symmetry)),
             Stage::Search(_) => {
                 for (trial, sum) in tried.iter().zip(&mut sums.errors) {
-                    *sum += f64::from(error(level, x, self.grid.ruler(*trial)));
+                    *sum += f64::from(fold(error(level, x, self.grid.ruler(*trial))));
                 }
             }
             Stage::Refine { trial, .. } => {
-                let tile = moments(level, x, self.grid.ruler(*trial));
-                sums.moments.merge(&tile);
+                let lanes = moments(level, x, self.grid.ruler(*trial));
+                let [error, code, square, weight, product] = lanes.map(|lane| f64::from(fold(lane)));
+                sums.moments.merge(&Moments { count: 0.0, error, code, square, weight, product });
             }
             Stage::Done(_) => {}
         }
@@ -203,16 +204,19 @@ fn done(point: GridPoint) -> (Stage, Step) {
 }
 
 stamp! {
-    fn error = error_body(x: &[f32], ruler: Ruler) -> f32;
+    fn error = error_body(x: &[f32], ruler: Ruler) -> [f32; LANES];
 }
 
 stamp! {
-    fn moments = moments_body(x: &[f32], ruler: Ruler) -> Moments;
+    fn moments = moments_body(x: &[f32], ruler: Ruler) -> [[f32; LANES]; 5];
 }
+
+// Both return lanes, not sums: next to a fold the compiler cuts the loop's vectors to
+// the fold's pairs.
 
 /// The squared error of one tile on one grid.
 #[inline(always)]
-fn error_body(x: &[f32], ruler: Ruler) -> f32 {
+fn error_body(x: &[f32], ruler: Ruler) -> [f32; LANES] {
     let mut sum = [0.0; LANES];
     for x in x.as_chunks::<LANES>().0 {
         for i in 0..LANES {
@@ -220,30 +224,24 @@ fn error_body(x: &[f32], ruler: Ruler) -> f32 {
             sum[i] += error * error;
         }
     }
-    fold(sum)
+    sum
 }
 
-/// Squared error and moments of one tile on one grid.
+/// Squared error and moments of one tile on one grid: error, code, square, weight and
+/// product.
 #[inline(always)]
-fn moments_body(x: &[f32], ruler: Ruler) -> Moments {
-    let [mut sum, mut code, mut square, mut weight, mut product] = [[0.0; LANES]; 5];
+fn moments_body(x: &[f32], ruler: Ruler) -> [[f32; LANES]; 5] {
+    let mut sums = [[0.0; LANES]; 5];
     for x in x.as_chunks::<LANES>().0 {
         for i in 0..LANES {
             let q = ruler.rounded(x[i]) - ROUNDER;
             let error = x[i] - q * ruler.scale;
-            sum[i] += error * error;
-            code[i] += q;
-            square[i] += q * q;
-            weight[i] += x[i];
-            product[i] += q * x[i];
+            sums[0][i] += error * error;
+            sums[1][i] += q;
+            sums[2][i] += q * q;
+            sums[3][i] += x[i];
+            sums[4][i] += q * x[i];
         }
     }
-    Moments {
-        count: 0.0,
-        error: fold(sum).into(),
-        code: fold(code).into(),
-        square: fold(square).into(),
-        weight: fold(weight).into(),
-        product: fold(product).into(),
-    }
+    sums
 }
