@@ -1,6 +1,6 @@
 //! AVX2 and AVX-512.
 
-use std::arch::x86_64::*;
+use core::arch::x86_64::*;
 
 use niwaki_codes::simd::{Avx2, Avx512};
 
