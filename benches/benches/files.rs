@@ -80,7 +80,7 @@ fn files(c: &mut Criterion) {
         let input = (ROWS * COLS * dtype.bitsize() / 8) as u64;
         for scheme in ["int4/g32/sym", "int8/g32/sym", "elastic/g64"] {
             let report = once(source, scheme, &out, 2);
-            let faults = niwaki_container::verify(&Artifact::open(&out, &Limits::default()).unwrap());
+            let faults = niwaki_container::verify(&Artifact::open(&out, &Limits::default()).unwrap(), 2).faults;
             assert!(faults.is_empty(), "{faults:?}");
             let db = report.tensors[0].sqnr_db.unwrap();
             assert!(db > if scheme.starts_with("int4") { 21.2 } else { 44.0 }, "{scheme}: {db} dB");
