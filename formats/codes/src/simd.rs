@@ -1,7 +1,7 @@
 //! Proofs that this CPU has an instruction set, and the macro that stamps one
 //! scalar body for each of them.
 //!
-//! A kernel is written once, as an `#[inline(always)]` body in plain Rust. [`stamp!`]
+//! A kernel is written once, as an `#[inline(always)]` body in plain Rust. [`stamp!`](crate::stamp!)
 //! compiles that body for each [`Level`] under its own target features. Rust never
 //! reassociates or contracts floating-point arithmetic, so every level gives the same
 //! bits as the scalar one by construction; the tests check it anyway.
