@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::pack::{code_at, open, packed_bytes};
+use crate::pack::{code_at, packed_bytes};
 use crate::simd::Level;
 use crate::uniform::Parts;
 use crate::{Bits, Error, ErrorKind, stamp};
@@ -154,8 +154,13 @@ fn run_of<const B: usize>(bits: Bits, codes: &[u8], first: usize, (scale, middle
     for (bytes, run) in from.as_chunks::<B>().0.iter().zip(runs.iter_mut()) {
         let mut word = [0; 8];
         word.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        let codes = open::<B>(u64::from_le_bytes(word)).to_le_bytes();
-        *run = codes.map(value);
+        // Four codes are 28 bits at most, or 32 where each is a byte.
+        let word = u64::from_le_bytes(word);
+        let halves = [word as u32, (word >> (4 * B)) as u32];
+        for i in 0..8 {
+            let code = (halves[i / 4] >> (i % 4 * B)) & ((1 << B) - 1);
+            run[i] = scale * (code as i32 - middle) as f32;
+        }
     }
     let done = first + ahead + 8 * runs.len();
     for (i, x) in rest.iter_mut().enumerate() {
