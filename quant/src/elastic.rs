@@ -202,32 +202,44 @@ impl<'a, 'b> Sink<'a, 'b> {
         while !codes.is_empty() {
             let n = codes.len().min(TILE - self.held).min(self.left);
             let (now, later) = codes.split_at(n);
-            self.waiting[self.held..self.held + n].copy_from_slice(now);
             codes = later;
-            (self.held, self.left) = (self.held + n, self.left - n);
+            self.left -= n;
+            if self.held == 0 && n.is_multiple_of(8) {
+                // Whole bytes need not wait.
+                self.byte += split(self.level, self.scheme, self.out, self.byte, now);
+            } else {
+                self.waiting[self.held..self.held + n].copy_from_slice(now);
+                self.held += n;
+            }
+            if self.left == 0 || self.held == TILE {
+                self.flush();
+            }
             if self.left == 0 {
                 self.left = self.cols;
-                self.flush();
-            } else if self.held == TILE {
-                self.flush();
             }
         }
     }
 
-    /// Writes the codes that wait, as planes; a full tile ends on a whole byte.
+    /// Writes the codes that wait; a full tile ends on a whole byte.
     fn flush(&mut self) {
-        let bytes = self.held.div_ceil(8);
-        let widest = self.scheme.widths.widest().get() as usize;
-        for (number, plane) in self.out.planes.iter_mut().enumerate() {
-            let Some(plane) = plane.as_mut().filter(|_| number + widest >= 8) else { continue };
-            let to = plane.get_mut(self.byte..self.byte + bytes).unwrap_or(&mut []);
-            let split = planes::split(self.level, (number + widest - 8) as u32, &self.waiting[..self.held], to);
-            debug_assert!(split.is_ok(), "the planes were measured before");
-        }
-        (self.byte, self.held) = (self.byte + bytes, 0);
+        self.byte += split(self.level, self.scheme, self.out, self.byte, &self.waiting[..self.held]);
+        self.held = 0;
     }
 
     fn finish(mut self) {
         self.flush();
     }
+}
+
+/// Writes codes as planes from byte `at` of each; returns how many bytes that were.
+fn split(level: Level, scheme: &Elastic, out: &mut ElasticOut<'_>, at: usize, codes: &[u8]) -> usize {
+    let bytes = codes.len().div_ceil(8);
+    let widest = scheme.widths.widest().get() as usize;
+    for (number, plane) in out.planes.iter_mut().enumerate() {
+        let Some(plane) = plane.as_mut().filter(|_| number + widest >= 8) else { continue };
+        let to = plane.get_mut(at..at + bytes).unwrap_or(&mut []);
+        let split = planes::split(level, (number + widest - 8) as u32, codes, to);
+        debug_assert!(split.is_ok(), "the planes were measured before");
+    }
+    bytes
 }

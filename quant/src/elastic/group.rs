@@ -107,13 +107,13 @@ impl<'a> Encoder<'a> {
                 kernel::codes(level, block, rulers, widths.widest().get());
             }
             let mut signal = [0.0; LANES];
-            let mut lost = all;
-            kernel::lost(level, block, widths, &mut signal, &mut lost);
+            kernel::lost(level, block, widths, &mut signal, &mut all);
             let n = unit.collect(block, &mut self.codes);
             sink.codes(&self.codes[..n]);
             for width in widths.iter() {
                 let b = width.get() as usize;
-                self.total.widths[b].get_or_insert_default().merge(&tally(n, &signal, &lost[b]));
+                self.total.widths[b].get_or_insert_default().merge(&tally(n, &signal, &all[b]));
+                (all[b].noise, all[b].max_abs) = ([0.0; LANES], [0.0; LANES]);
             }
         });
     }

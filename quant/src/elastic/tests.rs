@@ -202,6 +202,21 @@ fn the_loss_reported_is_the_loss_decoded() {
 }
 
 #[test]
+fn half_floats_encode_as_the_floats_that_they_are() {
+    let halves: Vec<f16> = normal(3 * 77, 8).into_iter().map(f16::from_f32).collect();
+    let floats: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
+    let halves: Vec<u8> = halves.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let whole = Owned::encode(Level::best(), scheme(16, &[8]), Fit::Clip, &floats, 77).unwrap();
+    let (mut base, mut planes) = (vec![0; whole.base.len()], vec![vec![0; 3 * 10]; 8]);
+    let mut out = ElasticOut { base: &mut base, ..ElasticOut::default() };
+    out.planes.iter_mut().zip(&mut planes).for_each(|(to, plane)| *to = Some(plane));
+    let scheme = scheme(16, &[8]);
+    encode_elastic_rows(Level::best(), &scheme, Fit::Clip, Values::F16(&halves), 77, out).unwrap();
+    assert_eq!(base, whole.base);
+    assert!(planes.iter().zip(&whole.planes).all(|(plane, of)| Some(plane) == of.as_ref()));
+}
+
+#[test]
 fn a_row_in_pieces_gives_the_bytes_of_the_whole() {
     let x = normal(24 * 100 + 13, 11);
     for fit in Fit::ALL {
