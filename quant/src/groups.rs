@@ -9,10 +9,12 @@ use niwaki_codes::simd::Level;
 use niwaki_codes::{ScaleType, Symmetry, Uniform, half_floats::f32_to_f16, pack_row, packed_bytes};
 
 use crate::batch::{Batch, Fault, GROUPS, finish, min_max};
-use crate::distortion::{Distortion, LANES, TILE};
+use crate::distortion::{Distortion, LANES, TILE, Tally};
 use crate::encode::UniformOut;
 use crate::grid::{Grid, GridPoint, NOT_FINITE, key};
+use crate::kernels::packed_groups;
 use crate::range::Spans;
+use crate::round::Ahead;
 use crate::search::{MAX_GROUP, search};
 use crate::{Error, ErrorKind, Fit, Values, round};
 
@@ -66,11 +68,11 @@ impl Bench {
             self.load(level, values.slice(row.start + span.start..end), n);
             self.choose(level, n).map_err(|e| e.offset(span.start, first))?;
             self.parameters(level, first..first + n, &mut out);
-            let layout = (n, self.padded);
-            let ahead = values.ahead(end);
-            let tally = round::groups(level, &self.x, layout, &self.batch, ahead, &mut self.codes);
+            let bits = self.scheme.bits;
+            let from = packed_bytes(span.start, bits);
+            let to = &mut out.codes[from..from + packed_bytes(span.len(), bits)];
+            let tally = self.quantize(level, (n, span.len()), values.ahead(end), to);
             total.merge(&tally.total(span.len()));
-            self.pack(level, n, span, &mut out)?;
         }
         Ok(total)
     }
@@ -121,19 +123,24 @@ impl Bench {
         finish(level, self.grid, groups.len(), &mut self.batch, scales, &mut out.zeros[zeros]);
     }
 
-    /// Packs the codes of `n` groups, which hold the weights `span` of the row.
-    fn pack(&mut self, level: Level, n: usize, span: Range<usize>, out: &mut UniformOut<'_>) -> Result<(), Error> {
+    /// Quantizes `n` groups that hold `count` weights, and packs their codes.
+    fn quantize(&mut self, level: Level, (n, count): (usize, usize), ahead: Ahead<'_>, to: &mut [u8]) -> Tally {
+        let (bits, batch) = (self.scheme.bits, &self.batch);
+        if self.padded == self.group {
+            let layout = (count, self.group, bits.get());
+            if let Some(tally) = packed_groups(level, &self.x, layout, batch, ahead, to) {
+                return tally;
+            }
+        }
+        let tally = round::groups(level, &self.x, (n, self.padded), batch, ahead, &mut self.codes);
         if self.padded != self.group {
             for i in 1..n {
                 self.codes.copy_within(i * self.padded..i * self.padded + self.group, i * self.group);
             }
         }
-        let bits = self.scheme.bits;
-        let from = packed_bytes(span.start, bits);
-        let to = &mut out.codes[from..from + packed_bytes(span.len(), bits)];
-        let has = to.len();
-        pack_row(level, bits, &self.codes[..span.len()], to)
-            .map_err(|_| ErrorKind::Length { buffer: "codes", needs: packed_bytes(span.len(), bits), has }.into())
+        let packed = pack_row(level, bits, &self.codes[..count], to);
+        debug_assert!(packed.is_ok(), "the caller measured the row");
+        tally
     }
 }
 

@@ -72,22 +72,29 @@ pub(crate) fn maxima(level: Level, rows: &[[u32; LANES]], out: &mut [u32]) {
     }
 }
 
-/// `round::groups` where a kernel of its own is faster than the plain loop.
-pub(crate) fn groups(
+/// Quantizes the first `count` weights of a tile, in groups of `group`, and packs their
+/// codes at `bits` each, where a kernel of its own does that; else does nothing.
+pub(crate) fn packed_groups(
     level: Level,
     x: &[f32; TILE],
-    layout: (usize, usize),
+    (count, group, bits): (usize, usize, u32),
     batch: &Batch,
     ahead: Ahead<'_>,
-    codes: &mut [u8; TILE],
+    to: &mut [u8],
 ) -> Option<Tally> {
-    match (level, layout) {
+    match (level, group, bits) {
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512(proof), (n, 32)) => Some(x86_64::groups_avx512::<32>(proof, x, n, batch, ahead, codes)),
+        (Level::Avx512(proof), 32, 4) => Some(x86_64::groups_avx512::<32, 4>(proof, x, count, batch, ahead, to)),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512(proof), (n, 64)) => Some(x86_64::groups_avx512::<64>(proof, x, n, batch, ahead, codes)),
+        (Level::Avx512(proof), 64, 4) => Some(x86_64::groups_avx512::<64, 4>(proof, x, count, batch, ahead, to)),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512(proof), (n, 128)) => Some(x86_64::groups_avx512::<128>(proof, x, n, batch, ahead, codes)),
+        (Level::Avx512(proof), 128, 4) => Some(x86_64::groups_avx512::<128, 4>(proof, x, count, batch, ahead, to)),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512(proof), 32, 8) => Some(x86_64::groups_avx512::<32, 8>(proof, x, count, batch, ahead, to)),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512(proof), 64, 8) => Some(x86_64::groups_avx512::<64, 8>(proof, x, count, batch, ahead, to)),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512(proof), 128, 8) => Some(x86_64::groups_avx512::<128, 8>(proof, x, count, batch, ahead, to)),
         _ => None,
     }
 }

@@ -16,22 +16,22 @@ pub(crate) struct Ahead<'a> {
     pub(crate) size: usize,
 }
 
-/// Quantizes the first groups of a tile, each on its grid of a batch. `layout` is how
-/// many there are and their length (a multiple of 16).
+/// Quantizes the first groups of a tile, each on its grid of a batch, one code a byte.
+/// `layout` is how many there are and their length (a multiple of 16).
 pub(crate) fn groups(
     level: Level,
     x: &[f32; TILE],
-    layout: (usize, usize),
+    (n, group): (usize, usize),
     batch: &Batch,
     ahead: Ahead<'_>,
     codes: &mut [u8; TILE],
 ) -> Tally {
-    kernels::groups(level, x, layout, batch, ahead, codes)
-        .unwrap_or_else(|| plain_groups(level, x, layout, batch, ahead, codes))
+    kernels::packed_groups(level, x, (n * group, group, 8), batch, ahead, codes)
+        .unwrap_or_else(|| plain_groups(level, x, (n, group), batch, ahead, codes))
 }
 
 stamp! {
-    pub(crate) fn plain_groups = groups_body(
+    fn plain_groups = groups_body(
         x: &[f32; TILE], layout: (usize, usize), batch: &Batch, ahead: Ahead<'_>, codes: &mut [u8; TILE],
     ) -> Tally;
 }

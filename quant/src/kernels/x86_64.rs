@@ -156,17 +156,18 @@ fn avx512_maxima_of_16(rows: &[[u32; LANES]; 16]) -> __m512i {
     _mm512_shuffle_i64x2::<0b11_01_10_00>(one, one)
 }
 
-/// Quantizes groups of whole quarters of `G` vectors; see `round::groups`.
-pub(super) fn groups_avx512<const G: usize>(
+/// Quantizes groups of `G` weights and packs the first `count` codes, `B` bits each: 4,
+/// or 8 for a byte a code.
+pub(super) fn groups_avx512<const G: usize, const B: usize>(
     _: Avx512,
     x: &[f32; TILE],
-    n: usize,
+    count: usize,
     batch: &Batch,
     ahead: Ahead<'_>,
-    codes: &mut [u8; TILE],
+    to: &mut [u8],
 ) -> Tally {
     // SAFETY: an `Avx512` is only made by `Avx512::detect`, which saw the features.
-    unsafe { avx512_groups::<G>(x, n, batch, ahead, codes) }
+    unsafe { avx512_groups::<G, B>(x, count, batch, ahead, to) }
 }
 
 /// Sixteen running sums of squares and maxima.
@@ -177,19 +178,20 @@ struct Sums {
     max_abs: __m512,
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn avx512_groups<const G: usize>(
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn avx512_groups<const G: usize, const B: usize>(
     x: &[f32; TILE],
-    n: usize,
+    count: usize,
     batch: &Batch,
     ahead: Ahead<'_>,
-    codes: &mut [u8; TILE],
+    to: &mut [u8],
 ) -> Tally {
     let zero = _mm512_setzero_ps();
     let mut sums = Sums { signal: zero, noise: zero, max_abs: zero };
-    let quads = x.as_chunks::<64>().0.iter().zip(codes.as_chunks_mut::<64>().0).enumerate();
+    let n = count.div_ceil(G);
     // Past the last group the tile holds what an earlier one left: no part of the sums.
-    for (i, (x, codes)) in quads.take((n * G).div_ceil(64)) {
+    let quads = x.as_chunks::<64>().0.iter().zip(to.chunks_mut(8 * B)).enumerate();
+    for (i, (x, to)) in quads.take(count.div_ceil(64)) {
         let mut c = [_mm512_setzero_si512(); 4];
         for (k, c) in c.iter_mut().enumerate() {
             let at = i * 64 + k * LANES;
@@ -203,8 +205,7 @@ fn avx512_groups<const G: usize>(
         }
         let words = _mm512_packus_epi16(_mm512_packus_epi32(c[0], c[1]), _mm512_packus_epi32(c[2], c[3]));
         let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        // SAFETY: the chunk holds 64 bytes.
-        unsafe { _mm512_storeu_si512(codes.as_mut_ptr().cast(), _mm512_permutexvar_epi32(order, words)) };
+        avx512_pack::<B>(_mm512_permutexvar_epi32(order, words), count - i * 64, to);
     }
     let mut tally = Tally::default();
     // SAFETY: each field of a tally holds sixteen floats.
@@ -214,6 +215,25 @@ fn avx512_groups<const G: usize>(
         _mm512_storeu_ps(tally.max_abs.as_mut_ptr(), sums.max_abs);
     }
     tally
+}
+
+/// Writes the first `left` of 64 codes, and no more than `to` has room for.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn avx512_pack<const B: usize>(codes: __m512i, left: usize, to: &mut [u8]) {
+    let low = |n: usize| if n < 64 { (1u64 << n) - 1 } else { u64::MAX };
+    let codes = _mm512_maskz_mov_epi8(low(left), codes);
+    // SAFETY: the masks let only the bytes of `to` be written, 64 or 32 at most.
+    unsafe {
+        if B == 8 {
+            _mm512_mask_storeu_epi8(to.as_mut_ptr().cast(), low(to.len()), codes);
+        } else {
+            // Pairs of codes: the even one, and sixteen times the odd one.
+            let pairs = _mm512_maddubs_epi16(codes, _mm512_set1_epi16(0x1001));
+            let packed = _mm512_cvtepi16_epi8(pairs);
+            _mm256_mask_storeu_epi8(to.as_mut_ptr().cast(), low(to.len()) as u32, packed);
+        }
+    }
 }
 
 /// One vector of codes, as in `round::quantize`.
