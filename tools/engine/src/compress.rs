@@ -192,7 +192,7 @@ fn write(
         bits_per_weight: bits_per_weight(plan),
         tensors,
         digest: meta.digest.to_string(),
-        resumed: known.iter().filter(|k| finished.contains(k)).count(),
+        resumed: known.iter().filter(|k| finished.get(k.tensor) == Some(k)).count(),
     })
 }
 
@@ -217,14 +217,24 @@ fn encode_all(
             entries[tensor].push((part, at));
         }
     }
+    let mut earlier = vec![None; plan.tensors.len()];
+    for finished in known {
+        if let Some(slot) = earlier.get_mut(finished.tensor) {
+            *slot = Some(finished.clone());
+        }
+    }
     for (index, ((planned, view), entries)) in plan.tensors.iter().zip(checkpoint.tensors()).zip(&entries).enumerate() {
         let place = |part| entries.iter().find(|(p, _)| *p == part).map_or(usize::MAX, |(_, at)| *at);
         let parts = planned.layout.parts()?.into_iter().map(|spec| (spec, place(spec.part))).collect();
-        let earlier = known.iter().find(|f| f.tensor == index).cloned();
-        jobs.push(Job::new(&run, index, planned, view, parts, earlier));
+        jobs.push(Job::new(&run, index, planned, view, parts, earlier[index].take()));
     }
+    // A masked tensor is one item, so the largest of them begin first and others run beside
+    // them; the rest goes in file order, as disks like it.
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.planned.selection.as_ref().map(|_| job.planned.bytes_before)));
     queue::run(&jobs, &options.pool()?)?;
-    Ok(jobs.into_iter().filter_map(Job::into_finished).collect())
+    let mut finished: Vec<Finished> = jobs.into_iter().filter_map(Job::into_finished).collect();
+    finished.sort_by_key(|f| f.tensor);
+    Ok(finished)
 }
 
 /// What tells runs apart: recipe, source, and where everything goes.

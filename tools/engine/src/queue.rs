@@ -1,8 +1,8 @@
-//! Items of work in file order, taken by any number of threads.
+//! Items of work in the order of their jobs, taken by any number of threads.
 //!
 //! Each job is a tensor with stages; when the last item of a stage is done, the thread that
 //! did it asks the job for the next one. Results are kept by index, so nothing depends on
-//! who did what. Of several errors the earliest in file order is reported, for any number
+//! who did what. Of several errors the earliest in that order is reported, for any number
 //! of threads: whoever meets one lets all earlier items finish.
 
 use std::collections::VecDeque;
