@@ -12,10 +12,10 @@ use crate::batch::{Batch, Fault, GROUPS, finish, min_max};
 use crate::distortion::{Distortion, LANES, TILE, Tally};
 use crate::encode::UniformOut;
 use crate::grid::{Grid, GridPoint, NOT_FINITE, key};
-use crate::kernels::packed_groups;
+use crate::kernels::{packed_groups, prefetch};
 use crate::range::Spans;
 use crate::round::Ahead;
-use crate::search::{MAX_GROUP, search};
+use crate::search::search;
 use crate::{Error, ErrorKind, Fit, Values, round};
 
 /// One tile and all that is known of its groups.
@@ -33,7 +33,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// A bench for groups of `group` weights, [`MAX_GROUP`] at most.
+    /// A bench for groups of `group` weights, 512 at most.
     #[inline(always)]
     pub(crate) fn new(scheme: &Uniform, fit: Fit, group: usize) -> Self {
         Self {
@@ -58,27 +58,29 @@ impl Bench {
         mut out: UniformOut<'_>,
     ) -> Result<Distortion, Error> {
         let mut total = Distortion::default();
-        // A multiple of eight groups ends on a whole byte of codes.
-        let most = (8 * (MAX_GROUP / self.padded).max(1)).min(GROUPS);
+        // A multiple of eight groups ends on a whole byte of codes; half a tile and the
+        // weights that come next stay in a first-level cache together.
+        let most = (8 * (TILE / 16 / self.padded).max(1)).min(GROUPS);
         let groups = row.len().div_ceil(self.group);
         for first in (0..groups).step_by(most) {
             let n = most.min(groups - first);
             let span = first * self.group..((first + n) * self.group).min(row.len());
             let end = row.start + span.end;
-            self.load(level, values.slice(row.start + span.start..end), n);
+            let mut ahead = values.ahead(end);
+            self.load(level, values.slice(row.start + span.start..end), n, &mut ahead);
             self.choose(level, n).map_err(|e| e.offset(span.start, first))?;
             self.parameters(level, first..first + n, &mut out);
             let bits = self.scheme.bits;
             let from = packed_bytes(span.start, bits);
             let to = &mut out.codes[from..from + packed_bytes(span.len(), bits)];
-            let tally = self.quantize(level, (n, span.len()), values.ahead(end), to);
+            let tally = self.quantize(level, (n, span.len()), ahead, to);
             total.merge(&tally.total(span.len()));
         }
         Ok(total)
     }
 
     /// Widens the weights of `n` groups to the tile, each filled up with zeros.
-    fn load(&mut self, level: Level, values: Values<'_>, n: usize) {
+    fn load(&mut self, level: Level, values: Values<'_>, n: usize, ahead: &mut Ahead<'_>) {
         if self.padded == self.group {
             let (head, tail) = self.x.split_at_mut(values.len());
             values.decode(level, head);
@@ -90,6 +92,12 @@ impl Bench {
                 group.decode(level, head);
                 tail.fill(0.0);
             }
+        }
+        // A quarter of the next tile while this one is spanned, the rest as it is quantized:
+        // memory is asked at an even pace.
+        ahead.begun = n * self.padded / 4;
+        for at in (0..ahead.begun * ahead.size).step_by(64) {
+            prefetch(ahead.bytes, at);
         }
         let (x, layout) = (&self.x[..n * self.padded], (n, self.padded));
         self.spans.extents(level, x, layout, self.grid.symmetry, &mut self.batch);

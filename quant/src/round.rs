@@ -14,6 +14,8 @@ use crate::kernels::{self, prefetch};
 pub(crate) struct Ahead<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) size: usize,
+    /// How many weights were fetched before.
+    pub(crate) begun: usize,
 }
 
 /// Quantizes the first groups of a tile, each on its grid of a batch, one code a byte.
@@ -71,7 +73,7 @@ fn groups_of<const G: usize>(
     let tiles = x.chunks_exact(group).zip(codes.chunks_exact_mut(group));
     for (i, (x, codes)) in tiles.enumerate().take(n.min(GROUPS)) {
         for at in (0..group).step_by(LANES) {
-            prefetch(ahead.bytes, (i * group + at) * ahead.size);
+            prefetch(ahead.bytes, (ahead.begun + i * group + at) * ahead.size);
         }
         let ruler = Ruler {
             scale: batch.scale[i],

@@ -50,7 +50,7 @@ impl<'a> Values<'a> {
             Self::F32(bytes) => (bytes, 4),
             Self::F16(bytes) | Self::Bf16(bytes) => (bytes, 2),
         };
-        Ahead { bytes: bytes.get(at * size..).unwrap_or(&[]), size }
+        Ahead { bytes: bytes.get(at * size..).unwrap_or(&[]), size, begun: 0 }
     }
 
     /// Widens weights into `out` from the first on; stops at the shorter side.

@@ -102,7 +102,7 @@ pub(super) fn maxima_avx512(_: Avx512, rows: &[[u32; LANES]], out: &mut [u32]) {
 #[inline(always)]
 pub(super) fn prefetch(at: *const u8) {
     // SAFETY: SSE is part of the baseline, and a prefetch of any address is harmless.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
 }
 
 #[target_feature(enable = "avx2")]
@@ -195,7 +195,9 @@ fn avx512_groups<const G: usize, const B: usize>(
         let mut c = [_mm512_setzero_si512(); 4];
         for (k, c) in c.iter_mut().enumerate() {
             let at = i * 64 + k * LANES;
-            prefetch(ahead.bytes.as_ptr().wrapping_add(at * ahead.size));
+            if k < 3 {
+                prefetch(ahead.bytes.as_ptr().wrapping_add((ahead.begun + i * 48 + k * LANES) * ahead.size));
+            }
             let group = at / G;
             if group < n && group < GROUPS {
                 // SAFETY: four vectors of sixteen weights make the 64 of the chunk.
