@@ -3,6 +3,7 @@
 //!
 //! Beside it, in the same run, the least that any such tool does: hash the mapped source and
 //! write a file of the output's size. Each result is opened and verified before it is timed.
+#![allow(clippy::unwrap_used, reason = "a bench that fails must stop")]
 
 use std::path::{Path, PathBuf};
 

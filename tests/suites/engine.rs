@@ -297,3 +297,28 @@ fn a_memory_cap_that_one_thread_cannot_keep_is_an_error() {
     assert!(error.to_string().contains("private memory; the cap is 1000"), "{error}");
     compress(&checkpoint, &mut plan(), out.as_ref(), &capped(8 << 20), &|_, _| {}).unwrap();
 }
+
+#[test]
+fn a_folder_stays_a_folder_with_its_other_files() {
+    let folder = Folder::new("folders");
+    let at = |name: &str| folder.at(name);
+    std::fs::create_dir(at("source")).unwrap();
+    zoo(at("source/model.safetensors").as_ref());
+    std::fs::write(at("source/config.json"), "{}").unwrap();
+    run(&at("source"), &recipe("[[elastic]]\ntensors = \"*.weight\"\n"), &at("small"), 2).unwrap();
+    let options = Options::default();
+    let three = Bits::new(3).unwrap();
+    export::slice(&open(&at("small")), three, at("three").as_ref(), &options).unwrap();
+    export::safetensors(&open(&at("three")), None, at("plain").as_ref(), &options).unwrap();
+    for out in ["small", "three", "plain"] {
+        let names = ["config.json", "model.safetensors"];
+        let mut found: Vec<_> = std::fs::read_dir(at(out)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        found.sort();
+        assert_eq!(found, names, "{out}");
+    }
+    assert!(verify(&open(&at("three")), 1).faults.is_empty());
+    let error = export::safetensors(&open(&at("three")), None, at("plain").as_ref(), &options).unwrap_err();
+    assert_eq!(error.to_string(), format!("`{}`: exists", at("plain")));
+    let sparse = run(&at("source"), "version = 1\n[[keep]]\ntensors = \"gone\"\n", &at("new"), 1).unwrap_err();
+    assert!(sparse.to_string().starts_with("keep `gone`") && !std::fs::exists(at("new")).unwrap());
+}

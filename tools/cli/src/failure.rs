@@ -4,6 +4,7 @@ use std::fmt::{Debug, Display};
 use std::io;
 use std::path::Path;
 
+use niwaki_engine::Layer;
 use serde::Serialize;
 
 /// What ends a verb early.
@@ -159,9 +160,15 @@ impl From<niwaki_container::Error> for Failure {
 
 impl From<niwaki_engine::Error> for Failure {
     fn from(error: niwaki_engine::Error) -> Self {
-        let failure = failure!(error);
-        // The engine hands on what the crates below it say; whose fault it is says more than "below".
-        if failure.kind == "below" { Self { kind: failure.blame.clone(), ..failure } } else { failure }
+        match error.into_layer() {
+            Ok(Layer::Tensors(error)) => error.into(),
+            Ok(Layer::Container(error)) => error.into(),
+            Err(error) => {
+                let failure = failure!(error);
+                // Of what the system says, whose fault it is says more than "below".
+                if failure.kind == "below" { Self { kind: failure.blame.clone(), ..failure } } else { failure }
+            }
+        }
     }
 }
 

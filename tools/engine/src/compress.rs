@@ -1,12 +1,12 @@
 //! Does a plan: streams every tensor from the mapped source to its place in the output.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use niwaki_codes::simd::Level;
 use niwaki_container::{Digest, Lineage, META_KEY, Meta, Placement, Slot, TensorMeta};
 use niwaki_container::{checkpoint_digest, tensor_digest};
 use niwaki_quant::Distortion;
-use niwaki_tensors::{Checkpoint, Dtype, Entry, Layout, Overwrite, Source, Writer, metadata_len};
+use niwaki_tensors::{Checkpoint, Dtype, Entry, Layout, Overwrite, Writer, metadata_len};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -16,6 +16,7 @@ use crate::job::{ByWidth, Job, Run};
 use crate::journal::{Finished, Journal};
 use crate::plan::{Plan, Planned};
 use crate::report::{Report, TensorReport, bits_per_weight, embedded};
+use crate::target::Target;
 use crate::{masked, queue};
 
 /// What to do with a tensor that is to be encoded and holds NaN or an infinity.
@@ -85,69 +86,7 @@ pub fn compress(
     let options = Options { threads: affordable_threads(plan, options)?, ..options.clone() };
     let target = Target::new(checkpoint, out, &options)?;
     let outcome = write(checkpoint, plan, &target, &options, progress);
-    match outcome {
-        Ok(report) => target.copy_files(checkpoint, &options).map(|()| report),
-        Err(error) => {
-            target.abandon();
-            Err(error)
-        }
-    }
-}
-
-/// Where the output goes.
-struct Target {
-    file: PathBuf,
-    journal: PathBuf,
-    /// The folder that the file is part of, and whether this run made it.
-    folder: Option<(PathBuf, bool)>,
-}
-
-impl Target {
-    fn new(checkpoint: &Checkpoint, out: &Path, options: &Options) -> Result<Self, Error> {
-        let is_file = out.extension().is_some_and(|e| e == "safetensors");
-        let folder = (matches!(checkpoint.source(), Source::Folder { .. }) && !is_file).then(|| out.to_owned());
-        let file = folder.as_ref().map_or_else(|| out.to_owned(), |folder| folder.join("model.safetensors"));
-        let mut journal = file.clone().into_os_string();
-        journal.push(".niwaki-journal");
-        let journal = PathBuf::from(journal);
-        let made = match &folder {
-            Some(folder) if !folder.exists() => {
-                std::fs::create_dir(folder).map_err(|e| file_error(e, folder))?;
-                true
-            }
-            Some(folder) if !options.replace && !journal.exists() => {
-                let what = format!("`{}` exists", folder.display());
-                return Err(Error::from(ErrorKind::Usage { what }).at(folder).hinting("`--force` replaces it"));
-            }
-            _ => false,
-        };
-        Ok(Self { file, journal, folder: folder.map(|folder| (folder, made)) })
-    }
-
-    /// Copies the source's other files beside the output.
-    fn copy_files(&self, checkpoint: &Checkpoint, options: &Options) -> Result<(), Error> {
-        let Some((folder, _)) = &self.folder else { return Ok(()) };
-        for from in checkpoint.folder_files()? {
-            let Some(name) = from.file_name() else { continue };
-            let to = folder.join(name);
-            if !to.exists() || options.replace {
-                std::fs::copy(&from, &to).map_err(|e| file_error(e, &to))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes what a failed run has made.
-    fn abandon(&self) {
-        if let Some((folder, true)) = &self.folder {
-            // Only an empty folder goes; anything else in it is not ours.
-            std::fs::remove_dir(folder).ok();
-        }
-    }
-}
-
-fn file_error(e: std::io::Error, path: &Path) -> Error {
-    Error::below(std::io::Error::new(e.kind(), format!("`{}`: {e}", path.display())), Blame::Io).at(path)
+    target.close(checkpoint, &options, outcome)
 }
 
 fn write(

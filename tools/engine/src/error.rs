@@ -17,7 +17,17 @@ struct Inner {
     path: Option<PathBuf>,
     tensor: Option<String>,
     hint: Option<String>,
+    layer: Option<Layer>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// An error of a crate below, whole.
+#[derive(Debug)]
+pub enum Layer {
+    /// Of reading or writing checkpoints.
+    Tensors(niwaki_tensors::Error),
+    /// Of the container.
+    Container(niwaki_container::Error),
 }
 
 /// The kinds of [`Error`].
@@ -150,6 +160,15 @@ impl Error {
         self.inner.hint.as_deref()
     }
 
+    /// The error of the crate below that this one hands on, or itself.
+    ///
+    /// # Errors
+    ///
+    /// Itself, where it is the engine's own.
+    pub fn into_layer(mut self) -> Result<Layer, Self> {
+        self.inner.layer.take().ok_or(self)
+    }
+
     /// The same error, said of `path`.
     pub fn at(mut self, path: &Path) -> Self {
         self.inner.path.get_or_insert_with(|| path.to_owned());
@@ -178,24 +197,28 @@ impl Error {
 
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
-        Self { inner: Box::new(Inner { kind, path: None, tensor: None, hint: None, source: None }) }
+        Self { inner: Box::new(Inner { kind, path: None, tensor: None, hint: None, layer: None, source: None }) }
     }
 }
 
 impl From<niwaki_tensors::Error> for Error {
     fn from(e: niwaki_tensors::Error) -> Self {
-        let (path, tensor, blame) = (e.path().map(Path::to_owned), e.tensor().map(str::to_owned), e.blame());
-        let mut ours = Self::below(e, blame);
-        (ours.inner.path, ours.inner.tensor) = (path, tensor);
+        let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame: e.blame() });
+        ours.inner.path = e.path().map(Path::to_owned);
+        ours.inner.tensor = e.tensor().map(ToString::to_string);
+        ours.inner.hint = e.hint().map(ToString::to_string);
+        ours.inner.layer = Some(Layer::Tensors(e));
         ours
     }
 }
 
 impl From<niwaki_container::Error> for Error {
     fn from(e: niwaki_container::Error) -> Self {
-        let (path, tensor, blame) = (e.path().map(Path::to_owned), e.tensor().map(str::to_owned), e.blame());
-        let mut ours = Self::below(e, blame);
-        (ours.inner.path, ours.inner.tensor) = (path, tensor);
+        let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame: e.blame() });
+        ours.inner.path = e.path().map(Path::to_owned);
+        ours.inner.tensor = e.tensor().map(ToString::to_string);
+        ours.inner.hint = e.hint().map(ToString::to_string);
+        ours.inner.layer = Some(Layer::Container(e));
         ours
     }
 }

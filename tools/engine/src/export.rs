@@ -1,26 +1,52 @@
-//! Compressed checkpoints in formats of others.
+//! Compressed checkpoints in formats of others, and narrower ones of ours.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
 use niwaki_codes::Bits;
 use niwaki_codes::simd::Level;
-use niwaki_container::{Artifact, Kind, Part, Tensor};
+use niwaki_container::{Artifact, Kind, Part, Sliced, Tensor};
 use niwaki_tensors::{Dtype, Entry, Layout, Writer, metadata_len};
 use rayon::prelude::*;
 
 use crate::compare::{check_bits, row_blocks};
 use crate::compress::Options;
 use crate::error::Error;
+use crate::target::{Target, file_error};
 
 /// Writes plain safetensors: every tensor under its own name, decoded to the type it had.
 /// Elastic tensors are read at `bits`, by default at their widest. Returns the bytes written.
+/// A folder gives a folder, as in [`compress`](crate::compress()).
 ///
 /// # Errors
 ///
 /// Those of reading and writing, and a width that a tensor does not serve.
 pub fn safetensors(artifact: &Artifact, bits: Option<Bits>, out: &Path, options: &Options) -> Result<u64, Error> {
     check_bits(artifact, bits)?;
+    let target = Target::new(artifact.checkpoint(), out, options)?;
+    let outcome = write(artifact, bits, &target.file, options);
+    target.close(artifact.checkpoint(), options, outcome)
+}
+
+/// Cuts an elastic checkpoint down to the widths up to `bits`. A folder gives a folder, as in
+/// [`compress`](crate::compress()).
+///
+/// # Errors
+///
+/// Those of [`niwaki_container::slice`].
+pub fn slice(artifact: &Artifact, bits: Bits, out: &Path, options: &Options) -> Result<Sliced, Error> {
+    let target = Target::new(artifact.checkpoint(), out, options)?;
+    let outcome = niwaki_container::slice(artifact, bits, &target.file, options.overwrite()).map_err(Error::from);
+    let sliced = target.close(artifact.checkpoint(), options, outcome)?;
+    if options.durable {
+        let synced = File::open(&target.file).and_then(|file| file.sync_all());
+        synced.map_err(|e| file_error(&e, &target.file))?;
+    }
+    Ok(sliced)
+}
+
+fn write(artifact: &Artifact, bits: Option<Bits>, out: &Path, options: &Options) -> Result<u64, Error> {
     let mut tensors: Vec<Tensor<'_>> = artifact.tensors().collect();
     // Wide types first, so that each element is aligned without pads between tensors.
     tensors.sort_by_key(|t| std::cmp::Reverse(exported(t).bitsize()));

@@ -15,6 +15,7 @@ use niwaki_quant::Distortion;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Blame, Error};
+use crate::target::file_error;
 
 /// A tensor that is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,7 +80,7 @@ impl Journal {
     /// Those of creating and writing the file.
     pub(crate) fn create(path: &Path, run: Digest, finished: &[Finished]) -> Result<Self, Error> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
-        let journal = Self { path: path.to_owned(), file: Mutex::new(file.map_err(|e| io(e, path))?) };
+        let journal = Self { path: path.to_owned(), file: Mutex::new(file.map_err(|e| file_error(&e, path))?) };
         journal.line(&Header { niwaki_journal: 1, run: run.to_string() })?;
         finished.iter().try_for_each(|f| journal.add(f))?;
         Ok(journal)
@@ -98,7 +99,7 @@ impl Journal {
         let mut line = serde_json::to_vec(value).map_err(|e| Error::below(e, Blame::Environment))?;
         line.push(b'\n');
         let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        file.write_all(&line).map_err(|e| io(e, &self.path))
+        file.write_all(&line).map_err(|e| file_error(&e, &self.path))
     }
 
     /// Removes the journal.
@@ -106,11 +107,6 @@ impl Journal {
         // Left behind, it names a run whose partial file is gone, and is ignored.
         std::fs::remove_file(&self.path).ok();
     }
-}
-
-fn io(e: std::io::Error, path: &Path) -> Error {
-    let what = std::io::Error::new(e.kind(), format!("`{}`: {e}", path.display()));
-    Error::below(what, Blame::Io).at(path)
 }
 
 #[cfg(test)]

@@ -28,9 +28,10 @@ pub mod plan;
 mod queue;
 pub mod recipe;
 mod report;
+mod target;
 
 pub use compress::{NanPolicy, Options, compress};
-pub use error::{Blame, Error, ErrorKind};
+pub use error::{Blame, Error, ErrorKind, Layer};
 pub use plan::{Plan, Tail};
 pub use recipe::{Preset, Recipe};
 pub use report::{Report, TensorReport};

@@ -1,14 +1,12 @@
 //! `slice`: a narrower file, cut out of an elastic one.
 
-use std::fs::File;
-
-use niwaki_container::{Artifact, Sliced, slice};
-use niwaki_tensors::{Limits, Overwrite};
+use niwaki_container::{Artifact, Sliced};
+use niwaki_tensors::Limits;
 use serde::Serialize;
 
 use super::{check_output, compress, percent, width};
-use crate::args::{Output, Slice};
-use crate::failure::{Failure, Stop};
+use crate::args::Slice;
+use crate::failure::Stop;
 use crate::session::{Answer, Session};
 use crate::size::human;
 
@@ -25,12 +23,9 @@ pub(crate) fn run(args: &Slice, session: &mut Session<'_>) -> Result<Answer, Sto
     let bits = width(args.bits)?;
     check_output(&args.output)?;
     let artifact = Artifact::open(&args.elastic, &Limits::default())?;
-    let Output { output, force, durable } = &args.output;
-    let overwrite = if *force { Overwrite::Replace } else { Overwrite::Refuse };
-    let Sliced { digest, input_bytes, output_bytes } = slice(&artifact, bits, output, overwrite)?;
-    if *durable {
-        File::open(output).and_then(|file| file.sync_all()).map_err(|e| Failure::reading(output, &e))?;
-    }
+    let output = &args.output.output;
+    let options = compress::options(&args.output, session);
+    let Sliced { digest, input_bytes, output_bytes } = niwaki_engine::export::slice(&artifact, bits, output, &options)?;
     let digest = digest.to_string();
     if session.global.json {
         session.json(&Json { bits: bits.get(), input_bytes, output_bytes, digest })?;
