@@ -14,9 +14,10 @@
 #![allow(clippy::unwrap_used, reason = "a bench that fails must stop")]
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use niwaki_benches::{in_turns, normal};
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Bits, Elastic, ElasticParts, ElasticView, Scheme, Widths, planes};
 use niwaki_quant::{ElasticDistortion, ElasticOut, Fit, Values, encode_elastic_rows};
@@ -28,24 +29,6 @@ const GROUP: usize = 64;
 const CHECKED: usize = 32;
 /// Turns in which a kernel and its twin are compared.
 const TURNS: usize = 5;
-
-/// Normal weights of standard deviation 0.02 (Box and Muller), the same every time.
-fn matrix() -> Vec<f32> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut uniform = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-    };
-    let mut weights = Vec::with_capacity(ROWS * COLS);
-    while weights.len() < ROWS * COLS {
-        let radius = 0.02 * (-2.0 * uniform().ln()).sqrt();
-        let (sin, cos) = (std::f64::consts::TAU * uniform()).sin_cos();
-        weights.extend([(radius * cos) as f32, (radius * sin) as f32]);
-    }
-    weights
-}
 
 /// The parts of the matrix at all widths.
 #[derive(Clone, PartialEq)]
@@ -158,20 +141,6 @@ fn table(weights: &[f32], bytes: &[u8]) {
     }
 }
 
-/// Best times of two jobs, run in turns.
-fn in_turns(mut kernel: impl FnMut(), mut twin: impl FnMut()) -> (Duration, Duration) {
-    let mut best = (Duration::MAX, Duration::MAX);
-    let time = |job: &mut dyn FnMut()| {
-        let start = Instant::now();
-        job();
-        start.elapsed()
-    };
-    for _ in 0..TURNS {
-        best = (best.0.min(time(&mut kernel)), best.1.min(time(&mut twin)));
-    }
-    best
-}
-
 fn ratio(name: &str, twin: &str, (kernel, other): (Duration, Duration)) {
     let each = |t: Duration| t.as_secs_f64() * 1e9 / (ROWS * COLS) as f64;
     let rate = |t: Duration| (ROWS * COLS * 4) as f64 / t.as_secs_f64() / 1e9;
@@ -206,7 +175,7 @@ fn encode(c: &mut Criterion, weights: &[f32], bytes: &[u8]) {
             let twin = || {
                 black_box(naive(weights));
             };
-            ratio(&format!("encode {fit}"), "naive min_max", in_turns(kernel, twin));
+            ratio(&format!("encode {fit}"), "naive min_max", in_turns(TURNS, kernel, twin));
         }
     }
     group.finish();
@@ -231,7 +200,7 @@ fn decode(c: &mut Criterion, bytes: &[u8]) {
         });
         if ran {
             let mut floor = vec![1.0f32; ROWS * COLS];
-            ratio(&format!("decode {bits} bits"), "fill", in_turns(kernel, || black_box(&mut floor).fill(7.0)));
+            ratio(&format!("decode {bits} bits"), "fill", in_turns(TURNS, kernel, || black_box(&mut floor).fill(7.0)));
         }
     }
     group.finish();
@@ -262,7 +231,7 @@ fn split_and_merge(c: &mut Criterion) {
 }
 
 fn elastic(c: &mut Criterion) {
-    let weights = matrix();
+    let weights = normal(ROWS * COLS);
     let bytes: Vec<u8> = weights.iter().flat_map(|x| x.to_le_bytes()).collect();
     table(&weights, &bytes);
     encode(c, &weights, &bytes);

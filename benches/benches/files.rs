@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use half::bf16;
+use niwaki_benches::normal;
 use niwaki_container::Artifact;
 use niwaki_engine::{Options, Plan, Preset, Tail, compress, recipe};
 use niwaki_quant::Fit;
@@ -17,18 +18,6 @@ use rayon::prelude::*;
 
 const ROWS: usize = 4096;
 const COLS: usize = 14336;
-
-/// Normal weights of standard deviation 0.02, by sums of uniform ones; the same every time.
-fn matrix() -> Vec<f32> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut uniform = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    (0..ROWS * COLS).map(|_| (0..12).map(|_| uniform()).sum::<f32>() * 0.02).collect()
-}
 
 fn write(path: &Path, dtype: Dtype, bytes: &[u8]) {
     let tensors = [("model.layers.0.mlp.down_proj.weight", dtype, &[ROWS, COLS][..], bytes)];
@@ -66,7 +55,7 @@ fn floor(source: &Path, bytes: usize, out: &Path, pool: &rayon::ThreadPool) {
 fn files(c: &mut Criterion) {
     let folder = std::env::temp_dir().join(format!("niwaki-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let weights = matrix();
+    let weights = normal(ROWS * COLS);
     let sources = [(Dtype::F32, folder.join("f32.safetensors")), (Dtype::BF16, folder.join("bf16.safetensors"))];
     for (dtype, path) in &sources {
         let bytes: Vec<u8> = match dtype {

@@ -15,9 +15,10 @@
 #![allow(clippy::unwrap_used, reason = "a bench that fails must stop")]
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use niwaki_benches::{in_turns, normal};
 use niwaki_codes::half_floats::{bf16_to_f32, f16_to_f32};
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Scheme, Uniform, UniformView, stamp};
@@ -33,24 +34,6 @@ const BLOCK: usize = 64;
 const CHECKED: usize = 128;
 /// Turns in which kernel and floor are compared.
 const TURNS: usize = 15;
-
-/// Normal weights of standard deviation 0.02 (Box and Muller), the same every time.
-fn matrix() -> Vec<f32> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut uniform = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-    };
-    let mut weights = Vec::with_capacity(ROWS * COLS);
-    while weights.len() < ROWS * COLS {
-        let (radius, (sin, cos)) =
-            (0.02 * (-2.0 * uniform().ln()).sqrt(), (std::f64::consts::TAU * uniform()).sin_cos());
-        weights.extend([(radius * cos) as f32, (radius * sin) as f32]);
-    }
-    weights
-}
 
 /// Buffers for the codes of the matrix in one scheme.
 struct Coded {
@@ -147,20 +130,6 @@ fn cpu_time() -> Option<Duration> {
     text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
-/// Best times of two jobs, run in turns.
-fn in_turns(mut kernel: impl FnMut(), mut floor: impl FnMut()) -> (Duration, Duration) {
-    let mut best = (Duration::MAX, Duration::MAX);
-    let time = |job: &mut dyn FnMut()| {
-        let start = Instant::now();
-        job();
-        start.elapsed()
-    };
-    for _ in 0..TURNS {
-        best = (best.0.min(time(&mut kernel)), best.1.min(time(&mut floor)));
-    }
-    best
-}
-
 fn ratio(name: &str, bytes: usize, (kernel, floor): (Duration, Duration)) {
     let rate = |t: Duration| bytes as f64 / t.as_secs_f64() / 1e9;
     let share = 100.0 * floor.as_secs_f64() / kernel.as_secs_f64();
@@ -212,6 +181,7 @@ fn encode(c: &mut Criterion, pool: &ThreadPool, job: &Job<'_>) {
     let mut floor = vec![1; ROWS * COLS / each];
     let mut lost = Distortion::default();
     let times = in_turns(
+        TURNS,
         || lost = pool.install(|| coded.encode(Level::best(), job.fit, job.values, ROWS)),
         || {
             let pieces = floor.par_chunks_mut(BLOCK * COLS / each).enumerate();
@@ -255,6 +225,7 @@ fn decode(c: &mut Criterion, pool: &ThreadPool, name: &str, scheme: &str, single
     }
     let mut floor = vec![1u8; size];
     let times = in_turns(
+        TURNS,
         || pool.install(|| coded.decode(Level::best(), black_box(&mut out))),
         || pool.install(|| floor.par_chunks_mut(size / 2).for_each(|half| black_box(half).fill(7))),
     );
@@ -262,7 +233,7 @@ fn decode(c: &mut Criterion, pool: &ThreadPool, name: &str, scheme: &str, single
 }
 
 fn uniform(c: &mut Criterion) {
-    let weights = matrix();
+    let weights = normal(ROWS * COLS);
     let single: Vec<u8> = weights.iter().flat_map(|x| x.to_le_bytes()).collect();
     let brain: Vec<u8> = weights.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect();
     drop(weights);
