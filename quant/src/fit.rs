@@ -1,4 +1,17 @@
 //! How the grid of a group is chosen.
+//!
+//! Signal to noise of normal weights in `int4/g32/sym` (4.5 bits a weight), and the time
+//! of one thread for 58.7 million weights on a Xeon with AVX-512, from
+//! `cargo bench -p niwaki-benches --bench uniform -- "int4/g32/sym"`:
+//!
+//! | fit | decibels | CPU time |
+//! |---|---|---|
+//! | `min_max` | 21.32 | 0.03 s |
+//! | `clip` | 21.80 | 0.28 s |
+//! | `lsq` | 21.84 | 0.34 s |
+//!
+//! No scale does better than 21.84 dB: that is what 160 trials a group and least squares
+//! on each end at. More takes another scheme.
 
 use core::fmt;
 use core::str::FromStr;
