@@ -10,8 +10,8 @@
 //! | `clip` | 21.80 | 0.28 s |
 //! | `lsq` | 21.84 | 0.34 s |
 //!
-//! No scale does better than 21.84 dB: that is what 160 trials a group and least squares
-//! on each end at. More takes another scheme.
+//! Trying 160 scales a group, with least squares on each, gains less than 0.01 dB on
+//! `lsq`: more takes another scheme.
 
 use core::fmt;
 use core::str::FromStr;

@@ -51,9 +51,10 @@ fn avx512_runs<const B: usize>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 fn one_run<const B: usize>(codes: &[u8], scale: __m512, middle: __m512i, store: Store, out: &mut [f32]) {
+    let (places, shifts) = const { (place(B), shift(B)) };
     // SAFETY: the tables hold 64 bytes.
     let (place, shift) =
-        unsafe { (_mm512_loadu_si512(place(B).as_ptr().cast()), _mm512_loadu_si512(shift(B).as_ptr().cast())) };
+        unsafe { (_mm512_loadu_si512(places.as_ptr().cast()), _mm512_loadu_si512(shifts.as_ptr().cast())) };
     let (whole, rest) = out.as_chunks_mut::<LANES>();
     let done = whole.len() * 2 * B;
     // Sixteen codes are 2 B bytes.
