@@ -207,6 +207,8 @@ fn avx512_groups<const G: usize, const B: usize>(
         }
         let words = _mm512_packus_epi16(_mm512_packus_epi32(c[0], c[1]), _mm512_packus_epi32(c[2], c[3]));
         let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        // Where the next tile's codes go: a line must be owned before it is written.
+        prefetch(to.as_ptr().wrapping_add(count * B / 8));
         avx512_pack::<B>(_mm512_permutexvar_epi32(order, words), count - i * 64, to);
     }
     let mut tally = Tally::default();
