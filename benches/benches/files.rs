@@ -3,11 +3,16 @@
 //!
 //! Beside it, in the same run, the least that any such tool does: hash the mapped source and
 //! write a file of the output's size. Each result is opened and verified before it is timed.
+//! Outputs are new files: replacing one makes some file systems write it to the disk first.
+//!
+//! ```text
+//! cargo bench -p niwaki-benches --bench files
+//! ```
 #![allow(clippy::unwrap_used, reason = "a bench that fails must stop")]
 
 use std::path::{Path, PathBuf};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use half::bf16;
 use niwaki_benches::normal;
 use niwaki_container::Artifact;
@@ -78,10 +83,15 @@ fn files(c: &mut Criterion) {
             group.sample_size(20).throughput(Throughput::Bytes(input));
             for threads in [1, 2] {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                group.bench_function(format!("niwaki/{threads}"), |b| b.iter(|| once(source, scheme, &out, threads)));
+                let fresh = |path: &Path| drop(std::fs::remove_file(path));
+                group.bench_function(format!("niwaki/{threads}"), |b| {
+                    b.iter_batched(|| fresh(&out), |()| once(source, scheme, &out, threads), BatchSize::PerIteration);
+                });
                 let bytes = report.output_bytes as usize;
                 let to = folder.join("floor.safetensors");
-                group.bench_function(format!("floor/{threads}"), |b| b.iter(|| floor(source, bytes, &to, &pool)));
+                group.bench_function(format!("floor/{threads}"), |b| {
+                    b.iter_batched(|| fresh(&to), |()| floor(source, bytes, &to, &pool), BatchSize::PerIteration);
+                });
             }
             group.finish();
         }
