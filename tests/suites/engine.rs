@@ -242,6 +242,34 @@ fn a_nan_is_named_or_its_tensor_is_carried() {
 }
 
 #[test]
+fn a_given_mask_may_drop_a_nan_but_not_keep_one() {
+    let folder = Folder::new("nan-mask");
+    let (source, out, file) =
+        (folder.at("nan.safetensors"), folder.at("out.safetensors"), folder.at("mask.safetensors"));
+    let mut values = weights(1, 4000);
+    values[3210] = f32::NAN;
+    let data = bytes(Dtype::F32, &values);
+    write_file(source.as_ref(), &[("w", Dtype::F32, &[40, 100], &data)], &[], Overwrite::Replace).unwrap();
+    for (even, fails) in [(true, true), (false, false)] {
+        let mask = Mask::from_fn(40, 100, |_, col| col.is_multiple_of(2) == even).unwrap();
+        let entry = ("w.mask", Dtype::U8, &[40usize, 13][..], mask.bytes());
+        write_file(file.as_ref(), &[entry], &[], Overwrite::Replace).unwrap();
+        let rule = format!("[[mask]]\ntensors = \"w\"\npattern = {{ file = {file:?} }}\n");
+        for scheme in ["int4/g32/sym", "int8/row/affine", "int8/tensor/sym", "elastic/g64"] {
+            match run(&source, &(quantize(scheme, "min_max") + &rule), &out, 2) {
+                Ok(_) => assert!(!fails, "{scheme}"),
+                Err(error) => {
+                    assert!(
+                        fails && error.to_string().starts_with("tensor `w`: weight 3210 is NaN"),
+                        "{scheme}: {error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn rules_that_cannot_act_are_errors() {
     let folder = Folder::new("rules");
     let (source, out) = (folder.at("zoo.safetensors"), folder.at("out.safetensors"));

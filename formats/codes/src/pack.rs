@@ -22,6 +22,7 @@ pub fn packed_bytes(n: usize, bits: Bits) -> usize {
 
 /// [`packed_bytes`] of a width known when compiling.
 #[inline(always)]
+#[cfg(target_arch = "x86_64")]
 pub(crate) const fn packed_bytes_of<const B: usize>(n: usize) -> usize {
     (n / 8).saturating_mul(B) + (n % 8 * B).div_ceil(8)
 }

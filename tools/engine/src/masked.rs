@@ -26,8 +26,12 @@ pub(crate) fn encode(job: &Job<'_>, selection: &Selection, scratch: &mut Scratch
             &searched
         }
     };
-    job.write(Part::Mask, 0, mask.bytes())?;
     let kept = Kept { job, mask };
+    if let (Selection::Given(_), Some(_)) = (selection, job.planned.layout.scheme) {
+        // A search has seen every weight; a given mask has seen none.
+        kept.check_finite(&mut scratch.decoded)?;
+    }
+    job.write(Part::Mask, 0, mask.bytes())?;
     match job.planned.layout.scheme {
         None => kept.copy(scratch),
         Some(Scheme::Uniform(scheme @ Uniform { grouping: Grouping::Row, .. })) => kept.by_row(scheme, scratch),
@@ -116,6 +120,18 @@ impl Kept<'_, '_> {
                 (row * cols + col, row * cols + col + len, &bytes[first..first + len.div_ceil(8)])
             })
         })
+    }
+
+    /// Refuses kept weights that no code holds, by their place in the tensor.
+    fn check_finite(&self, decoded: &mut Vec<f32>) -> Result<(), Error> {
+        for (start, end, bits) in self.runs() {
+            let weights = floats(&self.job.view, start, end, self.job.run.level, decoded)?;
+            let kept = |i: usize| bits.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
+            if let Some(at) = weights.iter().enumerate().position(|(i, w)| !w.is_finite() && kept(i)) {
+                return Err(not_finite(start + at, &self.job.planned.name));
+            }
+        }
+        Ok(())
     }
 
     /// Hands out all kept weights, `each` at a time but for the last.
