@@ -6,7 +6,6 @@
 //! the end of the codes that reaches further.
 
 use niwaki_codes::half_floats::f32_to_f16;
-use niwaki_codes::simd::Level;
 use niwaki_codes::stamp;
 
 /// Weights of one block.

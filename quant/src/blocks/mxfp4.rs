@@ -3,7 +3,6 @@
 //! The power is two less than that of the largest magnitude, so magnitudes up to 1.5 times
 //! it are reached and the rest is clipped. Ties go to the smaller magnitude.
 
-use niwaki_codes::simd::Level;
 use niwaki_codes::stamp;
 
 /// Weights of one block.
