@@ -4,15 +4,42 @@ use niwaki_codes::half_floats::f32_to_f16;
 use niwaki_codes::stamp;
 
 use super::affine::{self, Affine, Grid};
-use super::lanes::{LANES, SUPER};
+use super::lanes::{LANES, SUPER, whole};
+use super::signed::{self, Levels};
 
 const Q2_K: Grid = Grid { top: 3.0, steps: 15.0, each: 16, shares: &[0.7, 0.85, 1.0], fits: 1, reach: (1, 1) };
 const Q4_K: Grid = Grid { top: 15.0, steps: 63.0, each: 8, shares: &[0.85, 0.9, 0.95, 1.0], fits: 1, reach: (2, 1) };
 const Q5_K: Grid = Grid { top: 31.0, steps: 63.0, each: 8, shares: &[0.85, 0.9, 0.95, 1.0], fits: 1, reach: (2, 1) };
 
+/// Whole numbers from `-self` up to but without `self`.
+#[derive(Clone, Copy)]
+struct Even(f32);
+
+impl Levels for Even {
+    #[inline(always)]
+    fn nearest(self, x: f32) -> f32 {
+        whole(x, -self.0, self.0 - 1.0)
+    }
+
+    #[inline(always)]
+    fn code(self, x: f32) -> u8 {
+        (self.nearest(x) + self.0) as u8
+    }
+}
+
+const Q3_K: signed::Grid<Even> =
+    signed::Grid { levels: Even(4.0), lowest: -32.0, each: 16, ends: &[-4.4, -4.0, -3.6, 3.3], fits: 1, reach: 1 };
+const Q6_K: signed::Grid<Even> =
+    signed::Grid { levels: Even(32.0), lowest: -128.0, each: 16, ends: &[-32.0, 31.5], fits: 1, reach: 3 };
+
 stamp! {
     /// Blocks of 16 bytes of scales and minima, 64 of codes, F16 scale and F16 minimum.
     pub(super) fn q2_k = q2_k_body(x: &[f32], out: &mut [u8]) -> ();
+}
+
+stamp! {
+    /// Blocks of 32 bytes of high bits, 64 of codes, 12 of scales and F16 scale.
+    pub(super) fn q3_k = q3_k_body(x: &[f32], out: &mut [u8]) -> ();
 }
 
 stamp! {
@@ -23,6 +50,11 @@ stamp! {
 stamp! {
     /// Blocks as of [`q4_k`], with 32 bytes of high bits before the codes.
     pub(super) fn q5_k = q5_k_body(x: &[f32], out: &mut [u8]) -> ();
+}
+
+stamp! {
+    /// Blocks of 128 bytes of low bits, 64 of high bits, 16 of scales and F16 scale.
+    pub(super) fn q6_k = q6_k_body(x: &[f32], out: &mut [u8]) -> ();
 }
 
 #[inline(always)]
@@ -37,6 +69,62 @@ fn q2_k_body(x: &[f32], out: &mut [u8]) {
         out[80..82].copy_from_slice(&f32_to_f16(fit.unit[0][0]).to_le_bytes());
         out[82..].copy_from_slice(&f32_to_f16(fit.unit[1][0]).to_le_bytes());
     }
+}
+
+#[inline(always)]
+fn q3_k_body(x: &[f32], out: &mut [u8]) {
+    for (x, out) in x.as_chunks::<SUPER>().0.iter().zip(out.as_chunks_mut::<110>().0) {
+        let fit = signed::fit::<16, _>(x, Q3_K);
+        let codes = signed_codes(&fit, x, Q3_K.levels);
+        let mut high = [0; 32];
+        for (j, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
+            for l in 0..32 {
+                high[l] |= codes[l] >> 2 << j;
+            }
+        }
+        out[..32].copy_from_slice(&high);
+        quarters(&codes, &mut out[32..96]);
+        let mut scales = [0; 12];
+        for (j, scale) in fit.steps.iter().enumerate() {
+            let scale = (scale + 32.0) as u8;
+            scales[j % 8] |= (scale & 15) << (j / 8 * 4);
+            scales[8 + j % 4] |= scale >> 4 << (j / 4 * 2);
+        }
+        out[96..108].copy_from_slice(&scales);
+        out[108..].copy_from_slice(&f32_to_f16(fit.unit[0]).to_le_bytes());
+    }
+}
+
+#[inline(always)]
+fn q6_k_body(x: &[f32], out: &mut [u8]) {
+    for (x, out) in x.as_chunks::<SUPER>().0.iter().zip(out.as_chunks_mut::<210>().0) {
+        let fit = signed::fit::<16, _>(x, Q6_K);
+        let codes = signed_codes(&fit, x, Q6_K.levels);
+        for (i, codes) in codes.as_chunks::<128>().0.iter().enumerate() {
+            let (mut low, mut high) = ([0; 64], [0; 32]);
+            for l in 0..64 {
+                low[l] = codes[l] & 15 | codes[l + 64] << 4;
+            }
+            for l in 0..32 {
+                high[l] = codes[l] >> 4 | codes[l + 32] >> 4 << 2 | codes[l + 64] >> 4 << 4 | codes[l + 96] >> 4 << 6;
+            }
+            out[64 * i..][..64].copy_from_slice(&low);
+            out[128 + 32 * i..][..32].copy_from_slice(&high);
+        }
+        for (to, scale) in out[192..208].iter_mut().zip(fit.steps) {
+            *to = scale as i8 as u8;
+        }
+        out[208..].copy_from_slice(&f32_to_f16(fit.unit[0]).to_le_bytes());
+    }
+}
+
+#[inline(always)]
+fn signed_codes(fit: &signed::Signed, x: &[f32; SUPER], levels: Even) -> [u8; SUPER] {
+    let mut codes = [0; SUPER];
+    for (lane, (x, codes)) in x.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0).enumerate() {
+        *codes = fit.codes(x, lane, levels);
+    }
+    codes
 }
 
 #[inline(always)]
