@@ -17,6 +17,7 @@ use niwaki_codes::{BlockType, BlockView, stamp};
 use crate::distortion::{Distortion, LANES, Tally};
 use crate::error::exactly;
 use crate::grid::{NOT_FINITE, key};
+use crate::kernels::prefetch;
 use crate::{Error, ErrorKind, Values};
 
 /// Weights that are encoded at a time: with what they decode to, a first-level cache holds them.
@@ -48,16 +49,34 @@ pub fn encode_block_rows(
     let mut total = Distortion::default();
     for (i, out) in out.chunks_mut(RUN / kind.elements() * kind.bytes()).enumerate() {
         let run = values.slice(i * RUN..(i + 1) * RUN);
+        let ahead = values.ahead((i + 1) * RUN);
+        // A quarter of the next run before each step: memory is asked at an even pace.
+        let fetch = |quarter: usize| {
+            let bytes = RUN / 4 * ahead.size;
+            (0..bytes).step_by(64).for_each(|at| prefetch(ahead.bytes, quarter * bytes + at));
+        };
         let (x, decoded) = (&mut x[..run.len()], &mut decoded[..run.len()]);
         run.decode(level, x);
+        fetch(0);
         if !all_finite(level, x) {
             let bad = x.iter().position(|x| !x.is_finite()).unwrap_or(0);
             return Err(ErrorKind::NotFinite { index: i * RUN + bad }.into());
         }
+        fetch(1);
         encode(level, x, out);
-        let beyond = |group: usize| ErrorKind::ScaleOverflow { group: i * (RUN / kind.elements()) + group };
-        back(level, kind, out, decoded).map_err(beyond)?;
-        total.merge(&tally(level, x, decoded).total(x.len()));
+        fetch(2);
+        let view = BlockView::new(kind, 1, x.len(), out);
+        let done = view.clone().and_then(|view| view.dequantize_rows(level, 0..1, decoded));
+        debug_assert!(done.is_ok(), "a run is whole blocks");
+        fetch(3);
+        let lost = tally(level, x, decoded).total(x.len());
+        // Under a scale beyond F16 nothing decodes to a number.
+        if !lost.noise.is_finite()
+            && let Some(group) = view.ok().and_then(|view| beyond_f16(&view))
+        {
+            return Err(ErrorKind::ScaleOverflow { group: i * (RUN / kind.elements()) + group }.into());
+        }
+        total.merge(&lost);
     }
     Ok(total)
 }
@@ -88,17 +107,12 @@ fn encoder(kind: BlockType) -> Option<Encoder> {
     }
 }
 
-/// What blocks decode to, or the first one with a scale beyond F16.
-fn back(level: Level, kind: BlockType, blocks: &[u8], decoded: &mut [f32]) -> Result<(), usize> {
-    let view = BlockView::new(kind, 1, decoded.len(), blocks);
-    let done = view.and_then(|view| {
-        view.check()?;
-        view.dequantize_rows(level, 0..1, decoded)
-    });
-    done.map_err(|e| match e.kind() {
-        niwaki_codes::ErrorKind::Scale { group } => group,
-        _ => 0,
-    })
+/// The first block with a scale beyond F16.
+fn beyond_f16(view: &BlockView<'_>) -> Option<usize> {
+    match view.check().map_err(|e| e.kind()) {
+        Err(niwaki_codes::ErrorKind::Scale { group }) => Some(group),
+        _ => None,
+    }
 }
 
 stamp! {
@@ -107,7 +121,11 @@ stamp! {
 
 #[inline(always)]
 fn all_finite_body(x: &[f32]) -> bool {
-    x.iter().fold(0, |all, x| key(*x).max(all)) < NOT_FINITE
+    let mut most = 0;
+    for x in x {
+        most = key(*x).max(most);
+    }
+    most < NOT_FINITE
 }
 
 stamp! {

@@ -22,17 +22,22 @@ stamp! {
 #[inline(always)]
 fn mxfp4_body(x: &[f32], out: &mut [u8]) {
     for (x, out) in x.as_chunks::<BLOCK>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
-        let most = x.iter().fold(0, |all, x| (x.to_bits() & 0x7FFF_FFFF).max(all));
+        let mut most = 0;
+        for x in x {
+            most = most.max(x.to_bits() & 0x7FFF_FFFF);
+        }
         let power = power(f32::from_bits(most));
         out[0] = power;
         // Half of the power: the values above are doubled. Exact, and so are its products below.
         let unit = f32::from_bits(if power < 2 { 0x0020_0000 << power } else { (u32::from(power) - 1) << 23 });
-        let middles = MIDDLES.map(|middle| middle * unit);
-        let codes: [u8; BLOCK] = core::array::from_fn(|j| {
-            let size = x[j].abs();
-            let code = middles.iter().fold(0, |code, middle| code + u32::from(size > *middle));
-            (code | u32::from(code != 0 && x[j] < 0.0) << 3) as u8
-        });
+        let mut codes = [0; BLOCK];
+        for (x, code) in x.iter().zip(&mut codes) {
+            let mut above = 0;
+            for middle in MIDDLES {
+                above += u32::from(x.abs() > middle * unit);
+            }
+            *code = (above | u32::from(above != 0 && *x < 0.0) << 3) as u8;
+        }
         for (j, byte) in out[1..].iter_mut().enumerate() {
             *byte = codes[j] | codes[j + BLOCK / 2] << 4;
         }

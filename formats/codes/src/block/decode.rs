@@ -12,6 +12,16 @@ pub(super) const UNEVEN: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1
 /// Twice the value of each E2M1 float.
 pub(super) const E2M1: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
+/// Decodes block after block with one of the functions below. A macro, because a function
+/// that is handed over would be compiled without the level's instructions.
+macro_rules! each {
+    ($decode:ident: $from:ident [$bytes:literal] to $to:ident [$weights:literal]) => {
+        for (block, out) in $from.as_chunks::<$bytes>().0.iter().zip($to.as_chunks_mut::<$weights>().0) {
+            $decode(block, out);
+        }
+    };
+}
+
 stamp! {
     /// Decodes consecutive blocks; stops at the shorter side.
     pub(super) fn blocks = blocks_body(kind: BlockType, from: &[u8], to: &mut [f32]) -> ();
@@ -20,26 +30,19 @@ stamp! {
 #[inline(always)]
 fn blocks_body(kind: BlockType, from: &[u8], to: &mut [f32]) {
     match kind {
-        BlockType::Q4_0 => each::<18, 32>(from, to, q4_0),
-        BlockType::Q4_1 => each::<20, 32>(from, to, q4_1),
-        BlockType::Q5_0 => each::<22, 32>(from, to, q5_0),
-        BlockType::Q5_1 => each::<24, 32>(from, to, q5_1),
-        BlockType::Q8_0 => each::<34, 32>(from, to, q8_0),
-        BlockType::Q2K => each::<84, 256>(from, to, q2_k),
-        BlockType::Q3K => each::<110, 256>(from, to, q3_k),
-        BlockType::Q4K => each::<144, 256>(from, to, q4_k),
-        BlockType::Q5K => each::<176, 256>(from, to, q5_k),
-        BlockType::Q6K => each::<210, 256>(from, to, q6_k),
-        BlockType::Iq4Nl => each::<18, 32>(from, to, iq4_nl),
-        BlockType::Iq4Xs => each::<136, 256>(from, to, iq4_xs),
-        BlockType::Mxfp4 => each::<17, 32>(from, to, mxfp4),
-    }
-}
-
-#[inline(always)]
-fn each<const B: usize, const N: usize>(from: &[u8], to: &mut [f32], decode: impl Fn(&[u8; B], &mut [f32; N])) {
-    for (block, out) in from.as_chunks::<B>().0.iter().zip(to.as_chunks_mut::<N>().0) {
-        decode(block, out);
+        BlockType::Q4_0 => each!(q4_0: from [18] to to [32]),
+        BlockType::Q4_1 => each!(q4_1: from [20] to to [32]),
+        BlockType::Q5_0 => each!(q5_0: from [22] to to [32]),
+        BlockType::Q5_1 => each!(q5_1: from [24] to to [32]),
+        BlockType::Q8_0 => each!(q8_0: from [34] to to [32]),
+        BlockType::Q2K => each!(q2_k: from [84] to to [256]),
+        BlockType::Q3K => each!(q3_k: from [110] to to [256]),
+        BlockType::Q4K => each!(q4_k: from [144] to to [256]),
+        BlockType::Q5K => each!(q5_k: from [176] to to [256]),
+        BlockType::Q6K => each!(q6_k: from [210] to to [256]),
+        BlockType::Iq4Nl => each!(iq4_nl: from [18] to to [32]),
+        BlockType::Iq4Xs => each!(iq4_xs: from [136] to to [256]),
+        BlockType::Mxfp4 => each!(mxfp4: from [17] to to [32]),
     }
 }
 
@@ -68,9 +71,11 @@ fn nibbles(run: &[u8; 16]) -> [u8; 32] {
 /// Those with bit `j` of `high` as the fifth bit of code `j`.
 #[inline(always)]
 fn five_bits(run: &[u8; 16], high: &[u8; 4]) -> [u8; 32] {
-    let (mut codes, high) = (nibbles(run), u32::from_le_bytes(*high));
-    for (j, code) in codes.iter_mut().enumerate() {
-        *code |= (high >> j & 1) as u8 * 16;
+    let mut codes = nibbles(run);
+    for (codes, high) in codes.as_chunks_mut::<8>().0.iter_mut().zip(high) {
+        for (i, code) in codes.iter_mut().enumerate() {
+            *code |= if high & 1 << i == 0 { 0 } else { 16 };
+        }
     }
     codes
 }
@@ -113,12 +118,22 @@ fn by_table(d: f32, table: &[i8; 16], codes: &[u8; 32], out: &mut [f32]) {
 
 #[inline(always)]
 fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
-    around(half(block, 0), 8, &nibbles(part(block, 2)), out);
+    let (d, run): (_, &[u8; 16]) = (half(block, 0), part(block, 2));
+    for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for (byte, x) in run.iter().zip(out) {
+            *x = d * (i32::from(byte >> (4 * (k % 2)) & 15) - 8) as f32;
+        }
+    }
 }
 
 #[inline(always)]
 fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
-    above(half(block, 0), half(block, 2), &nibbles(part(block, 4)), out);
+    let (d, m, run): (_, _, &[u8; 16]) = (half(block, 0), half(block, 2), part(block, 4));
+    for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for (byte, x) in run.iter().zip(out) {
+            *x = d * f32::from(byte >> (4 * (k % 2)) & 15) + m;
+        }
+    }
 }
 
 #[inline(always)]
@@ -173,11 +188,11 @@ fn six_bits(bytes: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
 fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     let (d, dmin) = (half(block, 0), half(block, 2));
     let (scales, minima) = six_bits(part(block, 4));
-    let runs: &[u8; 128] = part(block, 16);
-    for ((j, out), run) in out.as_chunks_mut::<32>().0.iter_mut().enumerate().zip(twice(runs)) {
-        let (d, m) = (d * f32::from(scales[j & 7]), dmin * f32::from(minima[j & 7]));
+    for (j, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let run: &[u8; 32] = part(block, 16 + 32 * (j / 2 % 4));
+        let (d, m) = (d * f32::from(scales[j % 8]), dmin * f32::from(minima[j % 8]));
         for (byte, x) in run.iter().zip(out) {
-            *x = d * f32::from(byte >> (4 * (j & 1)) & 15) - m;
+            *x = d * f32::from(byte >> (4 * (j % 2)) & 15) - m;
         }
     }
 }
@@ -186,41 +201,42 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
 fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     let (d, dmin) = (half(block, 0), half(block, 2));
     let (scales, minima) = six_bits(part(block, 4));
-    let (high, runs): (&[u8; 32], &[u8; 128]) = (part(block, 16), part(block, 48));
-    for ((j, out), run) in out.as_chunks_mut::<32>().0.iter_mut().enumerate().zip(twice(runs)) {
-        let (d, m) = (d * f32::from(scales[j & 7]), dmin * f32::from(minima[j & 7]));
+    let high: &[u8; 32] = part(block, 16);
+    for (j, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let run: &[u8; 32] = part(block, 48 + 32 * (j / 2 % 4));
+        let (d, m) = (d * f32::from(scales[j % 8]), dmin * f32::from(minima[j % 8]));
         for ((byte, high), x) in run.iter().zip(high).zip(out) {
-            let code = byte >> (4 * (j & 1)) & 15 | (high >> (j & 7) & 1) << 4;
+            let code = byte >> (4 * (j % 2)) & 15 | (high >> (j % 8) & 1) << 4;
             *x = d * f32::from(code) - m;
         }
     }
 }
 
-/// Each run of 32 bytes for its low and its high nibbles.
+/// Codes of two bits: 32 bytes hold four times 32 of them, lowest bits first.
 #[inline(always)]
-fn twice(runs: &[u8; 128]) -> impl Iterator<Item = &[u8; 32]> {
-    runs.as_chunks::<32>().0.iter().flat_map(|run| [run, run])
-}
-
-/// Runs of 32 bytes that hold four codes a byte, each with the number of its codes in it.
-#[inline(always)]
-fn quarters(runs: &[u8; 64]) -> impl Iterator<Item = (usize, &[u8; 32])> {
-    runs.as_chunks::<32>().0.iter().flat_map(|run| [(0, run), (1, run), (2, run), (3, run)])
+fn two_bits(runs: &[u8; 64]) -> [[[u8; 32]; 4]; 2] {
+    let mut codes = [[[0; 32]; 4]; 2];
+    for (codes, run) in codes.iter_mut().zip(runs.as_chunks::<32>().0) {
+        let [q0, q1, q2, q3] = codes;
+        for (i, byte) in run.iter().enumerate() {
+            q0[i] = byte & 3;
+            q1[i] = byte >> 2 & 3;
+            q2[i] = byte >> 4 & 3;
+            q3[i] = byte >> 6;
+        }
+    }
+    codes
 }
 
 #[inline(always)]
 fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     let (d, dmin) = (half(block, 80), half(block, 82));
-    let (scales, runs): (&[u8; 16], &[u8; 64]) = (part(block, 0), part(block, 16));
-    for ((out, (k, run)), scales) in
-        out.as_chunks_mut::<32>().0.iter_mut().zip(quarters(runs)).zip(scales.as_chunks::<2>().0)
-    {
-        let halves = out.as_chunks_mut::<16>().0.iter_mut().zip(run.as_chunks::<16>().0).zip(scales);
-        for ((out, run), scale) in halves {
-            let (d, m) = (d * f32::from(scale & 15), dmin * f32::from(scale >> 4));
-            for (byte, x) in run.iter().zip(out) {
-                *x = d * f32::from(byte >> (2 * k) & 3) - m;
-            }
+    let (scales, codes): (&[u8; 16], _) = (part(block, 0), two_bits(part(block, 16)));
+    let codes = codes.as_flattened().as_flattened();
+    for ((codes, out), scale) in codes.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<16>().0).zip(scales) {
+        let (d, m) = (d * f32::from(scale & 15), dmin * f32::from(scale >> 4));
+        for (code, x) in codes.iter().zip(out) {
+            *x = d * f32::from(*code) - m;
         }
     }
 }
@@ -228,18 +244,16 @@ fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
 #[inline(always)]
 fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
     let d = half(block, 108);
-    let (high, runs): (&[u8; 32], &[u8; 64]) = (part(block, 0), part(block, 32));
-    let scales = q3_k_scales(part(block, 96));
-    let runs = quarters(runs).zip(scales.as_chunks::<2>().0).enumerate();
-    for (out, (j, ((k, run), scales))) in out.as_chunks_mut::<32>().0.iter_mut().zip(runs) {
-        let halves = run.as_chunks::<16>().0.iter().zip(high.as_chunks::<16>().0).zip(scales);
-        for (out, ((run, high), scale)) in out.as_chunks_mut::<16>().0.iter_mut().zip(halves) {
-            let d = d * f32::from(*scale);
-            for ((byte, high), x) in run.iter().zip(high).zip(out) {
-                let code = byte >> (2 * k) & 3 | (high >> (j & 7) & 1) << 2;
-                *x = d * (i32::from(code) - 4) as f32;
-            }
+    let (scales, mut codes) = (q3_k_scales(part(block, 96)), two_bits(part(block, 32)));
+    let high: &[u8; 32] = part(block, 0);
+    for (j, codes) in codes.as_flattened_mut().iter_mut().enumerate() {
+        for (code, high) in codes.iter_mut().zip(high) {
+            *code |= if high & 1 << (j % 8) == 0 { 0 } else { 4 };
         }
+    }
+    let codes = codes.as_flattened().as_flattened();
+    for ((codes, out), scale) in codes.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<16>().0).zip(scales) {
+        around(d * f32::from(scale), 4, codes, out);
     }
 }
 
@@ -256,23 +270,22 @@ fn q3_k_scales(bytes: &[u8; 12]) -> [i8; 16] {
 
 #[inline(always)]
 fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
-    let d = half(block, 208);
-    let (low, high): (&[u8; 128], &[u8; 64]) = (part(block, 0), part(block, 128));
-    let scales: &[u8; 16] = part(block, 192);
-    let parts = low.as_chunks::<64>().0.iter().zip(high.as_chunks::<32>().0).zip(scales.as_chunks::<8>().0);
-    for (out, ((low, high), scales)) in out.as_chunks_mut::<128>().0.iter_mut().zip(parts) {
-        for (k, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            // Quarters 0 and 2 share 32 bytes, 1 and 3 the next.
-            let low: &[u8; 32] = part(low, 32 * (k & 1));
-            let mut codes = [0; 32];
-            for ((code, low), high) in codes.iter_mut().zip(low).zip(high) {
-                *code = low >> (4 * ((k / 2) & 1)) & 15 | (high >> (2 * (k & 3)) & 3) << 4;
-            }
-            let scales: &[u8; 2] = part(scales, 2 * k);
-            for ((codes, out), scale) in codes.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<16>().0).zip(scales) {
-                around(d * f32::from(*scale as i8), 32, codes, out);
-            }
+    let (d, scales): (_, &[u8; 16]) = (half(block, 208), part(block, 192));
+    let mut codes = [[[0; 32]; 4]; 2];
+    for (half, codes) in codes.iter_mut().enumerate() {
+        let (low, next): (&[u8; 32], &[u8; 32]) = (part(block, 64 * half), part(block, 64 * half + 32));
+        let high: &[u8; 32] = part(block, 128 + 32 * half);
+        let [q0, q1, q2, q3] = codes;
+        for i in 0..32 {
+            q0[i] = low[i] & 15 | (high[i] & 3) << 4;
+            q1[i] = next[i] & 15 | (high[i] >> 2 & 3) << 4;
+            q2[i] = low[i] >> 4 | (high[i] >> 4 & 3) << 4;
+            q3[i] = next[i] >> 4 | high[i] >> 6 << 4;
         }
+    }
+    let codes = codes.as_flattened().as_flattened();
+    for ((codes, out), scale) in codes.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<16>().0).zip(scales) {
+        around(d * f32::from(*scale as i8), 32, codes, out);
     }
 }
 
