@@ -4,7 +4,7 @@ use niwaki_codes::half_floats::f32_to_f16;
 use niwaki_codes::stamp;
 
 use super::affine::{self, Affine, Grid};
-use super::lanes::{LANES, SUPER, whole};
+use super::lanes::{LANES, SUPER, in_memory, whole, whole_bits};
 use super::signed::{self, Levels};
 
 const Q2_K: Grid = Grid { top: 3.0, steps: 15.0, each: 16, shares: &[0.8], fits: 2, reach: (1, 1) };
@@ -23,7 +23,7 @@ impl Levels for Even {
 
     #[inline(always)]
     fn code(self, x: f32) -> u8 {
-        (self.nearest(x) + self.0) as u8
+        whole_bits(x, -self.0, self.0 - 1.0).wrapping_add(self.0 as u8)
     }
 }
 
@@ -35,7 +35,7 @@ const Q6_K: signed::Grid<Even> = signed::Grid {
     each: 16,
     ends: &[-33.0, -32.0, -31.0, 31.0, 32.0],
     fits: 1,
-    reach: 3,
+    reach: 2,
 };
 
 stamp! {
@@ -90,13 +90,17 @@ fn q3_k_body(x: &[f32], out: &mut [u8]) {
         }
         out[..32].copy_from_slice(&high);
         quarters(&codes, &mut out[32..96]);
-        let mut scales = [0; 12];
-        for (j, scale) in fit.steps.iter().enumerate() {
-            let scale = (scale + 32.0) as u8;
-            scales[j % 8] |= (scale & 15) << (j / 8 * 4);
-            scales[8 + j % 4] |= scale >> 4 << (j / 4 * 2);
+        let mut scales = [0; LANES];
+        for (to, scale) in scales.iter_mut().zip(fit.steps) {
+            *to = (scale + 32.0) as u8;
         }
-        out[96..108].copy_from_slice(&scales);
+        for j in 0..8 {
+            out[96 + j] = scales[j] & 15 | scales[j + 8] << 4;
+        }
+        for j in 0..4 {
+            out[104 + j] =
+                scales[j] >> 4 | scales[j + 4] >> 4 << 2 | scales[j + 8] >> 4 << 4 | scales[j + 12] >> 4 << 6;
+        }
         out[108..].copy_from_slice(&f32_to_f16(fit.unit[0]).to_le_bytes());
     }
 }
@@ -130,6 +134,7 @@ fn signed_codes(fit: &signed::Signed, x: &[f32; SUPER], levels: Even) -> [u8; SU
     for (lane, (x, codes)) in x.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0).enumerate() {
         *codes = fit.codes(x, lane, levels);
     }
+    in_memory(&mut codes);
     codes
 }
 
@@ -171,6 +176,7 @@ fn codes<const N: usize>(fit: &Affine, x: &[f32; SUPER], lane: usize, top: f32) 
     for (i, (x, codes)) in x.as_chunks::<N>().0.iter().zip(codes.as_chunks_mut::<N>().0).enumerate() {
         *codes = fit.codes(x, lane + i, top);
     }
+    in_memory(&mut codes);
     codes
 }
 

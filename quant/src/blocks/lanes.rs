@@ -28,6 +28,13 @@ pub(super) fn max(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+/// One of two numbers by a mask of bits: a choice that is no branch, so that it vectorizes.
+#[inline(always)]
+pub(super) fn choose(first: bool, a: f32, b: f32) -> f32 {
+    let mask = u32::from(first).wrapping_neg();
+    f32::from_bits(a.to_bits() & mask | b.to_bits() & !mask)
+}
+
 /// To nearest, ties to even, below 2^22.
 #[inline(always)]
 pub(super) fn round(x: f32) -> f32 {
@@ -40,10 +47,16 @@ pub(super) fn whole(x: f32, low: f32, high: f32) -> f32 {
     min(max(x + ROUNDER, ROUNDER + low), ROUNDER + high) - ROUNDER
 }
 
+/// The lowest eight bits of [`whole`], which is a code as it is or in two's complement.
+#[inline(always)]
+pub(super) fn whole_bits(x: f32, low: f32, high: f32) -> u8 {
+    min(max(x + ROUNDER, ROUNDER + low), ROUNDER + high).to_bits() as u8
+}
+
 /// The inverse, or 0 of what is too near to 0.
 #[inline(always)]
 pub(super) fn inverse(x: f32) -> f32 {
-    if x > NOTHING || x < -NOTHING { 1.0 / x } else { 0.0 }
+    choose(x.abs() > NOTHING, 1.0 / x, 0.0)
 }
 
 /// The nearest F16.
@@ -100,4 +113,10 @@ pub(super) fn farthest(each: usize, v: &Lanes) -> Lanes {
 #[inline(always)]
 pub(super) fn unit(wanted: f32, farthest: f32) -> f32 {
     if farthest.abs() < BEYOND { half(wanted) } else { f32::INFINITY }
+}
+
+/// Keeps the compiler from spreading codes over registers, to pack them a byte at a time.
+#[inline(always)]
+pub(super) fn in_memory<const N: usize>(codes: &mut [u8; N]) {
+    core::hint::black_box(codes);
 }
