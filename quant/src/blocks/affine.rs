@@ -6,7 +6,7 @@
 //! the grid as it is stored, and last, `d` and `dmin` are the least squares for the codes.
 
 use super::lanes::{
-    self, LANES, Lanes, choose, columns, farthest, half, inverse, max, min, round, total, whole, whole_bits,
+    self, LANES, Lanes, choose, columns, farthest, half, in_memory, inverse, max, min, round, total, whole, whole_bits,
 };
 
 /// What the types differ in, and how far each searches.
@@ -247,6 +247,7 @@ impl Affine {
         for i in 0..N {
             codes[i] = whole_bits(x[i] * over + offset, 0.0, top);
         }
+        in_memory(&mut codes);
         codes
     }
 }

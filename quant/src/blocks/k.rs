@@ -4,7 +4,7 @@ use niwaki_codes::half_floats::f32_to_f16;
 use niwaki_codes::stamp;
 
 use super::affine::{self, Affine, Grid};
-use super::lanes::{LANES, SUPER, in_memory, whole, whole_bits};
+use super::lanes::{LANES, SUPER, whole, whole_bits};
 use super::signed::{self, Levels};
 
 const Q2_K: Grid = Grid { top: 3.0, steps: 15.0, each: 16, shares: &[0.8], fits: 2, reach: (1, 1) };
@@ -134,7 +134,6 @@ fn signed_codes(fit: &signed::Signed, x: &[f32; SUPER], levels: Even) -> [u8; SU
     for (lane, (x, codes)) in x.as_chunks::<16>().0.iter().zip(codes.as_chunks_mut::<16>().0).enumerate() {
         *codes = fit.codes(x, lane, levels);
     }
-    in_memory(&mut codes);
     codes
 }
 
@@ -176,7 +175,6 @@ fn codes<const N: usize>(fit: &Affine, x: &[f32; SUPER], lane: usize, top: f32) 
     for (i, (x, codes)) in x.as_chunks::<N>().0.iter().zip(codes.as_chunks_mut::<N>().0).enumerate() {
         *codes = fit.codes(x, lane + i, top);
     }
-    in_memory(&mut codes);
     codes
 }
 

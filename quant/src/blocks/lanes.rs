@@ -4,7 +4,7 @@
 use niwaki_codes::half_floats::{f16_to_f32, f32_to_f16};
 
 pub(super) use crate::distortion::LANES;
-use crate::grid::ROUNDER;
+use crate::grid::{ROUNDER, from_key, key};
 
 /// One number of each sub-block.
 pub(super) type Lanes = [f32; LANES];
@@ -77,34 +77,43 @@ pub(super) fn columns<const N: usize>(x: &[f32]) -> [Lanes; N] {
     columns
 }
 
-/// The sum of each run of `each` lanes, in all of its lanes.
+/// The sum of each run of `each` lanes (1, 8 or all 16), in all of its lanes.
 #[inline(always)]
 pub(super) fn total(each: usize, v: &Lanes) -> Lanes {
-    let mut sums = [0.0; LANES];
-    for start in (0..LANES).step_by(each) {
-        let mut sum = 0.0;
-        for lane in start..start + each {
-            sum += v[lane];
-        }
-        for lane in start..start + each {
-            sums[lane] = sum;
-        }
+    let mut sums = [0.0; 2];
+    for (sum, v) in sums.iter_mut().zip(v.as_chunks::<8>().0) {
+        *sum = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
     }
-    sums
+    match each {
+        LANES => [sums[0] + sums[1]; LANES],
+        8 => spread(sums),
+        _ => *v,
+    }
 }
 
-/// Of each run of `each` lanes the number of largest magnitude, in all of its lanes.
+/// Of each run of `each` lanes (1, 8 or all 16), the number of largest magnitude, in all of
+/// its lanes.
 #[inline(always)]
 pub(super) fn farthest(each: usize, v: &Lanes) -> Lanes {
-    let mut all = [0.0; LANES];
-    for start in (0..LANES).step_by(each) {
-        let mut most = 0.0f32;
-        for lane in start..start + each {
-            most = if v[lane].abs() > most.abs() { v[lane] } else { most };
+    let mut most = [0; 2];
+    for (most, v) in most.iter_mut().zip(v.as_chunks::<8>().0) {
+        for v in v {
+            *most = key(*v).max(*most);
         }
-        for lane in start..start + each {
-            all[lane] = most;
-        }
+    }
+    match each {
+        LANES => [from_key(most[0].max(most[1])); LANES],
+        8 => spread([from_key(most[0]), from_key(most[1])]),
+        _ => *v,
+    }
+}
+
+/// A number for each half of the lanes.
+#[inline(always)]
+fn spread(of: [f32; 2]) -> Lanes {
+    let mut all = [of[0]; LANES];
+    for lane in LANES / 2..LANES {
+        all[lane] = of[1];
     }
     all
 }

@@ -6,7 +6,7 @@
 //! sign of a scale chooses which end of the values, of which one reaches further, takes
 //! the weight of largest magnitude.
 
-use super::lanes::{self, LANES, Lanes, choose, columns, farthest, half, inverse, max, min, round, total};
+use super::lanes::{self, LANES, Lanes, choose, columns, farthest, half, in_memory, inverse, max, min, round, total};
 
 /// The values that codes stand for.
 pub(super) trait Levels: Copy {
@@ -209,6 +209,7 @@ impl Signed {
         for i in 0..N {
             codes[i] = levels.code(x[i] * over);
         }
+        in_memory(&mut codes);
         codes
     }
 }
