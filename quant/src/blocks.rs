@@ -3,8 +3,13 @@
 //! [`BlockType::Q8_0`], `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` and `Mxfp4` are the bytes of ggml's
 //! reference quantizer. A row is whole blocks, so rows that follow each other are one run.
 
+mod affine;
+mod iq4;
+mod k;
+mod lanes;
 mod legacy;
 mod mxfp4;
+mod signed;
 
 use niwaki_codes::simd::Level;
 use niwaki_codes::{BlockType, BlockView, stamp};
@@ -92,13 +97,13 @@ fn encoder(kind: BlockType) -> Option<Encoder> {
         BlockType::Q5_1 => Some(legacy::q5_1),
         BlockType::Q8_0 => Some(legacy::q8_0),
         BlockType::Mxfp4 => Some(mxfp4::mxfp4),
-        BlockType::Q2K
-        | BlockType::Q3K
-        | BlockType::Q4K
-        | BlockType::Q5K
-        | BlockType::Q6K
-        | BlockType::Iq4Nl
-        | BlockType::Iq4Xs => None,
+        BlockType::Q2K => Some(k::q2_k),
+        BlockType::Q4K => Some(k::q4_k),
+        BlockType::Q5K => Some(k::q5_k),
+        BlockType::Q3K => Some(k::q3_k),
+        BlockType::Q6K => Some(k::q6_k),
+        BlockType::Iq4Nl => Some(iq4::iq4_nl),
+        BlockType::Iq4Xs => Some(iq4::iq4_xs),
     }
 }
 
