@@ -103,8 +103,8 @@ fn q5_0_body(x: &[[f32; BLOCK]], steps: &Steps, out: &mut [u8]) {
     for (i, (x, out)) in x.iter().zip(out.as_chunks_mut::<22>().0).enumerate().take(MANY) {
         let codes = codes(x, 0.0, steps.inverse[i], 16.5, 31);
         out[..2].copy_from_slice(&steps.half[i].to_le_bytes());
-        out[2..6].copy_from_slice(&fifth_bits(&codes));
         half_split(&codes, &mut out[6..]);
+        out[2..6].copy_from_slice(&fifth_bits(&codes));
     }
 }
 
@@ -114,8 +114,8 @@ fn q5_1_body(x: &[[f32; BLOCK]], steps: &Steps, out: &mut [u8]) {
         let codes = codes(x, steps.low[i], steps.inverse[i], 0.5, 31);
         out[..2].copy_from_slice(&steps.half[i].to_le_bytes());
         out[2..4].copy_from_slice(&f32_to_f16(steps.low[i]).to_le_bytes());
-        out[4..8].copy_from_slice(&fifth_bits(&codes));
         half_split(&codes, &mut out[8..]);
+        out[4..8].copy_from_slice(&fifth_bits(&codes));
     }
 }
 
@@ -244,6 +244,8 @@ fn half_split(codes: &[u8; BLOCK], out: &mut [u8]) {
 #[inline(always)]
 fn fifth_bits(codes: &[u8; BLOCK]) -> [u8; 4] {
     let mut bits = [0; 4];
+    // Else the compiler takes the words apart that it could load.
+    core::hint::black_box(codes);
     for (bits, codes) in bits.iter_mut().zip(codes.as_chunks::<8>().0) {
         let fifth = u64::from_le_bytes(*codes) >> 4 & 0x0101_0101_0101_0101;
         // Brings the bit of byte `i` to bit `56 + i`, and no two to one place.

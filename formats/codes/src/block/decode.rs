@@ -60,24 +60,25 @@ fn half(block: &[u8], at: usize) -> f32 {
 /// The codes of a half-split run.
 #[inline(always)]
 fn nibbles(run: &[u8; 16]) -> [u8; 32] {
-    let mut codes = [0; 32];
-    for (j, byte) in run.iter().enumerate() {
-        codes[j] = byte & 15;
-        codes[j + 16] = byte >> 4;
-    }
+    const LOW: u128 = u128::from_le_bytes([15; 16]);
+    let (word, mut codes) = (u128::from_le_bytes(*run), [0; 32]);
+    codes[..16].copy_from_slice(&(word & LOW).to_le_bytes());
+    codes[16..].copy_from_slice(&(word >> 4 & LOW).to_le_bytes());
+    in_memory(&mut codes);
     codes
 }
 
-/// Those with bit `j` of `high` as the fifth bit of code `j`.
+/// Keeps the compiler from looking through codes to the bytes that they come from: it
+/// would take several blocks at once, and gather a byte of each at a time.
 #[inline(always)]
-fn five_bits(run: &[u8; 16], high: &[u8; 4]) -> [u8; 32] {
-    let mut codes = nibbles(run);
-    for (codes, high) in codes.as_chunks_mut::<8>().0.iter_mut().zip(high) {
-        for (i, code) in codes.iter_mut().enumerate() {
-            *code |= if high & 1 << i == 0 { 0 } else { 16 };
-        }
-    }
-    codes
+fn in_memory(codes: &mut [u8; 32]) {
+    core::hint::black_box(codes);
+}
+
+/// Code `j` with bit `j` of `high` as its fifth bit.
+#[inline(always)]
+fn fifth(code: u8, high: u32, j: usize) -> i32 {
+    i32::from(code) | ((high >> j & 1) << 4) as i32
 }
 
 /// `d * (code - middle)`.
@@ -96,12 +97,15 @@ fn above(d: f32, m: f32, codes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// `d * table[code]` for codes below 16, chosen bit by bit: without a memory access a
+/// `d * table[code]` for the codes of a half-split run, chosen bit by bit: without a memory access a
 /// code, so that it vectorizes.
 #[inline(always)]
-fn by_table(d: f32, table: &[i8; 16], codes: &[u8; 32], out: &mut [f32]) {
-    let mut values = [0; 32];
-    for (code, value) in codes.iter().zip(&mut values) {
+fn by_table(d: f32, table: &[i8; 16], run: &[u8; 16], out: &mut [f32]) {
+    let (mut codes, mut values) = ([0; 32], [0; 32]);
+    codes[..16].copy_from_slice(run);
+    codes[16..].copy_from_slice(run);
+    for ((j, code), value) in codes.iter().enumerate().zip(&mut values) {
+        let code = if j < 16 { code & 15 } else { code >> 4 };
         let bit = |k: u8| if code & 1 << k == 0 { 0 } else { -1i8 };
         let mut left = *table;
         for (k, n) in [(0, 8), (1, 4), (2, 2), (3, 1)] {
@@ -118,32 +122,29 @@ fn by_table(d: f32, table: &[i8; 16], codes: &[u8; 32], out: &mut [f32]) {
 
 #[inline(always)]
 fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
-    let (d, run): (_, &[u8; 16]) = (half(block, 0), part(block, 2));
-    for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        for (byte, x) in run.iter().zip(out) {
-            *x = d * (i32::from(byte >> (4 * (k % 2)) & 15) - 8) as f32;
-        }
-    }
+    around(half(block, 0), 8, &nibbles(part(block, 2)), out);
 }
 
 #[inline(always)]
 fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
-    let (d, m, run): (_, _, &[u8; 16]) = (half(block, 0), half(block, 2), part(block, 4));
-    for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        for (byte, x) in run.iter().zip(out) {
-            *x = d * f32::from(byte >> (4 * (k % 2)) & 15) + m;
-        }
-    }
+    above(half(block, 0), half(block, 2), &nibbles(part(block, 4)), out);
 }
 
 #[inline(always)]
 fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
-    around(half(block, 0), 16, &five_bits(part(block, 6), part(block, 2)), out);
+    let (d, high, codes) = (half(block, 0), u32::from_le_bytes(*part(block, 2)), nibbles(part(block, 6)));
+    for ((j, code), x) in codes.iter().enumerate().zip(out) {
+        *x = d * (fifth(*code, high, j) - 16) as f32;
+    }
 }
 
 #[inline(always)]
 fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
-    above(half(block, 0), half(block, 2), &five_bits(part(block, 8), part(block, 4)), out);
+    let (d, m, high) = (half(block, 0), half(block, 2), u32::from_le_bytes(*part(block, 4)));
+    let codes = nibbles(part(block, 8));
+    for ((j, code), x) in codes.iter().enumerate().zip(out) {
+        *x = d * fifth(*code, high, j) as f32 + m;
+    }
 }
 
 #[inline(always)]
@@ -156,13 +157,13 @@ fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
 
 #[inline(always)]
 fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
-    by_table(half(block, 0), &UNEVEN, &nibbles(part(block, 2)), out);
+    by_table(half(block, 0), &UNEVEN, part(block, 2), out);
 }
 
 #[inline(always)]
 fn mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {
     let [power] = *part(block, 0);
-    by_table(half_power(power), &E2M1, &nibbles(part(block, 1)), out);
+    by_table(half_power(power), &E2M1, part(block, 1), out);
 }
 
 /// Half of an E8M0: 2^(e - 128), for the table holds doubled values.
@@ -248,7 +249,7 @@ fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
     let high: &[u8; 32] = part(block, 0);
     for (j, codes) in codes.as_flattened_mut().iter_mut().enumerate() {
         for (code, high) in codes.iter_mut().zip(high) {
-            *code |= if high & 1 << (j % 8) == 0 { 0 } else { 4 };
+            *code |= (high >> (j % 8) & 1) << 2;
         }
     }
     let codes = codes.as_flattened().as_flattened();
@@ -296,6 +297,6 @@ fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
     for ((j, out), run) in out.as_chunks_mut::<32>().0.iter_mut().enumerate().zip(runs.as_chunks::<16>().0) {
         let low = low[j / 2 % 4] >> (4 * (j % 2)) & 15;
         let scale = i32::from(low) + i32::from(high >> (2 * (j & 7)) & 3) * 16 - 32;
-        by_table(d * scale as f32, &UNEVEN, &nibbles(run), out);
+        by_table(d * scale as f32, &UNEVEN, run, out);
     }
 }
