@@ -5,7 +5,7 @@
 //! both give `d` and `dmin`. Then whole scales and minima near the free ones are tried on
 //! the grid as it is stored, and last, `d` and `dmin` are the least squares for the codes.
 
-use super::lanes::{BEYOND, LANES, Lanes, columns, half, inverse, max, min, round, shared, total, whole};
+use super::lanes::{self, LANES, Lanes, columns, farthest, half, inverse, max, min, round, total, whole};
 
 /// What the types differ in, and how far each searches.
 #[derive(Clone, Copy)]
@@ -53,17 +53,16 @@ pub(super) fn fit<const N: usize>(x: &[f32], grid: Grid) -> Affine {
     let x = columns::<N>(x);
     let extent = extent(&x);
     let free = free(&x, &extent, grid);
-    let most = |of: &Lanes| {
-        shared(grid.each, |start| {
-            let (mut most, mut size) = (0.0, 0.0);
-            for lane in start..start + grid.each {
-                most = max(of[lane], most);
-                size = max(max(extent.high[lane], -extent.low[lane]), size);
-            }
-            if size < BEYOND { half(most / grid.steps) } else { f32::INFINITY }
-        })
-    };
-    let unit = [most(&free[0]), most(&free[1])];
+    let mut size = [0.0; LANES];
+    for i in 0..LANES {
+        size[i] = max(extent.high[i], -extent.low[i]);
+    }
+    let size = farthest(grid.each, &size);
+    let mut unit = [farthest(grid.each, &free[0]), farthest(grid.each, &free[1])];
+    for i in 0..LANES {
+        unit[0][i] = lanes::unit(unit[0][i] / grid.steps, size[i]);
+        unit[1][i] = lanes::unit(unit[1][i] / grid.steps, size[i]);
+    }
     let steps = search(&x, &extent, (&free, &unit), grid);
     let unit = units(&x, &extent, Affine { unit, steps }, grid);
     Affine { unit, steps }
@@ -218,7 +217,8 @@ fn units<const N: usize>(x: &[Lanes; N], extent: &Extent, at: Affine, grid: Grid
         dx[i] = scale * sums.product[i];
         mx[i] = low * extent.sum[i];
     }
-    let [dd, mm, dm, dx, mx] = [&dd, &mm, &dm, &dx, &mx].map(|v| total(grid.each, v));
+    let (dd, mm, dm) = (total(grid.each, &dd), total(grid.each, &mm), total(grid.each, &dm));
+    let (dx, mx) = (total(grid.each, &dx), total(grid.each, &mx));
     let mut out = unit;
     for i in 0..LANES {
         let spread = dd[i] * mm[i] - dm[i] * dm[i];

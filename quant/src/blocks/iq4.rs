@@ -36,7 +36,7 @@ impl Levels for Uneven {
 const IQ4_NL: Grid<Uneven> =
     Grid { levels: Uneven, lowest: 0.0, each: 1, ends: &[-127.0, -118.0, -136.0, 113.0, 122.0], fits: 1, reach: 0 };
 const IQ4_XS: Grid<Uneven> =
-    Grid { levels: Uneven, lowest: -32.0, each: 8, ends: &[-127.0, -118.0, 113.0], fits: 1, reach: 1 };
+    Grid { levels: Uneven, lowest: -32.0, each: 8, ends: &[-127.0, -118.0, -136.0, 113.0, 122.0], fits: 1, reach: 1 };
 
 stamp! {
     /// Blocks of F16 scale and 16 bytes, half-split.

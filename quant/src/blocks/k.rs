@@ -7,9 +7,9 @@ use super::affine::{self, Affine, Grid};
 use super::lanes::{LANES, SUPER, whole};
 use super::signed::{self, Levels};
 
-const Q2_K: Grid = Grid { top: 3.0, steps: 15.0, each: 16, shares: &[0.7, 0.85, 1.0], fits: 1, reach: (1, 1) };
-const Q4_K: Grid = Grid { top: 15.0, steps: 63.0, each: 8, shares: &[0.85, 0.9, 0.95, 1.0], fits: 1, reach: (2, 1) };
-const Q5_K: Grid = Grid { top: 31.0, steps: 63.0, each: 8, shares: &[0.85, 0.9, 0.95, 1.0], fits: 1, reach: (2, 1) };
+const Q2_K: Grid = Grid { top: 3.0, steps: 15.0, each: 16, shares: &[0.8], fits: 2, reach: (1, 1) };
+const Q4_K: Grid = Grid { top: 15.0, steps: 63.0, each: 8, shares: &[0.86, 0.93, 1.0], fits: 1, reach: (2, 2) };
+const Q5_K: Grid = Grid { top: 31.0, steps: 63.0, each: 8, shares: &[0.92, 1.0], fits: 1, reach: (2, 1) };
 
 /// Whole numbers from `-self` up to but without `self`.
 #[derive(Clone, Copy)]
@@ -29,8 +29,14 @@ impl Levels for Even {
 
 const Q3_K: signed::Grid<Even> =
     signed::Grid { levels: Even(4.0), lowest: -32.0, each: 16, ends: &[-4.4, -4.0, -3.6, 3.3], fits: 1, reach: 1 };
-const Q6_K: signed::Grid<Even> =
-    signed::Grid { levels: Even(32.0), lowest: -128.0, each: 16, ends: &[-32.0, 31.5], fits: 1, reach: 3 };
+const Q6_K: signed::Grid<Even> = signed::Grid {
+    levels: Even(32.0),
+    lowest: -128.0,
+    each: 16,
+    ends: &[-33.0, -32.0, -31.0, 31.0, 32.0],
+    fits: 1,
+    reach: 3,
+};
 
 stamp! {
     /// Blocks of 16 bytes of scales and minima, 64 of codes, F16 scale and F16 minimum.
@@ -175,7 +181,8 @@ fn scales_and_minima(fit: &Affine, lane: usize) -> [u8; 16] {
     out[..2].copy_from_slice(&f32_to_f16(fit.unit[0][lane]).to_le_bytes());
     out[2..4].copy_from_slice(&f32_to_f16(fit.unit[1][lane]).to_le_bytes());
     for j in 0..4 {
-        let [low, high] = [lane + j, lane + j + 4].map(|l| [fit.steps[0][l] as u8, fit.steps[1][l] as u8]);
+        let low = [fit.steps[0][lane + j] as u8, fit.steps[1][lane + j] as u8];
+        let high = [fit.steps[0][lane + j + 4] as u8, fit.steps[1][lane + j + 4] as u8];
         out[4 + j] = low[0] | high[0] >> 4 << 6;
         out[8 + j] = low[1] | high[1] >> 4 << 6;
         out[12 + j] = high[0] & 15 | high[1] << 4;

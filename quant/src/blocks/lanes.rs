@@ -13,7 +13,7 @@ pub(super) type Lanes = [f32; LANES];
 pub(super) const SUPER: usize = 256;
 
 /// Weights from here on are beyond every scale, and their squares may be beyond `f32`.
-pub(super) const BEYOND: f32 = 1e9;
+const BEYOND: f32 = 1e9;
 
 /// Weights below this are zero in every type.
 const NOTHING: f32 = 1e-30;
@@ -64,27 +64,40 @@ pub(super) fn columns<const N: usize>(x: &[f32]) -> [Lanes; N] {
     columns
 }
 
-/// A function of each run of `each` lanes, in all of its lanes.
+/// The sum of each run of `each` lanes, in all of its lanes.
 #[inline(always)]
-pub(super) fn shared(each: usize, of: impl Fn(usize) -> f32) -> Lanes {
+pub(super) fn total(each: usize, v: &Lanes) -> Lanes {
+    let mut sums = [0.0; LANES];
+    for start in (0..LANES).step_by(each) {
+        let mut sum = 0.0;
+        for lane in start..start + each {
+            sum += v[lane];
+        }
+        for lane in start..start + each {
+            sums[lane] = sum;
+        }
+    }
+    sums
+}
+
+/// Of each run of `each` lanes the number of largest magnitude, in all of its lanes.
+#[inline(always)]
+pub(super) fn farthest(each: usize, v: &Lanes) -> Lanes {
     let mut all = [0.0; LANES];
     for start in (0..LANES).step_by(each) {
-        let one = of(start);
+        let mut most = 0.0f32;
         for lane in start..start + each {
-            all[lane] = one;
+            most = if v[lane].abs() > most.abs() { v[lane] } else { most };
+        }
+        for lane in start..start + each {
+            all[lane] = most;
         }
     }
     all
 }
 
-/// The sum of each run of `each` lanes, in all of its lanes.
+/// A unit as F16, or an infinity where a weight is beyond every unit.
 #[inline(always)]
-pub(super) fn total(each: usize, v: &Lanes) -> Lanes {
-    shared(each, |start| {
-        let mut sum = 0.0;
-        for lane in start..start + each {
-            sum += v[lane];
-        }
-        sum
-    })
+pub(super) fn unit(wanted: f32, farthest: f32) -> f32 {
+    if farthest.abs() < BEYOND { half(wanted) } else { f32::INFINITY }
 }

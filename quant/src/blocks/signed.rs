@@ -6,7 +6,7 @@
 //! sign of a scale chooses which end of the values, of which one reaches further, takes
 //! the weight of largest magnitude.
 
-use super::lanes::{BEYOND, LANES, Lanes, columns, half, inverse, max, min, round, shared, total};
+use super::lanes::{self, LANES, Lanes, columns, farthest, half, inverse, max, min, round, total};
 
 /// The values that codes stand for.
 pub(super) trait Levels: Copy {
@@ -54,14 +54,10 @@ pub(super) fn fit<const N: usize, L: Levels>(x: &[f32], grid: Grid<L>) -> Signed
     let x = columns::<N>(x);
     let extent = extent(&x);
     let free = free(&x, &extent, grid);
-    let unit = shared(grid.each, |start| {
-        let (mut most, mut size) = (0.0f32, 0.0);
-        for lane in start..start + grid.each {
-            most = if free[lane].abs() > most.abs() { free[lane] } else { most };
-            size = max(extent.far[lane].abs(), size);
-        }
-        if size < BEYOND { half(most / grid.lowest) } else { f32::INFINITY }
-    });
+    let (size, mut unit) = (farthest(grid.each, &extent.far), farthest(grid.each, &free));
+    for i in 0..LANES {
+        unit[i] = lanes::unit(unit[i] / grid.lowest, size[i]);
+    }
     let steps = search(&x, &extent, (&free, &unit), grid);
     let unit = units(&x, &Signed { unit, steps }, grid);
     Signed { unit, steps }
@@ -75,7 +71,7 @@ pub(super) fn fit_alone<const N: usize, L: Levels>(x: &[f32], grid: Grid<L>) -> 
     let free = free(&x, &extent, grid);
     let mut unit = [0.0; LANES];
     for i in 0..LANES {
-        unit[i] = if extent.far[i].abs() < BEYOND { half(free[i]) } else { f32::INFINITY };
+        unit[i] = lanes::unit(free[i], extent.far[i]);
     }
     let steps = [1.0; LANES];
     let unit = units(&x, &Signed { unit, steps }, grid);
@@ -193,7 +189,7 @@ fn units<const N: usize, L: Levels>(x: &[Lanes; N], at: &Signed, grid: Grid<L>) 
         square[i] *= at.steps[i] * at.steps[i];
         product[i] *= at.steps[i];
     }
-    let [square, product] = [&square, &product].map(|v| total(grid.each, v));
+    let (square, product) = (total(grid.each, &square), total(grid.each, &product));
     let mut out = at.unit;
     for i in 0..LANES {
         let unit = half(product[i] / max(square[i], 1.0));
