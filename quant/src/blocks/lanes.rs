@@ -1,5 +1,6 @@
 //! Sixteen sub-blocks side by side: what is done to one is done to all of them, in the
 //! same order at every level, and no sum runs across lanes.
+#![allow(clippy::needless_range_loop, reason = "lanes of several arrays")]
 
 use niwaki_codes::half_floats::{f16_to_f32, f32_to_f16};
 
@@ -43,7 +44,7 @@ pub(super) fn whole(x: f32, low: f32, high: f32) -> f32 {
 /// The inverse, or 0 of what is too near to 0.
 #[inline(always)]
 pub(super) fn inverse(x: f32) -> f32 {
-    if x > NOTHING || x < -NOTHING { 1.0 / x } else { 0.0 }
+    if x.abs() > NOTHING { 1.0 / x } else { 0.0 }
 }
 
 /// The nearest F16.

@@ -1,4 +1,3 @@
-use std::string::ToString;
 use std::vec::Vec;
 
 use super::*;
@@ -137,16 +136,4 @@ fn lengths_that_do_not_fit_are_refused() {
     assert_eq!(go(BlockType::Q4_0, 64, 48, 36), Err(ErrorKind::Length { buffer: "values", needs: 48, has: 64 }));
     assert_eq!(go(BlockType::Q4_0, 48, 48, 36), Err(ErrorKind::BlockRow { kind: BlockType::Q4_0, cols: 48 }));
     assert_eq!(go(BlockType::Q4_0, 64, 32, 35), Err(ErrorKind::Length { buffer: "codes", needs: 36, has: 35 }));
-}
-
-#[test]
-fn types_that_have_no_encoder_say_so() {
-    for kind in BlockType::ALL.into_iter().filter(|kind| !encodes_blocks(*kind)) {
-        let mut out = vec![0; kind.bytes()];
-        let weights = pseudo_random(kind.elements());
-        let error =
-            encode_block_rows(Level::best(), kind, Values::F32(&weights), kind.elements(), &mut out).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NoEncoder { kind });
-        assert_eq!(error.to_string(), format!("{kind} blocks can be decoded but not encoded"));
-    }
 }
