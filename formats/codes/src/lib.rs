@@ -15,6 +15,7 @@ mod bits;
 mod dequantize;
 mod elastic;
 mod error;
+pub mod floats;
 pub mod half_floats;
 mod kernels;
 pub mod mask;
