@@ -105,7 +105,7 @@ pub const fn f32_to_e2m1(x: f32) -> u8 {
     // Halfway between two values the code with an even fraction wins.
     let low = (a > 0.25) as u8 + (a >= 0.75) as u8 + (a > 1.25) as u8 + (a >= 1.75) as u8;
     let high = (a > 2.5) as u8 + (a >= 3.5) as u8 + (a > 5.0) as u8;
-    low + high | (x.to_bits() >> 28 & 8) as u8
+    (low + high) | (x.to_bits() >> 28 & 8) as u8
 }
 
 /// The value of an e8m0: a power of two from 2^-127 to 2^127, or NaN.

@@ -11,7 +11,7 @@ fn nearest(table: &[f64], x: f64) -> usize {
     let distance = |code: usize| (table[code] - x).abs();
     let closer = |best: usize, code: usize| match distance(code).total_cmp(&distance(best)) {
         core::cmp::Ordering::Less => code,
-        core::cmp::Ordering::Equal if code % 2 == 0 => code,
+        core::cmp::Ordering::Equal if code.is_multiple_of(2) => code,
         _ => best,
     };
     (1..table.len()).fold(0, closer)
