@@ -11,7 +11,8 @@
 //! | compressed-tensors nvfp4- and mxfp4-pack-quantized | yes | yes |
 //! | GPTQ v1 and v2, 2, 3, 4, 8 bits | yes, any order of inputs | yes |
 //! | AWQ `gemm`, 4 bits | yes | yes |
-//! | MLX affine, 2 to 6 and 8 bits; mxfp4, nvfp4 | yes | yes |
+//! | MLX affine, 2 to 6 and 8 bits; mxfp4 | yes | yes |
+//! | MLX nvfp4 | yes | no |
 //! | FP8 with scales of tensors, rows, squares | yes | yes |
 //! | MXFP4 blocks | yes | yes |
 //! | bitsandbytes NF4 | yes | no |
@@ -22,6 +23,7 @@ mod awq;
 mod compressed;
 mod config;
 mod error;
+mod export;
 mod format;
 mod fp4;
 mod fp8;
@@ -36,6 +38,9 @@ mod uniform;
 mod weights;
 
 pub use error::{Error, ErrorKind};
+pub use export::{
+    Activations, Coded, Module, ModuleScheme, Outline, Part, Piece, Pieces, float_parts, quantization_config,
+};
 pub use format::Format;
 pub use imported::{Imported, Logical};
 pub use inventory::{Inventory, Stored};

@@ -93,7 +93,7 @@ impl Scheme {
             Some(_) => return Err(object.wrong("mode", "`affine`, `mxfp4` or `nvfp4`")),
         };
         let group = match (mode, object.whole("group_size")?) {
-            (Mode::Affine, Some(group @ (32 | 64 | 128))) => group as usize,
+            (Mode::Affine, Some(group)) if GROUPS.contains(&(group as usize)) => group as usize,
             (Mode::Affine, _) => return Err(object.wrong("group_size", "32, 64 or 128")),
             (Mode::Mxfp4, None | Some(32)) => 32,
             (Mode::Mxfp4, _) => return Err(object.wrong("group_size", "32")),

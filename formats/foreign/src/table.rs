@@ -170,9 +170,9 @@ mod tests {
     #[test]
     fn fields_may_span_two_words() {
         // 32 codes of 3 bits, 0 to 7 again and again, written bit by bit.
-        let mut bits = vec![false; 96];
+        let mut bits = [false; 96];
         for i in 0..32 {
-            (0..3).for_each(|b| bits[3 * i + b] = i % 8 >> b & 1 == 1);
+            (0..3).for_each(|b| bits[3 * i + b] = (i % 8) >> b & 1 == 1);
         }
         // Every second word belongs to another lane.
         let mut bytes = vec![0xFF; 24];
