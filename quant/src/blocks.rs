@@ -1,7 +1,7 @@
 //! Rows of ggml's block types.
 //!
 //! [`BlockType::Q8_0`], `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` and `Mxfp4` are the bytes of ggml's
-//! reference quantizer. A row is whole blocks, so rows that follow each other are one run.
+//! reference quantizer; the K and IQ types are found by searches of our own. A row is whole blocks, so rows that follow each other are one run.
 
 mod affine;
 mod iq4;
@@ -31,8 +31,7 @@ const RUN: usize = 2048;
 ///
 /// [`ErrorKind::NotFinite`] for an infinity or NaN, [`ErrorKind::ScaleOverflow`] for a
 /// block beyond F16, [`ErrorKind::BlockRow`] for rows that are not whole blocks,
-/// [`ErrorKind::Length`] for values that are not whole rows or an `out` of another length,
-/// [`ErrorKind::NoEncoder`] for a type that can only be decoded.
+/// [`ErrorKind::Length`] for values that are not whole rows or an `out` of another length.
 pub fn encode_block_rows(
     level: Level,
     kind: BlockType,
@@ -40,7 +39,7 @@ pub fn encode_block_rows(
     cols: usize,
     out: &mut [u8],
 ) -> Result<Distortion, Error> {
-    let encode = encoder(kind).ok_or(ErrorKind::NoEncoder { kind })?;
+    let encode = encoder(kind);
     let rows = values.len().checked_div(cols).unwrap_or(0);
     exactly("values", rows * cols, values.len())?;
     let row_bytes = kind.row_bytes(cols).map_err(|_| ErrorKind::BlockRow { kind, cols })?;
@@ -81,29 +80,24 @@ pub fn encode_block_rows(
     Ok(total)
 }
 
-/// Whether weights can be encoded as blocks of a type.
-pub fn encodes_blocks(kind: BlockType) -> bool {
-    encoder(kind).is_some()
-}
-
 /// Encodes finite weights that fill whole blocks.
 type Encoder = fn(Level, &[f32], &mut [u8]);
 
-fn encoder(kind: BlockType) -> Option<Encoder> {
+fn encoder(kind: BlockType) -> Encoder {
     match kind {
-        BlockType::Q4_0 => Some(legacy::q4_0),
-        BlockType::Q4_1 => Some(legacy::q4_1),
-        BlockType::Q5_0 => Some(legacy::q5_0),
-        BlockType::Q5_1 => Some(legacy::q5_1),
-        BlockType::Q8_0 => Some(legacy::q8_0),
-        BlockType::Mxfp4 => Some(mxfp4::mxfp4),
-        BlockType::Q2K => Some(k::q2_k),
-        BlockType::Q4K => Some(k::q4_k),
-        BlockType::Q5K => Some(k::q5_k),
-        BlockType::Q3K => Some(k::q3_k),
-        BlockType::Q6K => Some(k::q6_k),
-        BlockType::Iq4Nl => Some(iq4::iq4_nl),
-        BlockType::Iq4Xs => Some(iq4::iq4_xs),
+        BlockType::Q4_0 => legacy::q4_0,
+        BlockType::Q4_1 => legacy::q4_1,
+        BlockType::Q5_0 => legacy::q5_0,
+        BlockType::Q5_1 => legacy::q5_1,
+        BlockType::Q8_0 => legacy::q8_0,
+        BlockType::Mxfp4 => mxfp4::mxfp4,
+        BlockType::Q2K => k::q2_k,
+        BlockType::Q4K => k::q4_k,
+        BlockType::Q5K => k::q5_k,
+        BlockType::Q3K => k::q3_k,
+        BlockType::Q6K => k::q6_k,
+        BlockType::Iq4Nl => iq4::iq4_nl,
+        BlockType::Iq4Xs => iq4::iq4_xs,
     }
 }
 

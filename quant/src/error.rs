@@ -47,11 +47,6 @@ pub enum ErrorKind {
         /// Weights of the row.
         cols: usize,
     },
-    /// A block type that can be decoded but not encoded.
-    NoEncoder {
-        /// The type.
-        kind: BlockType,
-    },
     /// A name that is no fit.
     FitText,
 }
@@ -96,7 +91,6 @@ impl fmt::Display for Error {
             ErrorKind::BlockRow { kind, cols } => {
                 write!(f, "a row of {cols} weights is no whole number of {kind} blocks of {}", kind.elements())
             }
-            ErrorKind::NoEncoder { kind } => write!(f, "{kind} blocks can be decoded but not encoded"),
             ErrorKind::FitText => write!(f, "text is no fit; known: min_max, clip, lsq"),
         }
     }

@@ -47,7 +47,7 @@ mod search;
 mod solver;
 mod values;
 
-pub use blocks::{encode_block_rows, encodes_blocks};
+pub use blocks::encode_block_rows;
 pub use distortion::Distortion;
 pub use elastic::{ElasticDistortion, ElasticOut, encode_elastic_rows};
 pub use encode::{UniformOut, encode_rows, encode_with, quantize_run};

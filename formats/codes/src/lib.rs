@@ -16,6 +16,7 @@ mod block;
 mod dequantize;
 mod elastic;
 mod error;
+pub mod floats;
 pub mod half_floats;
 mod kernels;
 pub mod mask;

@@ -32,7 +32,7 @@ impl Map {
         // which the language does not allow for; this crate and its callers only ever copy
         // plain numbers out of them and rely on none of their values, so that a change gives
         // wrong numbers and no worse. Reading beyond a shortened end raises SIGBUS, which ends
-        // the process. Opening says so in its documentation, and `Shard::ensure_unchanged`
+        // the process. Opening says so in its documentation, and `MappedFile::ensure_unchanged`
         // looks at the file's length and time.
         let map = unsafe { MmapOptions::new().len(len).map(file)? };
         Ok(Self { map })

@@ -1,32 +1,18 @@
 //! Writing a file of known layout, piece by piece, from any number of threads.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 
-use crate::checkpoint::parent;
 use crate::dtype::Dtype;
-use crate::error::{Access, Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 use crate::layout::{Entry, Layout, metadata_len};
-use crate::output::{Overwrite, check_output, partial_path, rename};
+use crate::output::Overwrite;
+use crate::partial::PartialFile;
 
-/// A file that is being written.
-///
-/// It grows in a sibling, `OUT.niwaki-partial`, and [`finish`](Self::finish) gives it its
-/// name; until then an old file of that name is untouched. Dropped unfinished, it removes the
-/// sibling, unless [`keep_partial`](Self::keep_partial) said otherwise. Pieces may be written
-/// and read back in any order and from any thread; where two overlap, either may win. What is
-/// never written is zero.
+/// A file that is being written: a [`PartialFile`] and where every tensor stands in it.
 pub struct Writer {
-    path: PathBuf,
-    partial: PathBuf,
-    file: File,
+    file: PartialFile,
     layout: Layout,
-    overwrite: Overwrite,
-    keep: AtomicBool,
-    finished: bool,
     resumed: bool,
 }
 
@@ -35,18 +21,9 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// Those of [`check_output`], [`ErrorKind::Busy`] where another process writes the same
-    /// output, and whatever the system refuses.
+    /// Those of [`PartialFile::create`].
     pub fn create(path: &Path, layout: Layout, overwrite: Overwrite) -> Result<Self, Error> {
-        check_output(path, overwrite)?;
-        let partial = partial_path(path);
-        let write = |error| Error::io(Access::Write, path, error);
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&partial).map_err(write)?;
-        lock(&file, &partial, path)?;
-        let writer = Self::assemble(path, file, layout, overwrite);
-        writer.file.set_len(0).and_then(|()| writer.file.set_len(writer.layout.file_bytes())).map_err(write)?;
-        Ok(writer)
+        Ok(Self { file: PartialFile::create(path, layout.file_bytes(), overwrite)?, layout, resumed: false })
     }
 
     /// Opens the partial file that a killed run left behind; none where there is none, or
@@ -58,32 +35,13 @@ impl Writer {
     ///
     /// Those of [`create`](Self::create).
     pub fn resume(path: &Path, layout: Layout, overwrite: Overwrite) -> Result<Option<Self>, Error> {
-        check_output(path, overwrite)?;
-        let partial = partial_path(path);
-        let write = |error| Error::io(Access::Write, path, error);
-        let file = match OpenOptions::new().read(true).write(true).open(&partial) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(write(error)),
-        };
-        lock(&file, &partial, path)?;
-        if file.metadata().map_err(write)?.len() != layout.file_bytes() {
-            return Ok(None);
-        }
-        let mut writer = Self::assemble(path, file, layout, overwrite);
-        writer.resumed = true;
-        writer.keep_partial(true);
-        Ok(Some(writer))
-    }
-
-    fn assemble(path: &Path, file: File, layout: Layout, overwrite: Overwrite) -> Self {
-        let (path, partial) = (path.to_owned(), partial_path(path));
-        Self { path, partial, file, layout, overwrite, keep: AtomicBool::new(false), finished: false, resumed: false }
+        let file = PartialFile::resume(path, layout.file_bytes(), overwrite)?;
+        Ok(file.map(|file| Self { file, layout, resumed: true }))
     }
 
     /// The output.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Where every tensor stands.
@@ -94,7 +52,7 @@ impl Writer {
     /// Whether the partial file stays when the writer is dropped unfinished. A resumed one
     /// stays unless told otherwise.
     pub fn keep_partial(&self, keep: bool) {
-        self.keep.store(keep, Ordering::Relaxed);
+        self.file.keep(keep);
     }
 
     /// Writes bytes into the tensor `entry`, `offset` bytes from its beginning.
@@ -105,7 +63,7 @@ impl Writer {
     /// disk leaves an old file as it was.
     pub fn write_at(&self, entry: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let at = self.locate(entry, offset, bytes.len())?;
-        positioned::write(&self.file, bytes, at).map_err(|e| self.refused(Access::Write, entry, e))
+        self.file.write_at(at, bytes).map_err(|e| self.refused(entry, e))
     }
 
     /// Reads back bytes of the tensor `entry`.
@@ -115,22 +73,22 @@ impl Writer {
     /// Those of [`write_at`](Self::write_at).
     pub fn read_at(&self, entry: usize, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
         let at = self.locate(entry, offset, bytes.len())?;
-        positioned::read(&self.file, bytes, at).map_err(|e| self.refused(Access::Read, entry, e))
+        self.file.read_at(at, bytes).map_err(|e| self.refused(entry, e))
     }
 
-    fn refused(&self, access: Access, entry: usize, error: io::Error) -> Error {
-        Error::io(access, &self.path, error).of(self.layout.name(entry).unwrap_or_default())
+    fn refused(&self, entry: usize, error: Error) -> Error {
+        error.of(self.layout.name(entry).unwrap_or_default())
     }
 
     /// Where in the file a piece of a tensor stands.
     fn locate(&self, entry: usize, offset: u64, len: usize) -> Result<u64, Error> {
-        let layout = &self.layout;
+        let (layout, path) = (&self.layout, self.file.path());
         let (Some(start), Some(has)) = (layout.file_offset(entry), layout.entry_bytes(entry)) else {
-            return Err(Error::from(ErrorKind::NoEntry { index: entry, has: layout.len() }).at(&self.path));
+            return Err(Error::from(ErrorKind::NoEntry { index: entry, has: layout.len() }).at(path));
         };
         let len = len as u64;
         if offset.checked_add(len).is_none_or(|end| end > has) {
-            let error = Error::from(ErrorKind::Bounds { begin: offset, len, has }).at(&self.path);
+            let error = Error::from(ErrorKind::Bounds { begin: offset, len, has }).at(path);
             return Err(error.of(layout.name(entry).unwrap_or_default()));
         }
         Ok(start + offset)
@@ -142,122 +100,22 @@ impl Writer {
     ///
     /// [`ErrorKind::HeaderRoom`] for metadata that needs more room than the layout reserved,
     /// and whatever the system refuses. The old file is then as it was.
-    pub fn finish(mut self, metadata: &[(&str, &str)], durable: bool) -> Result<(), Error> {
-        let write = |error| Error::io(Access::Write, &self.path, error);
+    pub fn finish(self, metadata: &[(&str, &str)], durable: bool) -> Result<(), Error> {
         if self.resumed {
             for (at, len) in self.layout.pads() {
-                positioned::write(&self.file, &vec![0; len as usize], at).map_err(write)?;
+                self.file.write_at(at, &vec![0; len as usize])?;
             }
         }
-        let header = self.layout.header(metadata).map_err(|e| e.at(&self.path))?;
-        positioned::write(&self.file, &header, 0).map_err(write)?;
-        if durable {
-            self.file.sync_all().map_err(write)?;
-        }
-        rename(&self.partial, &self.path, self.overwrite)?;
-        if durable {
-            sync_folder(&parent(&self.path)).map_err(write)?;
-        }
-        self.finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if !self.finished && !self.keep.load(Ordering::Relaxed) {
-            // Nobody is left to tell; a file that stays behind is discarded by the next run.
-            let _ = fs::remove_file(&self.partial);
-        }
+        let header = self.layout.header(metadata).map_err(|e| e.at(self.file.path()))?;
+        self.file.write_at(0, &header)?;
+        self.file.finish(durable)
     }
 }
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("path", &self.path).field("tensors", &self.layout.len()).finish_non_exhaustive()
-    }
-}
-
-/// Takes the partial file for this process alone, where the file system knows locks.
-fn lock(file: &File, partial: &Path, path: &Path) -> Result<(), Error> {
-    let busy = || Err(Error::from(ErrorKind::Busy).at(path));
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => return busy(),
-        Err(TryLockError::Error(_)) | Ok(()) => {}
-    }
-    // Another process may have finished, and renamed the file, between opening and locking.
-    if is_same_file(file, partial) { Ok(()) } else { busy() }
-}
-
-#[cfg(unix)]
-fn is_same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_same_file(_: &File, path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|named| named.is_file())
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// Reading and writing at a place, without a cursor that threads would share.
-#[cfg(unix)]
-mod positioned {
-    use std::fs::File;
-    use std::io;
-    use std::os::unix::fs::FileExt;
-
-    pub(super) fn write(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-        file.write_all_at(bytes, at)
-    }
-
-    pub(super) fn read(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-        file.read_exact_at(bytes, at)
-    }
-}
-
-/// Reading and writing at a place, without a cursor that threads would share.
-#[cfg(windows)]
-mod positioned {
-    use std::fs::File;
-    use std::io;
-    use std::os::windows::fs::FileExt;
-
-    pub(super) fn write(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match file.seek_write(bytes, at) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => (bytes, at) = (bytes.get(n..).unwrap_or_default(), at + n as u64),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn read(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match file.seek_read(bytes, at) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => (bytes, at) = (bytes.get_mut(n..).unwrap_or_default(), at + n as u64),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        let (path, tensors) = (self.file.path(), self.layout.len());
+        f.debug_struct("Writer").field("path", &path).field("tensors", &tensors).finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@
 //! fitted freely: codes of a few ranges, and the least squares for each. The largest of
 //! both give `d` and `dmin`. Then whole scales and minima near the free ones are tried on
 //! the grid as it is stored, and last, `d` and `dmin` are the least squares for the codes.
+#![allow(clippy::needless_range_loop, reason = "sub-blocks are lanes of several arrays")]
 
 use super::lanes::{
     self, LANES, Lanes, choose, columns, farthest, half, in_memory, inverse, max, min, round, total, whole, whole_bits,

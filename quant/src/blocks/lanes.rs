@@ -1,5 +1,6 @@
 //! Sixteen sub-blocks side by side: what is done to one is done to all of them, in the
 //! same order at every level, and no sum runs across lanes.
+#![allow(clippy::needless_range_loop, reason = "lanes of several arrays")]
 
 use niwaki_codes::half_floats::{f16_to_f32, f32_to_f16};
 

@@ -5,6 +5,7 @@
 //! free one on the grid as it is stored, and last, `d` by least squares for the codes. The
 //! sign of a scale chooses which end of the values, of which one reaches further, takes
 //! the weight of largest magnitude.
+#![allow(clippy::needless_range_loop, reason = "sub-blocks are lanes of several arrays")]
 
 use super::lanes::{self, LANES, Lanes, choose, columns, farthest, half, in_memory, inverse, max, min, round, total};
 

@@ -1,4 +1,3 @@
-use std::string::ToString;
 use std::vec::Vec;
 
 use super::*;
@@ -139,14 +138,71 @@ fn lengths_that_do_not_fit_are_refused() {
     assert_eq!(go(BlockType::Q4_0, 64, 32, 35), Err(ErrorKind::Length { buffer: "codes", needs: 36, has: 35 }));
 }
 
+/// The types that are searched, and the decibels that ggml's search leaves of a large matrix of
+/// normal weights (llama-cpp-python 0.3.36, no importance matrix).
+const SEARCHED: [(BlockType, f64); 7] = [
+    (BlockType::Q2K, 10.56),
+    (BlockType::Q3K, 16.43),
+    (BlockType::Q4K, 22.93),
+    (BlockType::Q5K, 28.85),
+    (BlockType::Q6K, 35.01),
+    (BlockType::Iq4Nl, 22.37),
+    (BlockType::Iq4Xs, 22.30),
+];
+
+/// Normal weights of standard deviation 0.02, by pairs.
+fn normal(n: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f64 + 0.5) / f64::from(1 << 24)
+    };
+    let pair = |_| {
+        let (radius, angle) = ((-2.0 * uniform().ln()).sqrt(), core::f64::consts::TAU * uniform());
+        [radius * angle.cos(), radius * angle.sin()]
+    };
+    (0..n / 2).flat_map(pair).flat_map(|x| ((x * 0.02) as f32).to_le_bytes()).collect()
+}
+
 #[test]
-fn types_that_have_no_encoder_say_so() {
-    for kind in BlockType::ALL.into_iter().filter(|kind| !encodes_blocks(*kind)) {
-        let mut out = vec![0; kind.bytes()];
-        let weights = pseudo_random(kind.elements());
-        let error =
-            encode_block_rows(Level::best(), kind, Values::F32(&weights), kind.elements(), &mut out).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NoEncoder { kind });
-        assert_eq!(error.to_string(), format!("{kind} blocks can be decoded but not encoded"));
+fn searches_lose_less_than_those_of_ggml() {
+    let weights = normal(1 << 18);
+    for (kind, theirs) in SEARCHED {
+        let ours = encoded(Level::best(), kind, &weights).unwrap().1.sqnr_db().unwrap();
+        assert!(ours > theirs, "{kind}: {ours} dB, ggml {theirs} dB");
+    }
+}
+
+#[test]
+fn searches_end_alike_at_every_level_whatever_the_weights() {
+    let mut weights = pseudo_random(1 << 14);
+    weights.extend(normal(1 << 14));
+    let one = |at: usize| move |i: usize| if i == at { 3.0 } else { 1e-6 };
+    let runs: [&dyn Fn(usize) -> f32; 7] =
+        [&|_| 0.0, &|_| -0.25, &|_| 7.0, &|i| (i % 7) as f32 * 1e-40, &|_| 6e-8, &one(0), &one(201)];
+    for run in runs {
+        weights.extend((0..256).flat_map(|i| run(i).to_le_bytes()));
+    }
+    for (kind, _) in SEARCHED {
+        let (plain, lost) = encoded(Level::Scalar, kind, &weights).unwrap();
+        assert!(lost.noise.is_finite() && lost.noise < lost.signal, "{kind}");
+        for level in Level::all() {
+            assert!(encoded(level, kind, &weights).unwrap().0 == plain, "{level:?} {kind}");
+        }
+    }
+}
+
+#[test]
+fn searches_keep_zeros_and_name_what_is_beyond_them() {
+    for (kind, _) in SEARCHED {
+        let (_, lost) = encoded(Level::best(), kind, &[0; 4 * 512]).unwrap();
+        assert_eq!((lost.noise, lost.max_abs), (0.0, 0.0), "{kind}");
+        let mut weights = normal(2048);
+        weights[4 * 1100..4 * 1101].copy_from_slice(&1e30f32.to_le_bytes());
+        let error = encoded(Level::best(), kind, &weights).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ScaleOverflow { group: 1100 / kind.elements() }, "{kind}");
+        weights[4 * 1100..4 * 1101].copy_from_slice(&f32::NAN.to_le_bytes());
+        let error = encoded(Level::best(), kind, &weights).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFinite { index: 1100 }, "{kind}");
     }
 }

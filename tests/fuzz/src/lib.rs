@@ -15,6 +15,7 @@
 
 mod codes;
 mod container;
+mod gguf;
 pub mod mutate;
 mod script;
 mod tensors;
@@ -22,6 +23,7 @@ mod text;
 
 pub use codes::{block_view, elastic_view, mask_view, sparse_view, uniform_view};
 pub use container::container_meta;
+pub use gguf::gguf_header;
 pub use tensors::{safetensors_header, safetensors_index};
 pub use text::{recipe_text, scheme_text};
 
@@ -39,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "block_view", run: block_view },
     Target { name: "container_meta", run: container_meta },
     Target { name: "elastic_view", run: elastic_view },
+    Target { name: "gguf_header", run: gguf_header },
     Target { name: "mask_view", run: mask_view },
     Target { name: "recipe_text", run: recipe_text },
     Target { name: "safetensors_header", run: safetensors_header },

@@ -1,15 +1,12 @@
 //! Whether a tensor can be stored as blocks, and what holds it where it cannot.
 
 use niwaki_codes::BlockType;
-use niwaki_quant::{Fit, encodes_blocks};
+use niwaki_quant::Fit;
 
 use crate::error::{Error, ErrorKind};
 
-/// Refuses rows that blocks do not fill, masks, fits, and types without an encoder.
+/// Refuses rows that blocks do not fill, masks, and fits.
 pub(crate) fn check(kind: BlockType, row: usize, fit: Fit, masked: bool) -> Result<(), Error> {
-    if !encodes_blocks(kind) {
-        return Err(ErrorKind::Unsupported { what: format!("encoding as `{kind}`") }.into());
-    }
     if masked {
         let error = Error::from(ErrorKind::Block { kind, what: "mask".to_owned() });
         return Err(error.hinting(format!("they hold every weight; `{}` can be masked", even(kind))));
@@ -66,7 +63,7 @@ mod tests {
 
     #[test]
     fn rows_that_blocks_fill_are_taken() {
-        for kind in BlockType::ALL.into_iter().filter(|kind| encodes_blocks(*kind)) {
+        for kind in BlockType::ALL {
             assert!(check(kind, 3 * kind.elements(), Fit::MinMax, false).is_ok(), "{kind}");
         }
     }
@@ -101,13 +98,5 @@ mod tests {
         let (what, hint) = refused(BlockType::Q5_1, 64, Fit::Lsq, false);
         assert_eq!(what, "q5_1 blocks have no fit `lsq`");
         assert_eq!(hint, "they are fitted in one way, that of their type; leave `fit` out");
-    }
-
-    #[test]
-    fn types_without_an_encoder_are_refused() {
-        for kind in BlockType::ALL.into_iter().filter(|kind| !encodes_blocks(*kind)) {
-            let (what, _) = refused(kind, 512, Fit::MinMax, false);
-            assert_eq!(what, format!("encoding as `{kind}` is not supported by this version"));
-        }
     }
 }
