@@ -54,6 +54,12 @@ pub(super) fn whole_bits(x: f32, low: f32, high: f32) -> u8 {
     min(max(x + ROUNDER, ROUNDER + low), ROUNDER + high).to_bits() as u8
 }
 
+/// The lowest eight bits of a whole number.
+#[inline(always)]
+pub(super) fn bits(x: f32) -> u8 {
+    (x + ROUNDER).to_bits() as u8
+}
+
 /// The inverse, or 0 of what is too near to 0.
 #[inline(always)]
 pub(super) fn inverse(x: f32) -> f32 {
@@ -66,16 +72,39 @@ pub(super) fn half(x: f32) -> f32 {
     f16_to_f32(f32_to_f16(x))
 }
 
-/// Runs of `N` weights as columns; 0 where there are less than sixteen.
+/// Runs of `N` weights, a multiple of 16, as columns; 0 where there are less than sixteen.
 #[inline(always)]
 pub(super) fn columns<const N: usize>(x: &[f32]) -> [Lanes; N] {
     let mut columns = [[0.0; LANES]; N];
-    for (lane, run) in x.as_chunks::<N>().0.iter().enumerate().take(LANES) {
-        for i in 0..N {
-            columns[i][lane] = run[i];
+    for (part, columns) in columns.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        for (run, row) in x.as_chunks::<N>().0.iter().zip(&mut *columns) {
+            *row = run.as_chunks().0[part];
         }
+        transpose(columns);
     }
     columns
+}
+
+/// A riffle, first the first of each half, moves the highest bit of every place to the
+/// lowest. Four of them swap row and column, in whole vectors.
+#[inline(always)]
+fn transpose(square: &mut [Lanes; LANES]) {
+    let mut other = [[0.0; LANES]; LANES];
+    for _ in 0..2 {
+        riffle(square, &mut other);
+        riffle(&other, square);
+    }
+}
+
+#[inline(always)]
+fn riffle(from: &[Lanes; LANES], to: &mut [Lanes; LANES]) {
+    let (first, second) = from.split_at(LANES / 2);
+    for (to, (first, second)) in to.as_chunks_mut::<2>().0.iter_mut().zip(first.iter().zip(second)) {
+        for i in 0..LANES {
+            to[i / 8][i % 8 * 2] = first[i];
+            to[i / 8][i % 8 * 2 + 1] = second[i];
+        }
+    }
 }
 
 /// The sum of each run of `each` lanes (1, 8 or all 16), in all of its lanes.
