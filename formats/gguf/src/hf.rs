@@ -218,6 +218,7 @@ pub fn describe(folder: &Folder<'_>, tensors: &[SourceTensor<'_>], settings: &Se
     parameters.describe(&config, (settings.file_type, vocab), &mut metadata)?;
     metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
     let tokenizer = Tokenizer::new(folder.tokenizer.ok_or_else(|| fault(FolderFault::NoVocabulary))?)?;
+    special::space_prefix(folder, tokenizer.model, family, &mut metadata);
     tokenizer.describe(vocab, settings.pre_tokenizer.as_deref(), &mut metadata)?;
     special::describe(folder, &tokenizer, &outer, (family, vocab), &mut metadata);
     let factors = parameters.rope.factors(parameters.head_dim)?;
@@ -250,23 +251,22 @@ pub fn names_back(metadata: &Metadata, gguf: &str) -> Option<(String, Transform)
 
 /// Architecture, kind, name, and how the model is best sampled from.
 fn general(folder: &Folder<'_>, family: Family, settings: &Settings, metadata: &mut Metadata) {
-    let mut text = |key: &str, text: &str| metadata.set(key, Value::Text(text.to_owned()));
-    text("general.architecture", family.architecture());
-    text("general.type", "model");
-    if let Some(name) = &settings.name {
-        text("general.name", name);
-    }
-    let Some(generation) = folder.generation_config else { return };
-    let number = |key: &str| generation.get(key).and_then(Json::as_f64).map(|x| x as f32);
+    let text = |text: &str| Value::Text(text.to_owned());
+    metadata.set("general.architecture", text(family.architecture()));
+    metadata.set("general.type", text("model"));
+    let generation = Config::new("generation_config.json", folder.generation_config.unwrap_or(&Json::Null));
     if let Some(k) = generation.get("top_k").and_then(Json::as_i64).and_then(|k| i32::try_from(k).ok()) {
         metadata.set("general.sampling.top_k", Value::I32(k));
     }
     let names =
         [("top_p", "top_p"), ("min_p", "min_p"), ("temperature", "temp"), ("repetition_penalty", "penalty_repeat")];
     for (key, gguf) in names {
-        if let Some(x) = number(key) {
-            metadata.set(&format!("general.sampling.{gguf}"), Value::F32(x));
+        if let Some(x) = generation.get(key).and_then(Json::as_f64) {
+            metadata.set(&format!("general.sampling.{gguf}"), Value::F32(x as f32));
         }
+    }
+    if let Some(name) = &settings.name {
+        metadata.set("general.name", text(name));
     }
 }
 
@@ -312,22 +312,29 @@ fn check_shapes(parameters: &Parameters<'_>, tensors: &[SourceTensor<'_>], fates
         let Fate::Write { name, transform, .. } = fate else { continue };
         let wrong =
             |expected: String| fault(FolderFault::Shape { found: tensor.shape.to_vec(), expected }).of(tensor.name);
-        let part = name.strip_suffix(".weight").and_then(|stem| stem.rsplit('.').next());
+        let (stem, suffix) = name.rsplit_once('.').unwrap_or_default();
+        let part = stem.rsplit('.').next();
         let rows = match part {
             Some("token_embd" | "output") => parameters.vocab.map(|rows| rows as usize),
             Some("attn_q") => Some(heads.queries.saturating_mul(head_dim)),
             Some("attn_k" | "attn_v") => Some(heads.keys.saturating_mul(head_dim)),
             _ => continue,
         };
-        let fits = matches!(tensor.shape, &[has, cols] if cols == hidden as usize && rows.is_none_or(|n| n == has));
+        let right = |n: usize| rows.is_none_or(|rows| rows == n);
+        let fits = match (suffix, tensor.shape) {
+            ("weight", &[n, cols]) => right(n) && cols == hidden as usize,
+            ("bias", &[n]) => right(n),
+            _ => false,
+        };
         if !fits {
-            return Err(wrong(rows.map_or(format!("one row of {hidden} a token"), |rows| format!("{rows}x{hidden}"))));
+            let rows = rows.map_or("one row a token".to_owned(), |rows| rows.to_string());
+            return Err(wrong(if suffix == "bias" { rows } else { format!("{rows} by {hidden}") }));
         }
         let rows = tensor.shape.first().copied().unwrap_or_default();
         if !transform.fits(rows) {
             return Err(wrong("an even number of rows for each head".to_owned()));
         }
-        if part == Some("token_embd") {
+        if name == "token_embd.weight" {
             vocab = u32::try_from(rows).ok();
         }
     }

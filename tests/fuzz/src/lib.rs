@@ -16,6 +16,7 @@
 mod codes;
 mod container;
 mod gguf;
+mod gguf_folder;
 pub mod mutate;
 mod script;
 mod tensors;
@@ -24,6 +25,7 @@ mod text;
 pub use codes::{elastic_view, mask_view, sparse_view, uniform_view};
 pub use container::container_meta;
 pub use gguf::gguf_header;
+pub use gguf_folder::gguf_folder;
 pub use tensors::{safetensors_header, safetensors_index};
 pub use text::{recipe_text, scheme_text};
 
@@ -40,6 +42,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "container_meta", run: container_meta },
     Target { name: "elastic_view", run: elastic_view },
+    Target { name: "gguf_folder", run: gguf_folder },
     Target { name: "gguf_header", run: gguf_header },
     Target { name: "mask_view", run: mask_view },
     Target { name: "recipe_text", run: recipe_text },

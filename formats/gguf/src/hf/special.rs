@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::config::Config;
-use super::tokenizer::Tokenizer;
+use super::tokenizer::{Model, Tokenizer};
 use super::{Family, Folder};
 use crate::value::{Array, Metadata, Texts, Value};
 
@@ -56,7 +56,6 @@ pub(super) fn describe(
     if let Some(add) = specials.add_eos {
         metadata.set("tokenizer.ggml.add_eos_token", Value::Bool(add));
     }
-    space_prefix(folder, family, metadata);
     let of_config = folder.tokenizer_config.and_then(|config| config.get("chat_template"));
     match of_config {
         Some(template) if !template.is_null() => chat_templates(template, metadata),
@@ -68,11 +67,11 @@ pub(super) fn describe(
     }
 }
 
-/// Whether texts are tokenized with a space in front of them.
-fn space_prefix(folder: &Folder<'_>, family: Family, metadata: &mut Metadata) {
+/// Writes whether texts are tokenized with a space in front of them.
+pub(super) fn space_prefix(folder: &Folder<'_>, model: Model, family: Family, metadata: &mut Metadata) {
     let said = folder.tokenizer_config.and_then(|config| config.get("add_prefix_space")).and_then(Json::as_bool);
     let add = match family {
-        Family::Gemma | Family::Gemma2 | Family::Gemma3 => Some(false),
+        Family::Gemma | Family::Gemma2 | Family::Gemma3 => (model == Model::ByteFallback).then_some(false),
         Family::Llama => said,
         Family::Qwen2 | Family::Qwen3 => None,
     };
