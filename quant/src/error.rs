@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use niwaki_codes::BlockType;
+
 /// Why weights could not be encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -17,7 +19,7 @@ pub enum ErrorKind {
         /// Its flat index in the values handed over.
         index: usize,
     },
-    /// A scale beyond the largest F16; F32 scales would hold it.
+    /// A scale beyond the largest F16; where the scheme has them, F32 scales would hold it.
     ScaleOverflow {
         /// Flat index of the group in the values handed over.
         group: usize,
@@ -38,6 +40,13 @@ pub enum ErrorKind {
     },
     /// One scale for the whole tensor, asked of a function that sees only rows.
     WholeTensor,
+    /// A row that is not a whole number of blocks.
+    BlockRow {
+        /// The blocks.
+        kind: BlockType,
+        /// Weights of the row.
+        cols: usize,
+    },
     /// A name that is no fit.
     FitText,
 }
@@ -72,13 +81,16 @@ impl fmt::Display for Error {
         match self.kind {
             ErrorKind::NotFinite { index } => write!(f, "weight {index} is infinite or not a number"),
             ErrorKind::ScaleOverflow { group } => {
-                write!(f, "scale of group {group} is beyond 65504, the largest F16; `/f32` scales hold it")
+                write!(f, "scale of group {group} is beyond 65504, the largest F16")
             }
             ErrorKind::RangeOverflow { group } => {
                 write!(f, "middle or half of group {group} is beyond 65504, the largest F16")
             }
             ErrorKind::Length { buffer, needs, has } => write!(f, "`{buffer}` needs {needs}, has {has}"),
             ErrorKind::WholeTensor => write!(f, "one scale for a whole tensor needs a pass over all of it first"),
+            ErrorKind::BlockRow { kind, cols } => {
+                write!(f, "a row of {cols} weights is no whole number of {kind} blocks of {}", kind.elements())
+            }
             ErrorKind::FitText => write!(f, "text is no fit; known: min_max, clip, lsq"),
         }
     }

@@ -1,7 +1,7 @@
 //! Chooses codes.
 //!
 //! Weights come in as bytes of a file ([`Values`]), packed codes and their parameters
-//! go out into the caller's buffers ([`encode_rows`]), with what that lost
+//! go out into the caller's buffers ([`encode_rows`], [`encode_block_rows`]), with what that lost
 //! ([`Distortion`]). Which grid a group takes is the [`Fit`].
 //!
 //! ```
@@ -32,6 +32,7 @@
 extern crate alloc;
 
 mod batch;
+mod blocks;
 mod distortion;
 mod elastic;
 mod encode;
@@ -46,6 +47,7 @@ mod search;
 mod solver;
 mod values;
 
+pub use blocks::encode_block_rows;
 pub use distortion::Distortion;
 pub use elastic::{ElasticDistortion, ElasticOut, encode_elastic_rows};
 pub use encode::{UniformOut, encode_rows, encode_with, quantize_run};

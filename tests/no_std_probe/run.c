@@ -65,6 +65,18 @@ int main(void) {
     if (niwaki_decode(&elastic, (struct floats){ out, 4 }) != 0) wrong = 1;
     expect("elastic", out, (float[]){ -0.75f, -0.25f, 0.25f, 0.75f }, 4);
 
+    /* A half of 2, then for byte j the codes j and 15 - j, less 8. */
+    uint8_t block[18] = { 0, 0x40 };
+    float wide[32], middle[32];
+    for (int j = 0; j < 16; j++) {
+        block[2 + j] = (uint8_t)(j | (15 - j) << 4);
+        middle[j] = (float)(2 * (j - 8));
+        middle[j + 16] = (float)(2 * (7 - j));
+    }
+    struct tensor blocks = { .scheme = TEXT("q4_0"), .rows = 1, .cols = 32, .codes = LENT(block) };
+    if (niwaki_decode(&blocks, (struct floats){ wide, 32 }) != 0) wrong = 1;
+    expect("q4_0", wide, middle, 32);
+
     float row[] = { 1, 2, 3 }, two[2], back[3];
     const uint8_t bits[] = { 5 };
     if (niwaki_move(LENT(bits), (struct floats){ row, 3 }, (struct floats){ two, 2 }, (struct floats){ back, 3 }) != 0) {
@@ -81,6 +93,9 @@ int main(void) {
     broken = sparse;
     broken.scheme = TEXT("int4/g2/symm");
     refused("text that is no scheme", &broken, 6);
+    broken = blocks;
+    broken.scheme = TEXT("q6_k");
+    refused("a row that no block fills", &broken, 16);
     broken = dense;
     broken.rows = (size_t)-1;
     refused("an overflowing size", &broken, 6);

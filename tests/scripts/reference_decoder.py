@@ -26,6 +26,57 @@ def level(q, m, h, fix, b):  # section 6
         c0, c1 = f32(A - m * 0.5), f32(f32(B * 0.75) * 2.0**-b)
         c2, c3 = f32(m * 0.5 * 4.0**-b), f32(B * 0.25 * 8.0**-b)
     return f32(c0 + f32(u * f32(c1 + f32(u * f32(c2 + f32(u * c3))))))
+UNEVEN = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
+E2M1 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]
+def fields(B, *sizes):
+    return [B[sum(sizes[:i]):sum(sizes[:i]) + n] for i, n in enumerate(sizes)]
+def split(run):
+    return [q & 15 for q in run] + [q >> 4 for q in run]
+def six(s):  # eight scales and eight minima in twelve bytes
+    return ([s[j] & 63 for j in range(4)] + [s[j + 8] & 15 | s[j] >> 6 << 4 for j in range(4)],
+            [s[j + 4] & 63 for j in range(4)] + [s[j + 8] >> 4 | s[j + 4] >> 6 << 4 for j in range(4)])
+def block(kind, B):  # section 13
+    half = lambda raw: struct.unpack("<e", raw)[0]
+    if kind == "mxfp4":
+        return [f32(2.0**(B[0] - 128) * E2M1[q]) for q in split(B[1:])]
+    if kind in ("q4_0", "q5_0", "q8_0", "iq4_nl"):
+        d, high, q = half(B[:2]), B[2:6] if kind == "q5_0" else bytes(4), B[6:] if kind == "q5_0" else B[2:]
+        high = int.from_bytes(high, "little")
+        q = {"q4_0": lambda: [u - 8 for u in split(q)], "iq4_nl": lambda: [UNEVEN[u] for u in split(q)],
+             "q5_0": lambda: [(u | (high >> j & 1) << 4) - 16 for j, u in enumerate(split(q))],
+             "q8_0": lambda: struct.unpack("<32b", q)}[kind]()
+        return [f32(d * x) for x in q]
+    if kind in ("q4_1", "q5_1"):
+        d, m, high, q = half(B[:2]), half(B[2:4]), int.from_bytes(B[4:8], "little"), split(B[-16:])
+        high = high if kind == "q5_1" else 0
+        return [f32(f32(d * (u | (high >> j & 1) << 4)) + m) for j, u in enumerate(q)]
+    if kind == "q2_k":
+        s, q, d, m = fields(B, 16, 64, 2, 2)
+        u = [q[i // 128 * 32 + i % 32] >> 2 * (i // 32 % 4) & 3 for i in range(256)]
+        s, m = [f32(half(d) * (x & 15)) for x in s], [f32(half(m) * (x >> 4)) for x in s]
+        return [f32(f32(s[i // 16] * x) - m[i // 16]) for i, x in enumerate(u)]
+    if kind == "q3_k":
+        high, q, s, d = fields(B, 32, 64, 12, 2)
+        u = [(q[i // 128 * 32 + i % 32] >> 2 * (i // 32 % 4) & 3) + (high[i % 32] >> i // 32 & 1) * 4 - 4 for i in range(256)]
+        s = [(s[j % 8] >> 4 * (j // 8) & 15 | (s[8 + j % 4] >> 2 * (j // 4) & 3) << 4) - 32 for j in range(16)]
+        return [f32(f32(half(d) * s[i // 16]) * x) for i, x in enumerate(u)]
+    if kind in ("q4_k", "q5_k"):
+        d, m, s, high, q = fields(B, 2, 2, 12, 32 if kind == "q5_k" else 0, 128)
+        s, low = six(s)
+        s, low = [f32(half(d) * x) for x in s], [f32(half(m) * x) for x in low]
+        u = [q[i // 64 * 32 + i % 32] >> 4 * (i // 32 % 2) & 15 for i in range(256)]
+        u = [x + 16 * (high[i % 32] >> i // 32 & 1) if high else x for i, x in enumerate(u)]
+        return [f32(f32(s[i // 32] * x) - low[i // 32]) for i, x in enumerate(u)]
+    if kind == "q6_k":
+        q, high, s, d = fields(B, 128, 64, 16, 2)
+        u = [(q[i // 128 * 64 + i % 64] >> 4 * (i // 64 % 2) & 15 | (high[i // 128 * 32 + i % 32] >> 2 * (i // 32 % 4) & 3) << 4) - 32
+             for i in range(256)]
+        return [f32(f32(half(d) * struct.unpack("<16b", s)[i // 16]) * x) for i, x in enumerate(u)]
+    d, high, low, q = fields(B, 2, 2, 4, 128)  # iq4_xs
+    s = [(low[j // 2] >> 4 * (j % 2) & 15 | (int.from_bytes(high, "little") >> 2 * j & 3) << 4) - 32 for j in range(8)]
+    return [f32(f32(half(d) * s[j]) * UNEVEN[x]) for j in range(8) for x in split(q[16 * j:16 * j + 16])]
+SIZES = dict(q4_0=18, q4_1=20, q5_0=22, q5_1=24, q8_0=34, q2_k=84, q3_k=110, q4_k=144, q5_k=176, q6_k=210,
+             iq4_nl=18, iq4_xs=136, mxfp4=17)
 def decode(name, t, file, b):
     part = lambda suffix: file[f"{name}.{suffix}" if suffix else name]
     scheme, shape, masked = t["scheme"].split("/"), t["shape"], "kept" in t
@@ -33,10 +84,13 @@ def decode(name, t, file, b):
     mask = codes(part("mask")[1], 1, rows, cols) if masked else [1] * (rows * cols)
     row = [j // cols for j, bit in enumerate(mask) if bit]
     streams, n = (1, len(row)) if masked else (rows, cols)
-    g = int(scheme[1][1:]) if scheme[-1] != "dense" and scheme[1][0] == "g" else 0
+    g = int(scheme[1][1:]) if len(scheme) > 1 and scheme[1][0] == "g" else 0
     group = [j // n * -(-n // g) + j % n // g if g else row[j] if "row" in scheme else 0 for j in range(len(row))]
     if scheme[0] == "dense":
         values = numbers(*part("values" if masked else ""))
+    elif scheme[0] in SIZES:
+        raw, size = part("codes")[1], SIZES[scheme[0]]
+        values = [x for i in range(0, len(raw), size) for x in block(scheme[0], raw[i:i + size])]
     elif scheme[0] == "elastic":
         base, fix = numbers(*part("base")), part(f"fix{b}")[1] if b < 8 else b"\x88" * len(part("base")[1])
         planes = [codes(part(f"plane{7 - i}")[1], 1, streams, n) for i in range(b)]

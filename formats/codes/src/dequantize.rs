@@ -33,13 +33,8 @@ pub fn dequantize_run(
 /// Groups whose grids are widened at a time.
 const GRIDS: usize = 128;
 
-/// Bytes of output from which on it is written past the caches: more than a second
-/// level holds.
-const FAR: usize = 4 << 20;
-
 /// Decodes whole rows; lengths were checked by the view.
 pub(crate) fn rows(level: Level, parts: &Parts<'_>, rows: Range<usize>, out: &mut [f32]) {
-    let far = size_of_val(out) >= FAR;
     let (run, bits) = (parts.run(), parts.scheme.bits);
     let (mut scales, mut middles) = ([0.0; GRIDS], [0; GRIDS]);
     let mut rest = out;
@@ -59,7 +54,7 @@ pub(crate) fn rows(level: Level, parts: &Parts<'_>, rows: Range<usize>, out: &mu
             grids(level, parts, (row, at), &mut scales, &mut middles);
             // GRIDS is a multiple of 8, so each turn starts at a whole byte.
             let from = packed_bytes(at.saturating_mul(run), bits);
-            runs(level, bits, codes.get(from..).unwrap_or(&[]), run, (&scales, &middles), far, some);
+            runs(level, bits, codes.get(from..).unwrap_or(&[]), run, (&scales, &middles), some);
             at += GRIDS;
         }
     }
@@ -80,22 +75,20 @@ fn grids_body(parts: &Parts<'_>, (row, at): (usize, usize), scales: &mut [f32; G
 }
 
 /// Decodes consecutive runs, each on its grid.
-#[allow(clippy::too_many_arguments, reason = "the level comes on top of what a kernel takes")]
-fn runs(level: Level, bits: Bits, codes: &[u8], run: usize, grids: (&[f32], &[i32]), far: bool, out: &mut [f32]) {
+fn runs(level: Level, bits: Bits, codes: &[u8], run: usize, grids: (&[f32], &[i32]), out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if let (Level::Avx512(proof), 0) = (level, run % 8) {
         use crate::kernels::x86_64::runs;
         return match bits.get() {
-            2 => runs::<2>(proof, codes, run, grids, far, out),
-            3 => runs::<3>(proof, codes, run, grids, far, out),
-            4 => runs::<4>(proof, codes, run, grids, far, out),
-            5 => runs::<5>(proof, codes, run, grids, far, out),
-            6 => runs::<6>(proof, codes, run, grids, far, out),
-            7 => runs::<7>(proof, codes, run, grids, far, out),
-            _ => runs::<8>(proof, codes, run, grids, far, out),
+            2 => runs::<2>(proof, codes, run, grids, out),
+            3 => runs::<3>(proof, codes, run, grids, out),
+            4 => runs::<4>(proof, codes, run, grids, out),
+            5 => runs::<5>(proof, codes, run, grids, out),
+            6 => runs::<6>(proof, codes, run, grids, out),
+            7 => runs::<7>(proof, codes, run, grids, out),
+            _ => runs::<8>(proof, codes, run, grids, out),
         };
     }
-    let _ = far;
     plain_runs(level, bits, codes, run, grids, out);
 }
 
@@ -124,7 +117,7 @@ fn run(level: Level, bits: Bits, codes: &[u8], first: usize, grid: (f32, i32), o
     // The code after a whole run of eight starts at a whole byte, or there is none.
     let from = packed_bytes(first.saturating_add(ahead), bits);
     let whole = rest.len().next_multiple_of(8);
-    runs(level, bits, codes.get(from..).unwrap_or(&[]), whole, (&[grid.0], &[grid.1]), false, rest);
+    runs(level, bits, codes.get(from..).unwrap_or(&[]), whole, (&[grid.0], &[grid.1]), rest);
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{Bits, Widths};
+use crate::{Bits, BlockType, Widths};
 
 /// What was wrong with bytes, text or sizes handed to this crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,13 @@ pub enum ErrorKind {
         zero: u8,
         /// The width of the codes.
         bits: Bits,
+    },
+    /// A row that is not a whole number of blocks.
+    BlockRow {
+        /// The blocks.
+        kind: BlockType,
+        /// Weights of the row.
+        cols: usize,
     },
     /// A scale that is infinite or not a number.
     Scale {
@@ -96,13 +103,20 @@ impl fmt::Display for Error {
             ErrorKind::GroupSize(g) => write!(f, "group size {g}; a group holds 1 to {} weights", u32::MAX),
             ErrorKind::NoWidths => write!(f, "a list of widths needs at least one of 2 to 8"),
             ErrorKind::SchemeText => {
-                write!(f, "text is no scheme; known: int{{2..8}}/{{tensor|row|gN}}/{{sym|affine}}, elastic/gN[/WIDTHS]")
+                write!(
+                    f,
+                    "text is no scheme; known: int{{2..8}}/{{tensor|row|gN}}/{{sym|affine}}, elastic/gN[/WIDTHS]"
+                )?;
+                BlockType::ALL.into_iter().try_for_each(|kind| write!(f, ", {kind}"))
             }
             ErrorKind::Depth(d) => write!(f, "{d} dimensions; the limit is {}", crate::shape::MAX_DIMS),
             ErrorKind::Overflow => write!(f, "element count does not fit into the address space"),
             ErrorKind::PartLength { part, needs, has } => write!(f, "`{part}` needs {needs} bytes, has {has}"),
             ErrorKind::ZeroPoint { group, zero, bits } => {
                 write!(f, "zero point {zero} of group {group} is outside the {} codes of int{bits}", bits.levels())
+            }
+            ErrorKind::BlockRow { kind, cols } => {
+                write!(f, "a row of {cols} weights is no whole number of {kind} blocks of {}", kind.elements())
             }
             ErrorKind::Scale { group } => write!(f, "scale of group {group} is not finite"),
             ErrorKind::StrayBits { part, row } => write!(f, "`{part}` has bits set past the end of row {row}"),

@@ -12,9 +12,11 @@
 extern crate alloc;
 
 mod bits;
+mod block;
 mod dequantize;
 mod elastic;
 mod error;
+pub mod floats;
 pub mod half_floats;
 mod kernels;
 pub mod mask;
@@ -27,6 +29,7 @@ mod sparse;
 mod uniform;
 
 pub use bits::{Bits, Widths};
+pub use block::{BlockType, BlockView};
 pub use dequantize::dequantize_run;
 pub use elastic::{ElasticParts, ElasticSizes, ElasticView, elastic_levels, elastic_values_body};
 pub use error::{Error, ErrorKind};

@@ -6,6 +6,7 @@
 //! int4/g32/sym/f32     as int4/g32/sym with F32 scales
 //! elastic/g64          bit-planes that serve every width from 2 to 8
 //! elastic/g64/2,4,8    bit-planes that serve these widths
+//! q4_k                 blocks of ggml's Q4_K
 //! ```
 
 use core::fmt;
@@ -13,7 +14,7 @@ use core::num::NonZeroU32;
 use core::str::FromStr;
 
 use crate::pack::packed_bytes;
-use crate::{Bits, Error, ErrorKind, Widths};
+use crate::{Bits, BlockType, Error, ErrorKind, Widths};
 
 /// Weights that share parameters: consecutive elements of one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,6 +141,8 @@ pub enum Scheme {
     Uniform(Uniform),
     /// Bit-planes for several widths.
     Elastic(Elastic),
+    /// Blocks with scales of their own.
+    Block(BlockType),
 }
 
 impl fmt::Display for Scheme {
@@ -165,6 +168,7 @@ impl fmt::Display for Scheme {
                 write!(f, "elastic/g{}", e.group.get())?;
                 if e.widths == Widths::ALL { Ok(()) } else { write!(f, "/{}", e.widths) }
             }
+            Self::Block(kind) => kind.fmt(f),
         }
     }
 }
@@ -181,6 +185,8 @@ impl FromStr for Scheme {
             elastic(&mut parts)?
         } else if let Some(bits) = head.strip_prefix("int") {
             Self::Uniform(uniform(bits, &mut parts)?)
+        } else if let Some(kind) = BlockType::from_name(head) {
+            Self::Block(kind)
         } else {
             return Err(ErrorKind::SchemeText.into());
         };
@@ -267,7 +273,10 @@ mod tests {
             "int3/g1/sym/f32",
             "elastic/g64",
             "elastic/g32/2,4,8",
-        ] {
+        ]
+        .into_iter()
+        .chain(BlockType::ALL.map(BlockType::name))
+        {
             assert_eq!(text.parse::<Scheme>().unwrap().to_string(), text);
         }
         assert_eq!("elastic/g64/2,3,4,5,6,7,8".parse::<Scheme>().unwrap().to_string(), "elastic/g64");
@@ -285,7 +294,9 @@ mod tests {
             "elastic",
             "elastic/g64/",
             "int4/g64/sym/f32/x",
-            "q4_0",
+            "q4_2",
+            "Q4_0",
+            "q4_0/",
         ] {
             assert_eq!(text.parse::<Scheme>().unwrap_err().kind(), ErrorKind::SchemeText, "{text}");
         }

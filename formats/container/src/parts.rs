@@ -4,6 +4,7 @@
 //! as it is         NAME
 //! masked           NAME.mask  NAME.values
 //! uniform          [NAME.mask]  NAME.codes  NAME.scales  [NAME.zeros]
+//! blocks           NAME.codes
 //! elastic          [NAME.mask]  NAME.base  then per width b: [NAME.fixb]  NAME.plane..
 //! ```
 //!
@@ -142,8 +143,9 @@ impl Layout {
     ///
     /// [`ErrorKind::Overflow`] where sizes do not fit into memory, [`ErrorKind::Kept`]
     /// for a mask that keeps more weights than there are, [`ErrorKind::NotFloat`] for
-    /// codes or masks of a type that is no float, [`ErrorKind::Empty`] for those of no elements, [`ErrorKind::Unsupported`] for a
-    /// scheme of a later version.
+    /// codes or masks of a type that is no float, [`ErrorKind::Empty`] for those of no
+    /// elements, [`ErrorKind::Codes`] for rows that blocks do not divide,
+    /// [`ErrorKind::Unsupported`] for a scheme of a later version and for masked blocks.
     pub fn parts(&self) -> Result<Vec<PartSpec>, Error> {
         let mut parts = Vec::new();
         self.check()?;
@@ -159,6 +161,13 @@ impl Layout {
             (None, kept) => parts.push(spec(Part::Values, self.dtype, &[kept.unwrap_or(0)])?),
             (Some(Scheme::Uniform(uniform)), kept) => uniform_parts(&uniform, rows, cols, kept, &mut parts)?,
             (Some(Scheme::Elastic(elastic)), kept) => elastic_parts(&elastic, rows, cols, kept, &mut parts)?,
+            (Some(Scheme::Block(kind)), None) => {
+                let bytes = kind.row_bytes(cols).map_err(ErrorKind::Codes)?;
+                parts.push(spec(Part::Codes, Dtype::U8, &[rows, bytes])?);
+            }
+            (Some(Scheme::Block(kind)), Some(_)) => {
+                return Err(ErrorKind::Unsupported(format!("{kind} with a mask")).into());
+            }
             (Some(other), _) => return Err(ErrorKind::Unsupported(other.to_string()).into()),
         }
         Ok(parts)
@@ -300,6 +309,19 @@ mod tests {
         assert_eq!(list(&[3, 5], "int8/tensor/affine", None), affine);
         let one_row = ["w.codes U8 1x2 2", "w.scales F32 1x3 12"];
         assert_eq!(list(&[5], "int3/g2/sym/f32", None), one_row);
+    }
+
+    #[test]
+    fn blocks_are_one_part_without_a_mask_and_fill_rows() {
+        assert_eq!(list(&[3, 64], "q4_0", None), ["w.codes U8 3x36 108"]);
+        assert_eq!(list(&[2, 2, 128], "q6_k", None), ["w.codes U8 2x210 420"]);
+        let blocks = |dims: &[usize], kept| {
+            let scheme = Some("q4_0".parse().unwrap());
+            let layout = Layout { dtype: Dtype::F32, shape: Shape::new(dims).unwrap(), scheme, kept };
+            layout.parts().unwrap_err().to_string()
+        };
+        assert_eq!(blocks(&[3, 48], None), "a row of 48 weights is no whole number of q4_0 blocks of 32");
+        assert_eq!(blocks(&[3, 64], Some(9)), "scheme q4_0 with a mask has no place in container version 1");
     }
 
     #[test]

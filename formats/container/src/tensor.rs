@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use niwaki_codes::mask::scatter;
 use niwaki_codes::simd::Level;
-use niwaki_codes::{Bits, ElasticParts, ElasticView, MaskView, Scheme, Shape, SparseView, UniformView, Widths};
+use niwaki_codes::{
+    Bits, BlockView, ElasticParts, ElasticView, MaskView, Scheme, Shape, SparseView, UniformView, Widths,
+};
 use niwaki_tensors::Dtype;
 use niwaki_tensors::{decode_f32, decodes_to_f32};
 
@@ -160,6 +162,7 @@ impl<'a> Tensor<'a> {
                 scheme.widths.up_to(width)?;
                 View::Elastic(ElasticView::new(scheme, rows, cols, self.elastic_parts())?, width)
             }
+            Some(Scheme::Block(kind)) => View::Blocks(BlockView::new(kind, rows, cols, self.need(Part::Codes))?),
             Some(other) => return Err(ErrorKind::Unsupported(other.to_string()).into()),
         })
     }
@@ -232,6 +235,7 @@ enum View<'a> {
     /// The kept ones as they were.
     Kept(MaskView<'a>, &'a [u8]),
     Uniform(UniformView<'a>),
+    Blocks(BlockView<'a>),
     Elastic(ElasticView<'a>, Bits),
     Sparse(SparseView<'a>),
 }
@@ -267,6 +271,7 @@ impl<'a> Decoder<'a> {
             View::Plain(_) => Ok(()),
             View::Kept(mask, _) => mask.check(),
             View::Uniform(view) => view.check(),
+            View::Blocks(view) => view.check(),
             View::Elastic(view, _) => view.check(),
             View::Sparse(view) => view.check(),
         };
@@ -291,6 +296,7 @@ impl<'a> Decoder<'a> {
             }
             View::Kept(mask, values) => self.kept(level, (mask, values), rows, out)?,
             View::Uniform(view) => view.dequantize_rows(level, rows, out)?,
+            View::Blocks(view) => view.dequantize_rows(level, rows, out)?,
             View::Elastic(view, width) => view.dequantize_rows(level, *width, rows, out)?,
             View::Sparse(view) => {
                 let before = self.kept_before(&view.mask(), rows.start);

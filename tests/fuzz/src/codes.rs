@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use niwaki_codes::simd::Level;
 use niwaki_codes::{
-    Bits, Elastic, ElasticParts, ElasticView, Error, Mask, MaskView, Scheme, SparseView, Uniform, UniformView, mask,
+    Bits, BlockView, Elastic, ElasticParts, ElasticView, Error, Mask, MaskView, Scheme, SparseView, Uniform,
+    UniformView, mask,
 };
 
 use crate::script::Script;
@@ -74,6 +75,22 @@ pub fn uniform_view(bytes: &[u8]) -> bool {
     let checked = view.check().is_ok();
     let (row, at) = (script.size(), script.size());
     let _ = (view.row_codes(row), view.grid(row, at), view.grid(at, row));
+    decode(rows, cols, &mut script, |level, rows, out| view.dequantize_rows(level, rows, out));
+    checked
+}
+
+/// Blocks of ggml's types.
+pub fn block_view(bytes: &[u8]) -> bool {
+    let mut script = Script::new(bytes);
+    let kind = script.block();
+    // Most rows are whole blocks.
+    let step = if script.byte() == 0 { 1 } else { kind.elements() };
+    let (rows, cols) = (script.size(), script.size().saturating_mul(step));
+    let needs = kind.row_bytes(cols).map_or(0, |bytes| rows.saturating_mul(bytes));
+    let codes = script.part(needs).unwrap_or_default();
+    let Ok(view) = BlockView::new(kind, rows, cols, &codes) else { return false };
+    let checked = view.check().is_ok();
+    assert!(view.row_codes(script.size()).len() <= codes.len());
     decode(rows, cols, &mut script, |level, rows, out| view.dequantize_rows(level, rows, out));
     checked
 }

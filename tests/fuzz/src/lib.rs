@@ -22,7 +22,7 @@ mod script;
 mod tensors;
 mod text;
 
-pub use codes::{elastic_view, mask_view, sparse_view, uniform_view};
+pub use codes::{block_view, elastic_view, mask_view, sparse_view, uniform_view};
 pub use container::container_meta;
 pub use gguf::gguf_header;
 pub use gguf_folder::gguf_folder;
@@ -40,6 +40,7 @@ pub struct Target {
 
 /// All targets by name.
 pub const TARGETS: &[Target] = &[
+    Target { name: "block_view", run: block_view },
     Target { name: "container_meta", run: container_meta },
     Target { name: "elastic_view", run: elastic_view },
     Target { name: "gguf_folder", run: gguf_folder },

@@ -1,6 +1,6 @@
 //! Bytes read as a list of choices.
 
-use niwaki_codes::{Bits, Elastic, GroupSize, Grouping, Scheme, Symmetry, Uniform, Widths};
+use niwaki_codes::{Bits, BlockType, Elastic, GroupSize, Grouping, Scheme, Symmetry, Uniform, Widths};
 
 /// The bytes that are left. Past their end everything is zero.
 pub(crate) struct Script<'a> {
@@ -71,6 +71,10 @@ impl<'a> Script<'a> {
         let set = self.byte();
         let widths = Widths::new(Bits::all().filter(|bits| set >> (bits.get() - 2) & 1 == 1));
         Elastic { group: self.group(), widths: widths.unwrap_or(Widths::ALL) }
+    }
+
+    pub(crate) fn block(&mut self) -> BlockType {
+        BlockType::ALL[usize::from(self.byte()) % BlockType::ALL.len()]
     }
 
     pub(crate) fn scheme(&mut self) -> Scheme {

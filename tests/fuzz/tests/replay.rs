@@ -64,7 +64,8 @@ macro_rules! replays {
     };
 }
 replays!(
-    container_meta elastic_view gguf_folder gguf_header mask_view recipe_text safetensors_header safetensors_index
+    block_view container_meta elastic_view gguf_folder gguf_header mask_view recipe_text safetensors_header
+    safetensors_index
     scheme_text sparse_view uniform_view
 );
 

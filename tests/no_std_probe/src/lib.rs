@@ -11,7 +11,7 @@ use core::slice;
 
 use niwaki_codes::simd::Level;
 use niwaki_codes::{
-    Bits, ElasticParts, ElasticView, Error, ErrorKind, MaskView, Scheme, SparseView, UniformView, mask,
+    Bits, BlockView, ElasticParts, ElasticView, Error, ErrorKind, MaskView, Scheme, SparseView, UniformView, mask,
 };
 
 unsafe extern "C" {
@@ -153,6 +153,11 @@ unsafe fn decode(tensor: &Tensor, out: &mut [f32]) -> Result<(), Error> {
                     view.dequantize_rows(level, 0..rows, 0, out).map(|_| ())
                 }
             }
+        }
+        (Scheme::Block(kind), None) => {
+            let view = BlockView::new(kind, rows, cols, bytes(codes))?;
+            view.check()?;
+            view.dequantize_rows(level, 0..rows, out)
         }
         _ => Err(ErrorKind::SchemeText.into()),
     }

@@ -111,7 +111,8 @@ pub(crate) struct Selection {
     /// Recipe by name: weights or llm
     #[arg(long, value_name = "P")]
     pub(crate) preset: Option<String>,
-    /// What codes mean: int{2..8}/{tensor|row|gN}/{sym|affine} or elastic/gN[/WIDTHS]
+    /// What codes mean: int{2..8}/{tensor|row|gN}/{sym|affine}, elastic/gN[/WIDTHS], or blocks as in
+    /// GGUF: q8_0, q4_0, …
     #[arg(long, value_name = "S")]
     pub(crate) scheme: Option<String>,
     /// How ranges are chosen: min_max, clip or lsq [default: min_max]

@@ -50,6 +50,7 @@ impl Blocks {
             Scheme::Uniform(Uniform { grouping: Grouping::Tensor, .. }) => 8,
             Scheme::Uniform(Uniform { grouping: Grouping::Group(g), .. })
             | Scheme::Elastic(Elastic { group: g, .. }) => byte_groups(g.get()),
+            Scheme::Block(kind) => kind.elements(),
             _ => cols,
         };
         let cols_each = if cols <= BLOCK { cols } else { (BLOCK / step.max(1)).max(1).saturating_mul(step).min(cols) };
@@ -109,7 +110,8 @@ mod tests {
         for (rows, cols) in
             [(1, 1), (4096, 14336), (7, 300_000), (1, 1 << 20), (1 << 20, 3), (3, 262_144), (5, 262_145)]
         {
-            for scheme in ["int4/g32/sym", "int3/g60/affine", "int8/row/sym", "int2/tensor/sym", "elastic/g64"] {
+            for scheme in ["int4/g32/sym", "int3/g60/affine", "int8/row/sym", "int2/tensor/sym", "elastic/g64", "q6_k"]
+            {
                 cover(rows, cols, scheme);
             }
         }
@@ -120,6 +122,8 @@ mod tests {
         let blocks = cover(2, 1_000_000, "int3/g60/sym");
         assert!(blocks.len() > 6 && blocks.iter().all(|b| b.cols.start % 120 == 0));
         assert_eq!(cover(2, 1_000_000, "int3/row/sym").len(), 2);
+        let blocks = cover(2, 1_024_000, "q4_k");
+        assert!(blocks.len() > 6 && blocks.iter().all(|b| b.cols.start % 256 == 0));
     }
 
     #[test]

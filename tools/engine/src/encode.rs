@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use niwaki_codes::{Elastic, Grouping, Scheme, Uniform};
+use niwaki_codes::{BlockType, Elastic, Grouping, Scheme, Uniform};
 use niwaki_container::Part;
 use niwaki_quant::{ElasticOut, GridPoint, Solver, Step, Sums, UniformOut, Values};
-use niwaki_quant::{encode_elastic_rows, encode_rows, encode_with};
+use niwaki_quant::{encode_block_rows, encode_elastic_rows, encode_rows, encode_with};
 use niwaki_tensors::{Dtype, TensorView};
 
 use crate::blocks::{BLOCK, Block};
@@ -95,6 +95,10 @@ impl Place {
                 (groups, before(u.row_bytes(cols), u.row_bytes(b.cols.start)))
             }
             Scheme::Elastic(e) => (grouped(e.group.get()), 0),
+            Scheme::Block(kind) => {
+                let groups = grouped(kind.elements());
+                (groups, groups * kind.bytes())
+            }
             _ => (0, 0),
         };
         Self { elements: b.start(cols), groups, plane_bytes: before(cols.div_ceil(8), b.cols.start / 8), code_bytes }
@@ -155,9 +159,34 @@ pub(crate) fn rows(
             job.write(Part::Zeros, place.groups, zeros)?;
             Ok(vec![(0, measured)])
         }
+        Scheme::Block(kind) => block_rows(job, kind, place, (values, cols), buffer),
         Scheme::Elastic(scheme) => elastic(job, &scheme, place, (values, (rows, cols)), buffer, wrong),
         _ => Ok(ByWidth::new()),
     }
+}
+
+/// Encodes whole rows, or a run of blocks; the plan saw that blocks fill the rows.
+fn block_rows(
+    job: &Job<'_>,
+    kind: BlockType,
+    place: Place,
+    (values, cols): (Values<'_>, usize),
+    buffer: &mut Vec<u8>,
+) -> Result<ByWidth, Error> {
+    let name = &job.planned.name;
+    let [codes] = cut(buffer, [values.len() / kind.elements() * kind.bytes()]);
+    let measured = encode_block_rows(job.run.level, kind, values, cols, codes).map_err(|e| {
+        let e = e.offset(place.elements, place.groups);
+        match e.kind() {
+            niwaki_quant::ErrorKind::ScaleOverflow { group } => {
+                let error = Error::from(ErrorKind::ScaleOverflow { group }).of(name);
+                error.hinting("a scheme with F32 scales holds it, such as `int4/g32/sym/f32`")
+            }
+            _ => not_encodable(&e, name),
+        }
+    })?;
+    job.write(Part::Codes, place.code_bytes, codes)?;
+    Ok(vec![(0, measured)])
 }
 
 fn elastic(

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use niwaki_codes::BlockType;
 pub use niwaki_tensors::Blame;
 
 /// Why a recipe, a plan or a run could not be done.
@@ -81,6 +82,20 @@ pub enum ErrorKind {
         row: usize,
         /// Weights in a group.
         group: usize,
+    },
+    /// A row that blocks do not fill.
+    BlockRow {
+        /// The blocks.
+        kind: BlockType,
+        /// Weights in a row.
+        row: usize,
+    },
+    /// A mask, or a fit, for blocks that have none.
+    Block {
+        /// The blocks.
+        kind: BlockType,
+        /// What they do not have.
+        what: String,
     },
     /// A weight that no code can hold.
     NotFinite {
@@ -246,6 +261,10 @@ impl fmt::Display for Error {
                 write!(f, "already quantized ({format}); codes are not quantized again")
             }
             ErrorKind::Tail { row, group } => write!(f, "group {group} does not divide the row of {row} weights"),
+            ErrorKind::BlockRow { kind, row } => {
+                write!(f, "{kind} blocks of {} do not fill the row of {row} weights", kind.elements())
+            }
+            ErrorKind::Block { kind, what } => write!(f, "{kind} blocks have no {what}"),
             ErrorKind::NotFinite { index } => {
                 write!(f, "weight {index} is NaN or infinite; codes hold finite weights only")
             }

@@ -13,6 +13,7 @@
 //! of masked ones), the same input gives the same bytes for any number of threads, a killed
 //! run goes on where it was, and nothing is overwritten or half-written.
 
+mod block_rows;
 mod blocks;
 pub mod compare;
 pub mod compress;

@@ -11,6 +11,7 @@ use niwaki_prune::Pattern;
 use niwaki_quant::Fit;
 use niwaki_tensors::{Checkpoint, TensorView, decodes_to_f32};
 
+use crate::block_rows;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::masks::MaskFiles;
 use crate::recipe::{Action, MaskSource, Recipe, Rule};
@@ -208,7 +209,7 @@ fn decide(
         Action::Encode { scheme, fit } => Some((scheme, fit)),
         Action::Keep | Action::Mask(_) => None,
     });
-    let selection = match mask.map(|rule: &Rule| &rule.action) {
+    let mut selection = match mask.map(|rule: &Rule| &rule.action) {
         _ if shape.elements() == 0 => None,
         Some(Action::Mask(MaskSource::Magnitude(pattern))) => Some(Selection::Magnitude(*pattern)),
         Some(Action::Mask(MaskSource::File(path))) => {
@@ -218,11 +219,17 @@ fn decide(
     };
     let texts: Vec<String> = [encode, mask].into_iter().flatten().map(ToString::to_string).collect();
     let scheme = codes.map(|(scheme, _)| scheme).filter(|_| shape.elements() > 0);
+    let fit = codes.map_or(Fit::MinMax, |(_, fit)| fit);
+    if let Some(Scheme::Block(kind)) = scheme {
+        // A mask that keeps all is none.
+        selection = selection.filter(|s| s.kept(&shape) < shape.elements());
+        block_rows::check(kind, matrix(&shape).1, fit, selection.is_some()).map_err(|e| e.of(view.name()))?;
+    }
     let layout = Layout { dtype, shape, scheme, kept: selection.as_ref().map(|s| s.kept(&shape)) };
     Ok(Planned {
         name: view.name().to_owned(),
         layout,
-        fit: codes.map_or(Fit::MinMax, |(_, fit)| fit),
+        fit,
         selection,
         rule: (!texts.is_empty()).then(|| texts.join(", ")),
         shadowed,

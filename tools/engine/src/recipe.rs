@@ -10,7 +10,7 @@ mod preset;
 use std::fmt;
 use std::path::PathBuf;
 
-use niwaki_codes::Scheme;
+use niwaki_codes::{BlockType, Scheme};
 use niwaki_prune::Pattern;
 use niwaki_quant::Fit;
 
@@ -192,7 +192,7 @@ pub fn scheme(text: &str) -> Result<Scheme, Error> {
     text.parse().map_err(|e: niwaki_codes::Error| {
         let known = ["int4/g64/sym", "int4/g64/affine", "int8/row/sym", "int8/tensor/sym", "elastic/g64"];
         let error = Error::from(ErrorKind::Scheme { text: text.to_owned(), why: e.to_string() });
-        match nearest(text, known) {
+        match nearest(&text.to_lowercase(), known.into_iter().chain(BlockType::ALL.map(BlockType::name))) {
             Some(near) => error.hinting(format!("did you mean `{near}`?")),
             None => error,
         }

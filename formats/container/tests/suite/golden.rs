@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use niwaki_codes::Bits;
 use niwaki_codes::simd::Level;
+use niwaki_codes::{Bits, BlockType};
 use niwaki_container::{Layout, Meta, TensorMeta, slice, verify};
 use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
 
 use crate::made::{Folder, decoded, layout, open, write, write_parts};
 
-const NAMES: [&str; 6] = ["elastic", "example", "masked", "mixed", "mixed-sliced-4", "uniform"];
+const NAMES: [&str; 7] = ["blocks", "elastic", "example", "masked", "mixed", "mixed-sliced-4", "uniform"];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
@@ -34,6 +34,20 @@ fn uniform() -> Vec<(String, Layout)> {
     tensors.push(("vector".to_owned(), layout(Dtype::F32, &[11], "int3/g4/sym", None)));
     tensors.push(("scalar".to_owned(), layout(Dtype::F32, &[], "int8/tensor/sym", None)));
     tensors.push(("conv".to_owned(), layout(Dtype::F64, &[2, 3, 3, 3], "int5/g32/affine/f32", None)));
+    tensors
+}
+
+/// Every block type: rows of several blocks, a vector, a tensor of three dimensions.
+fn blocks() -> Vec<(String, Layout)> {
+    let mut tensors: Vec<_> = BlockType::ALL
+        .iter()
+        .map(|kind| {
+            let cols = if kind.elements() == 32 { 96 } else { 512 };
+            (kind.to_string(), layout(Dtype::BF16, &[2, cols], kind.name(), None))
+        })
+        .collect();
+    tensors.push(("vector".to_owned(), layout(Dtype::F32, &[64], "q8_0", None)));
+    tensors.push(("conv".to_owned(), layout(Dtype::F16, &[3, 16, 4], "q5_1", None)));
     tensors
 }
 
@@ -111,9 +125,14 @@ fn write_example(path: &Path) {
 
 /// Writes every golden file and its expected values into `folder`.
 fn write_all(folder: &Path) {
-    for (seed, (name, tensors)) in
-        (1..).zip([("uniform", uniform()), ("elastic", elastic()), ("masked", masked()), ("mixed", mixed())])
-    {
+    let files = [
+        ("uniform", uniform()),
+        ("elastic", elastic()),
+        ("masked", masked()),
+        ("mixed", mixed()),
+        ("blocks", blocks()),
+    ];
+    for (seed, (name, tensors)) in (1..).zip(files) {
         let tensors: Vec<(&str, Layout)> = tensors.iter().map(|(name, layout)| (name.as_str(), *layout)).collect();
         write(&folder.join(format!("{name}.safetensors")), &tensors, seed);
     }

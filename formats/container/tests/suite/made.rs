@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use niwaki_codes::simd::Level;
-use niwaki_codes::{Bits, Grouping, Scheme, Shape, Symmetry, Uniform, half_floats::f32_to_f16};
+use niwaki_codes::{Bits, BlockType, BlockView, Grouping, Scheme, Shape, Symmetry, Uniform, half_floats::f32_to_f16};
 use niwaki_container::{Artifact, Digest, Layout, META_KEY, Meta, Part, PartSpec, Placement, Slot, TensorMeta};
 use niwaki_tensors::{Dtype, Limits, Overwrite, Writer, metadata_len};
 
@@ -160,6 +160,9 @@ fn contents(layout: &Layout, spec: &PartSpec, random: &mut Random) -> Vec<u8> {
         (Part::Whole | Part::Values, _) => elements(spec.dtype, spec.shape.elements(), random),
         (Part::Mask, _) => mask(rows, cols, layout.kept.unwrap(), random),
         (Part::Codes, Some(Scheme::Uniform(uniform))) => packed(streams(cols), uniform.bits.get() as usize, random),
+        (Part::Codes, Some(Scheme::Block(kind))) => {
+            (0..rows * cols / kind.elements()).flat_map(|_| block(kind, random)).collect()
+        }
         (Part::Scales, Some(Scheme::Uniform(uniform))) => scales(&uniform, spec, random),
         (Part::Zeros, Some(Scheme::Uniform(u))) => {
             (0..spec.bytes).map(|_| random.byte() % u.bits.levels().min(255) as u8).collect()
@@ -168,6 +171,19 @@ fn contents(layout: &Layout, spec: &PartSpec, random: &mut Random) -> Vec<u8> {
         (Part::Fix(_), _) => (0..spec.bytes).map(|_| random.byte()).collect(),
         (Part::Plane(_), _) => packed(streams(cols), 1, random),
         (part, scheme) => panic!("no contents for {part} of {scheme:?}"),
+    }
+}
+
+/// A block of random bytes with finite scales.
+fn block(kind: BlockType, random: &mut Random) -> Vec<u8> {
+    loop {
+        let bytes: Vec<u8> = (0..kind.bytes()).map(|_| random.byte()).collect();
+        let view = BlockView::new(kind, 1, kind.elements(), &bytes).unwrap();
+        let mut floats = vec![0.0; kind.elements()];
+        view.dequantize_rows(Level::Scalar, 0..1, &mut floats).unwrap();
+        if view.check().is_ok() && floats.iter().all(|x| x.is_finite()) {
+            return bytes;
+        }
     }
 }
 

@@ -18,6 +18,7 @@ fn tensors() -> Vec<(&'static str, Layout)> {
         ("u", layout(Dtype::F32, &[3, 50], "int3/g4/affine", None)),
         ("f", layout(Dtype::BF16, &[3, 50], "elastic/g16/2,4,6", None)),
         ("m", layout(Dtype::F32, &[3, 50], "elastic/g8/2,3,4,6,7", Some(70))),
+        ("q", layout(Dtype::F32, &[3, 64], "q4_1", None)),
         ("ids", layout(Dtype::I64, &[2], "dense", None)),
     ]
 }

@@ -70,6 +70,9 @@ fn every_preset_is_a_recipe_whose_first_rule_takes_the_scheme() {
 
 #[test]
 fn a_mistyped_scheme_gets_the_nearest_spelling() {
-    let e = scheme("int4/64/sym").unwrap_err();
-    assert_eq!(e.hint(), Some("did you mean `int4/g64/sym`?"));
+    let cases = [("int4/64/sym", "int4/g64/sym"), ("q4_K", "q4_k"), ("Q8_0", "q8_0"), ("iq4nl", "iq4_nl")];
+    for (text, meant) in cases {
+        let e = scheme(text).unwrap_err();
+        assert_eq!(e.hint(), Some(&*format!("did you mean `{meant}`?")));
+    }
 }

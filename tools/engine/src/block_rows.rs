@@ -1,0 +1,102 @@
+//! Whether a tensor can be stored as blocks, and what holds it where it cannot.
+
+use niwaki_codes::BlockType;
+use niwaki_quant::Fit;
+
+use crate::error::{Error, ErrorKind};
+
+/// Refuses rows that blocks do not fill, masks, and fits.
+pub(crate) fn check(kind: BlockType, row: usize, fit: Fit, masked: bool) -> Result<(), Error> {
+    if masked {
+        let error = Error::from(ErrorKind::Block { kind, what: "mask".to_owned() });
+        return Err(error.hinting(format!("they hold every weight; `{}` can be masked", even(kind))));
+    }
+    if fit != Fit::MinMax {
+        let error = Error::from(ErrorKind::Block { kind, what: format!("fit `{fit}`") });
+        return Err(error.hinting("they are fitted in one way, that of their type; leave `fit` out"));
+    }
+    if !row.is_multiple_of(kind.elements()) {
+        let error = Error::from(ErrorKind::BlockRow { kind, row });
+        return Err(error.hinting(format!("the nearest scheme that holds it is `{}`", nearest(kind, row))));
+    }
+    Ok(())
+}
+
+/// The scheme for rows that `kind` does not fill: the type that llama.cpp falls back to,
+/// or even codes of about its width.
+fn nearest(kind: BlockType, row: usize) -> &'static str {
+    let smaller = match kind {
+        BlockType::Q2K | BlockType::Q3K => BlockType::Q4_0,
+        BlockType::Q4K => BlockType::Q5_0,
+        BlockType::Q5K => BlockType::Q5_1,
+        BlockType::Q6K => BlockType::Q8_0,
+        BlockType::Iq4Xs => BlockType::Iq4Nl,
+        other => other,
+    };
+    if row.is_multiple_of(smaller.elements()) { smaller.name() } else { even(kind) }
+}
+
+/// Even codes of the same width and about as many scales, whose last group may be short.
+fn even(kind: BlockType) -> &'static str {
+    match kind {
+        BlockType::Q2K => "int2/g16/affine",
+        BlockType::Q3K => "int3/g16/sym",
+        BlockType::Q4_0 | BlockType::Iq4Nl | BlockType::Iq4Xs | BlockType::Mxfp4 => "int4/g32/sym",
+        BlockType::Q4_1 | BlockType::Q4K => "int4/g32/affine",
+        BlockType::Q5_0 => "int5/g32/sym",
+        BlockType::Q5_1 | BlockType::Q5K => "int5/g32/affine",
+        BlockType::Q6K => "int6/g16/sym",
+        BlockType::Q8_0 => "int8/g32/sym",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use niwaki_codes::Scheme;
+
+    use super::*;
+
+    fn refused(kind: BlockType, row: usize, fit: Fit, masked: bool) -> (String, String) {
+        let error = check(kind, row, fit, masked).unwrap_err();
+        (error.to_string(), error.hint().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn rows_that_blocks_fill_are_taken() {
+        for kind in BlockType::ALL {
+            assert!(check(kind, 3 * kind.elements(), Fit::MinMax, false).is_ok(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn rows_that_blocks_do_not_fill_are_refused_with_the_nearest_scheme() {
+        let (what, hint) = refused(BlockType::Q8_0, 45, Fit::MinMax, false);
+        assert_eq!(what, "q8_0 blocks of 32 do not fill the row of 45 weights");
+        assert_eq!(hint, "the nearest scheme that holds it is `int8/g32/sym`");
+        assert_eq!(nearest(BlockType::Q4K, 288), "q5_0");
+        assert_eq!(nearest(BlockType::Q4K, 289), "int4/g32/affine");
+    }
+
+    #[test]
+    fn every_scheme_that_is_suggested_exists_and_holds_the_row() {
+        for kind in BlockType::ALL {
+            for row in [1, 32, 288] {
+                match nearest(kind, row).parse() {
+                    Ok(Scheme::Block(other)) => assert!(other.row_bytes(row).is_ok(), "{kind} {row}"),
+                    Ok(Scheme::Uniform(_)) => (),
+                    other => panic!("{kind} {row}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masks_and_fits_are_refused() {
+        let (what, hint) = refused(BlockType::Q4_0, 64, Fit::MinMax, true);
+        assert_eq!(what, "q4_0 blocks have no mask");
+        assert_eq!(hint, "they hold every weight; `int4/g32/sym` can be masked");
+        let (what, hint) = refused(BlockType::Q5_1, 64, Fit::Lsq, false);
+        assert_eq!(what, "q5_1 blocks have no fit `lsq`");
+        assert_eq!(hint, "they are fitted in one way, that of their type; leave `fit` out");
+    }
+}
