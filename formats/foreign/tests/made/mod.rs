@@ -1,6 +1,9 @@
 //! What the tests share: seeded codes, tensors in memory, decoders that are slow and plain.
 #![allow(dead_code)] // Every test binary uses its own part.
 
+pub(crate) mod cases;
+pub(crate) mod sound;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
