@@ -15,6 +15,7 @@
 
 mod codes;
 mod container;
+mod foreign;
 pub mod mutate;
 mod script;
 mod tensors;
@@ -22,6 +23,7 @@ mod text;
 
 pub use codes::{elastic_view, mask_view, sparse_view, uniform_view};
 pub use container::container_meta;
+pub use foreign::foreign_checkpoint;
 pub use tensors::{safetensors_header, safetensors_index};
 pub use text::{recipe_text, scheme_text};
 
@@ -38,6 +40,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "container_meta", run: container_meta },
     Target { name: "elastic_view", run: elastic_view },
+    Target { name: "foreign_checkpoint", run: foreign_checkpoint },
     Target { name: "mask_view", run: mask_view },
     Target { name: "recipe_text", run: recipe_text },
     Target { name: "safetensors_header", run: safetensors_header },

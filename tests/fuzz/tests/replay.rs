@@ -64,7 +64,7 @@ macro_rules! replays {
     };
 }
 replays!(
-    container_meta elastic_view mask_view recipe_text safetensors_header safetensors_index scheme_text sparse_view
+    container_meta elastic_view foreign_checkpoint mask_view recipe_text safetensors_header safetensors_index scheme_text sparse_view
     uniform_view
 );
 
