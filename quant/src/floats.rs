@@ -136,6 +136,11 @@ pub fn encode_float_rows(
     };
     let mut group = 0;
     for row in (0..rows).step_by(high) {
+        if high == 1 && wide <= CHUNK {
+            work.groups(row, wide, group)?;
+            group += cols.div_ceil(wide);
+            continue;
+        }
         for col in (0..cols).step_by(wide) {
             let (lines, span) = (row..(row + high).min(rows), col..(col + wide).min(cols));
             let most = work.largest(lines.clone(), span.clone())?;
@@ -199,6 +204,28 @@ impl Work<'_> {
         }
     }
 
+    /// Encodes a row in groups of `wide`, several at a time; the first has the scale `group`.
+    fn groups(&mut self, row: usize, wide: usize, mut group: usize) -> Result<(), Error> {
+        let (mut x, mut y, mut codes) = ([0.0; CHUNK], [0.0; CHUNK], [0; CHUNK]);
+        let batch = CHUNK / wide * wide;
+        for from in (0..self.cols).step_by(batch) {
+            let n = batch.min(self.cols - from);
+            let at = row * self.cols + from;
+            self.values.slice(at..at + n).decode(self.level, &mut x[..n]);
+            let spans = x[..n].chunks(wide).zip(codes[..n].chunks_mut(wide)).zip(y.chunks_mut(wide));
+            for (nth, ((x, codes), y)) in spans.enumerate() {
+                let most = magnitude(x).map_err(|e| e.offset(at + nth * wide, 0))?;
+                let scale = self.store(group, most);
+                self.codes(x, scale, codes);
+                self.levels(codes, scale, y);
+                group += 1;
+            }
+            self.total.merge(&Distortion::between(&x[..n], &y[..n]));
+            self.put(row, from, &codes[..n]);
+        }
+        Ok(())
+    }
+
     /// Encodes a block under its scale.
     fn encode(&mut self, rows: Range<usize>, cols: Range<usize>, scale: f32) {
         let (mut x, mut y, mut codes) = ([0.0; CHUNK], [0.0; CHUNK], [0; CHUNK]);
@@ -208,12 +235,7 @@ impl Work<'_> {
                 let at = row * self.cols + from;
                 self.values.slice(at..at + n).decode(self.level, &mut x[..n]);
                 self.codes(&x[..n], scale, &mut codes[..n]);
-                let level = |code: u8| match self.float {
-                    Float::Fp8E4m3(_) => e4m3_to_f32(code),
-                    Float::Nf4(_) => NF4[usize::from(code & 15)],
-                    _ => E2M1[usize::from(code & 15)],
-                };
-                y.iter_mut().zip(&codes[..n]).for_each(|(y, code)| *y = level(*code) * scale);
+                self.levels(&codes[..n], scale, &mut y);
                 self.total.merge(&Distortion::between(&x[..n], &y[..n]));
                 self.put(row, from, &codes[..n]);
             }
@@ -232,6 +254,16 @@ impl Work<'_> {
         }
     }
 
+    /// What codes decode to.
+    fn levels(&self, codes: &[u8], scale: f32, y: &mut [f32]) {
+        let pairs = y.iter_mut().zip(codes);
+        match self.float {
+            Float::Fp8E4m3(_) => pairs.for_each(|(y, code)| *y = e4m3_to_f32(*code) * scale),
+            Float::Nf4(_) => pairs.for_each(|(y, code)| *y = NF4[usize::from(code & 15)] * scale),
+            _ => pairs.for_each(|(y, code)| *y = E2M1[usize::from(code & 15)] * scale),
+        }
+    }
+
     /// Writes codes from column `from` of a row on.
     fn put(&mut self, row: usize, from: usize, codes: &[u8]) {
         if let Float::Fp8E4m3(_) = self.float {
@@ -240,6 +272,13 @@ impl Work<'_> {
             return;
         }
         let start = row * self.cols.div_ceil(2);
+        if from.is_multiple_of(2) {
+            let line = &mut self.out.codes[start + from / 2..];
+            for (to, pair) in line.iter_mut().zip(codes.chunks(2)) {
+                *to = pair[0] | pair.get(1).map_or(0, |high| high << 4);
+            }
+            return;
+        }
         for (col, code) in (from..).zip(codes) {
             let to = &mut self.out.codes[start + col / 2];
             // The low nibble comes first and clears what was there.
