@@ -4,7 +4,7 @@
     python tests/scripts/foreign_golden.py formats/foreign/tests/golden
 
 Each case is NAME.safetensors with the tool's stored tensors, and the tool's own dequantized
-weight as `expected` (F32); NAME.json is the config.json that goes with it. Versions are in the
+weight as `expected` (F32), for small floats also the weight itself as `source`; NAME.json is the config.json that goes with it. Versions are in the
 metadata. The weights are 16 to 48 rows of seeded normal numbers, so a case has a few KB.
 
 With --check FOLDER, files that niwaki wrote are opened instead: see `check`.
@@ -58,7 +58,11 @@ def compressed(out):
             state["weight_global_scale"] = (448 * 6 / w.abs().max()).float().reshape(1)
             kwargs["global_scale"] = state["weight_global_scale"]
         scale, zero = calculate_qparams(low, high, a, **kwargs)
-        state["weight_scale"] = scale if form == "mxfp4-pack-quantized" or kwargs else scale.to(dtype)
+        if kwargs:
+            # As the preset NVFP4 has it (`scale_dtype`): codes are chosen for the scale that is stored.
+            state["weight_scale"] = scale.to(torch.float8_e4m3fn).float()
+        else:
+            state["weight_scale"] = scale if form == "mxfp4-pack-quantized" else scale.to(dtype)
         if not a.symmetric:
             state["weight_zero_point"] = zero
         compressor = BaseCompressor.get_value_from_registry(form)
@@ -66,6 +70,8 @@ def compressed(out):
         back = compressor.decompress(dict(stored), scheme)["weight"]
         tensors = {f"m.{key}": value.contiguous() for key, value in stored.items()}
         tensors["expected"] = back.float().contiguous()
+        if a.type == "float":
+            tensors["source"] = w
         meta = {"tool": f"compressed-tensors {compressed_tensors.__version__}", "computed": str(back.dtype)}
         save_file(tensors, out / f"{name}.safetensors", metadata=meta)
         group = {"targets": ["Linear"], "weights": args(**more), "format": form}
@@ -159,7 +165,8 @@ def check(folder):
             (scheme,) = parsed.config_groups.values()
             state = {key.removeprefix("m."): value for key, value in stored.items() if key.startswith("m.")}
             got = BaseCompressor.get_value_from_registry(scheme.format or parsed.format).decompress(state, scheme)["weight"]
-            same = torch.equal(got.float(), stored["expected"].reshape(got.shape))
+            # The tool decodes FP4 to bfloat16.
+            same = torch.equal(got, stored["expected"].to(got.dtype))
         print(path.stem, "same" if same else "DIFFERS")
         bad |= not same
     return int(bad)

@@ -139,32 +139,33 @@ pub fn f32_to_nf4(x: f32) -> u8 {
 }
 
 stamp! {
-    /// The nearest e4m3 of `scale * x`; stops at the shorter side.
+    /// The nearest e4m3 of `x / scale`, one a byte; stops at the shorter side.
     pub fn encode_e4m3 = encode_e4m3_body(x: &[f32], scale: f32, out: &mut [u8]) -> ();
 }
 
 #[inline(always)]
 fn encode_e4m3_body(x: &[f32], scale: f32, out: &mut [u8]) {
-    for (x, out) in x.iter().zip(out) {
-        *out = f32_to_e4m3(x * scale);
-    }
+    out.iter_mut().zip(x).for_each(|(out, x)| *out = f32_to_e4m3(x / scale));
 }
 
 stamp! {
-    /// The nearest e2m1 of `scale * x`, two a byte, the first in the low nibble; an odd last
-    /// one leaves the high nibble clear. Stops at the shorter side.
+    /// The nearest e2m1 of `x / scale`, one a byte; stops at the shorter side.
     pub fn encode_e2m1 = encode_e2m1_body(x: &[f32], scale: f32, out: &mut [u8]) -> ();
 }
 
 #[inline(always)]
 fn encode_e2m1_body(x: &[f32], scale: f32, out: &mut [u8]) {
-    for (pair, out) in x.chunks(2).zip(out) {
-        *out = match pair {
-            [low, high] => f32_to_e2m1(low * scale) | f32_to_e2m1(high * scale) << 4,
-            [low] => f32_to_e2m1(low * scale),
-            _ => 0,
-        };
-    }
+    out.iter_mut().zip(x).for_each(|(out, x)| *out = f32_to_e2m1(x / scale));
+}
+
+stamp! {
+    /// The nearest nf4 of `x / scale`, one a byte; stops at the shorter side.
+    pub fn encode_nf4 = encode_nf4_body(x: &[f32], scale: f32, out: &mut [u8]) -> ();
+}
+
+#[inline(always)]
+fn encode_nf4_body(x: &[f32], scale: f32, out: &mut [u8]) {
+    out.iter_mut().zip(x).for_each(|(out, x)| *out = f32_to_nf4(x / scale));
 }
 
 /// Which elements of a tensor of e4m3 share a scale.

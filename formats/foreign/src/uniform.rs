@@ -7,7 +7,7 @@ use niwaki_codes::simd::Level;
 use niwaki_codes::{Bits, GroupSize, Grouping, ScaleType, Symmetry, Uniform, pack_row};
 
 use crate::error::{Error, ErrorKind};
-use crate::weights::{Groups, Levels, Middles, Weights, check_rows};
+use crate::weights::{Groups, Levels, Middles, TILE, Weights, check_rows};
 
 /// The parts of some rows, as a [`niwaki_codes::UniformView`] takes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,10 +93,14 @@ impl Weights<'_> {
             scales: Vec::new(),
             zeros: Vec::new(),
         };
-        let mut line = vec![0; self.cols];
-        for (row, packed) in rows.clone().zip(parts.codes.chunks_mut(row_bytes.max(1))) {
-            self.codes.unpack(level, (self.rows, self.cols), row..row + 1, &mut line);
-            pack_row(level, scheme.bits, &line, packed)?;
+        let mut tile = vec![0; needs.min(TILE.saturating_mul(self.cols))];
+        let tiles = rows.clone().step_by(TILE).zip(parts.codes.chunks_mut(row_bytes.saturating_mul(TILE).max(1)));
+        for (first, packed) in tiles {
+            let some = first..rows.end.min(first + TILE);
+            self.codes.unpack(level, (self.rows, self.cols), some, &mut tile);
+            for (codes, packed) in tile.chunks(self.cols.max(1)).zip(packed.chunks_mut(row_bytes.max(1))) {
+                pack_row(level, scheme.bits, codes, packed)?;
+            }
         }
         let groups = match scheme.grouping {
             Grouping::Group(g) => self.cols.div_ceil(g.get()),

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::table::{Points, Table, awq_nibble, word};
 
 /// Rows that are unpacked together: words that hold several rows are read once for them.
-const TILE: usize = 16;
+pub(crate) const TILE: usize = 16;
 
 /// A matrix of codes with its parameters; a stack of matrices is one of all their rows.
 #[derive(Clone, Debug)]
@@ -101,11 +101,14 @@ impl Codes<'_> {
                 }
             }
             Self::Awq { bytes } => {
-                for col in 0..cols {
-                    let line = col.saturating_mul(rows / 8);
-                    for (i, row) in some.clone().enumerate() {
-                        if let Some(to) = out.get_mut(i * cols + col) {
-                            *to = awq_nibble(word(bytes, line.saturating_add(row / 8)), row);
+                for nth in some.start / 8..some.end.div_ceil(8) {
+                    let rows_of_word = some.start.max(8 * nth)..some.end.min(8 * nth + 8);
+                    for col in 0..cols {
+                        let word = word(bytes, col.saturating_mul(rows / 8).saturating_add(nth));
+                        for row in rows_of_word.clone() {
+                            if let Some(to) = out.get_mut((row - some.start) * cols + col) {
+                                *to = awq_nibble(word, row);
+                            }
                         }
                     }
                 }

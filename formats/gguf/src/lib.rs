@@ -38,6 +38,7 @@ mod error;
 mod ggml;
 mod gguf;
 mod header;
+pub mod hf;
 mod layout;
 mod scan;
 mod value;

@@ -15,7 +15,9 @@
 
 mod codes;
 mod container;
+mod foreign;
 mod gguf;
+mod gguf_folder;
 pub mod mutate;
 mod script;
 mod tensors;
@@ -23,7 +25,9 @@ mod text;
 
 pub use codes::{block_view, elastic_view, mask_view, sparse_view, uniform_view};
 pub use container::container_meta;
+pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
+pub use gguf_folder::gguf_folder;
 pub use tensors::{safetensors_header, safetensors_index};
 pub use text::{recipe_text, scheme_text};
 
@@ -41,6 +45,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "block_view", run: block_view },
     Target { name: "container_meta", run: container_meta },
     Target { name: "elastic_view", run: elastic_view },
+    Target { name: "foreign_checkpoint", run: foreign_checkpoint },
+    Target { name: "gguf_folder", run: gguf_folder },
     Target { name: "gguf_header", run: gguf_header },
     Target { name: "mask_view", run: mask_view },
     Target { name: "recipe_text", run: recipe_text },

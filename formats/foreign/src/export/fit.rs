@@ -35,7 +35,8 @@ pub(crate) fn fit(
     let nearest = |grouping| Uniform::new(bits, grouping, scheme.symmetry);
     if bits != scheme.bits {
         let widths = widths(format).map(|bits| bits.to_string()).collect::<Vec<_>>().join(", ");
-        return Err(refuse(format!("its widths are {widths}"), grouping.ok().map(nearest)));
+        let near = grouping.map_or_else(|(_, near)| near, Some);
+        return Err(refuse(format!("its widths are {widths}"), near.map(nearest)));
     }
     let grouping = match grouping {
         Ok(grouping) => grouping,

@@ -185,19 +185,26 @@ impl Grids<'_> {
     fn awq(&self) -> Result<Pieces, Error> {
         let (rows, cols, groups) = self.outline.size();
         let words = rows / 8;
-        let word = |of: &dyn Fn(usize) -> u8, at: usize| {
-            let nibble = |i: usize| u32::from(of(8 * at + i) & 15) << (4 * AWQ_PLACES[i]);
-            (0..8).fold(0u32, |word, i| word | nibble(i))
-        };
-        let lines = |count: usize, of: &dyn Fn(usize, usize) -> u8| {
-            let all = (0..count).flat_map(|line| (0..words).map(move |at| (line, at)));
-            all.flat_map(|(line, at)| word(&|row| of(row, line), at).to_le_bytes()).collect::<Vec<u8>>()
-        };
-        let codes = lines(cols, &|row, col| self.code(row, col));
-        let zeros = lines(groups, &|row, group| self.zero(row, group));
+        let mut codes = vec![0u32; words * cols];
+        // So many words are a cache line of the output.
+        for first in (0..words).step_by(16) {
+            for (col, line) in codes.chunks_exact_mut(words).enumerate() {
+                for (nth, to) in (first..words.min(first + 16)).zip(line.iter_mut().skip(first)) {
+                    *to = awq_word(|i| self.code(8 * nth + i, col));
+                }
+            }
+        }
+        let places = (0..groups).flat_map(|group| (0..words).map(move |nth| (group, nth)));
+        let zeros: Vec<u32> = places.map(|(group, nth)| awq_word(|i| self.zero(8 * nth + i, group))).collect();
         let (scales, rounded) = self.transposed_scales()?;
-        Ok(Pieces { pieces: vec![piece(0, 0, codes), piece(1, 0, zeros), piece(2, 0, scales)], rounded })
+        let pieces = vec![piece(0, 0, bytes_of(&codes)), piece(1, 0, bytes_of(&zeros)), piece(2, 0, scales)];
+        Ok(Pieces { pieces, rounded })
     }
+}
+
+/// Eight outputs in a word.
+fn awq_word(of: impl Fn(usize) -> u8) -> u32 {
+    (0..8).fold(0, |word, i| word | u32::from(of(i) & 15) << (4 * AWQ_PLACES[i]))
 }
 
 fn piece(part: usize, at: usize, bytes: Vec<u8>) -> Piece {

@@ -3,6 +3,7 @@
 use niwaki_tensors::{Blame, Limit};
 
 use crate::ggml::GgmlType;
+use crate::hf::FolderFault;
 use crate::value::ValueType;
 
 /// The kinds of [`Error`](super::Error). `at` counts bytes from the beginning of the file,
@@ -159,6 +160,8 @@ pub enum ErrorKind {
         /// Its number.
         id: u32,
     },
+    /// A Hugging Face folder that cannot be described as GGUF.
+    Folder(FolderFault),
     /// An entry that the layout does not have.
     NoEntry {
         /// The index asked for.
@@ -193,6 +196,7 @@ impl ErrorKind {
             Self::Short { .. } | Self::Cut { .. } | Self::Beyond { .. } | Self::Count { .. } => {
                 Some("the download or copy may be incomplete")
             }
+            Self::Folder(fault) => fault.hint(),
             Self::Version { found: 1 } => Some("convert the model again with a current converter"),
             _ => None,
         }

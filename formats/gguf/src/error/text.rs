@@ -42,6 +42,7 @@ impl fmt::Display for Error {
             (_, Place::File) => {}
             (_, Place::Key(key)) => write!(f, "key `{key}`: ")?,
             (_, Place::KeyNumber(number)) => write!(f, "key {number}: ")?,
+            (ErrorKind::Folder(_), Place::Tensor(name)) => write!(f, "tensor `{name}` ")?,
             (_, Place::Tensor(name)) => write!(f, "tensor `{name}`: ")?,
             (_, Place::TensorNumber(number)) => write!(f, "tensor {number}: ")?,
         }
@@ -86,6 +87,7 @@ fn sentence(f: &mut OneLine<'_, '_>, kind: &ErrorKind) -> fmt::Result {
         ValueType { found, at } => write!(f, "value type {found} at byte {at} is unknown; 0 to 12 are known"),
         Bool { found, at } => write!(f, "the bool at byte {at} is {found}; 0 or 1 is expected"),
         Nesting { max } => write!(f, "arrays in arrays are read to a depth of {max}; these are deeper"),
+        Folder(fault) => write!(f, "{fault}"),
         NoName => f.write_str("its name is empty"),
         Twice => f.write_str("stands twice"),
         Alignment { found } => write!(f, "{found} is no power of two up to {MOST_ALIGNMENT}"),
