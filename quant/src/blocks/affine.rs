@@ -63,8 +63,8 @@ pub(super) fn fit<const N: usize>(x: &[f32], grid: Grid) -> Affine {
     let size = farthest(grid.each, &size);
     let mut unit = [farthest(grid.each, &free[0]), farthest(grid.each, &free[1])];
     for i in 0..LANES {
-        unit[0][i] = lanes::unit(unit[0][i] / grid.steps, size[i]);
-        unit[1][i] = lanes::unit(unit[1][i] / grid.steps, size[i]);
+        unit[0][i] = lanes::unit_of_steps(unit[0][i] / grid.steps, size[i]);
+        unit[1][i] = lanes::unit_of_steps(unit[1][i] / grid.steps, size[i]);
     }
     let steps = search(&x, &extent, (&free, &unit), grid);
     let unit = units(&x, &extent, Affine { unit, steps }, grid);
@@ -164,7 +164,7 @@ fn search<const N: usize>(
     (free, unit): (&[Lanes; 2], &[Lanes; 2]),
     grid: Grid,
 ) -> [Lanes; 2] {
-    let (mut best, mut least) = ([[0.0; LANES]; 2], [f32::MAX; LANES]);
+    let (mut best, mut least) = ([[0.0; LANES]; 2], extent.square);
     let (mut first, mut middle, mut under) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
     for i in 0..LANES {
         first[i] = round(free[0][i] * inverse(unit[0][i]));

@@ -16,6 +16,9 @@ pub(super) const SUPER: usize = 256;
 /// Weights from here on are beyond every scale, and their squares may be beyond `f32`.
 const BEYOND: f32 = 1e9;
 
+/// The smallest F16 above 0.
+const LEAST_HALF: f32 = 1.0 / (1 << 24) as f32;
+
 /// Weights below this are zero in every type.
 const NOTHING: f32 = 1e-30;
 
@@ -146,6 +149,13 @@ fn spread(of: [f32; 2]) -> Lanes {
         all[lane] = of[1];
     }
     all
+}
+
+/// As [`unit`], of what whole steps multiply: never rounded to 0, where fewer steps do.
+#[inline(always)]
+pub(super) fn unit_of_steps(wanted: f32, farthest: f32) -> f32 {
+    let least = choose(wanted != 0.0, LEAST_HALF.copysign(wanted), 0.0);
+    unit(choose(wanted.abs() > LEAST_HALF, wanted, least), farthest)
 }
 
 /// A unit as F16, or an infinity where a weight is beyond every unit.

@@ -57,7 +57,7 @@ pub(super) fn fit<const N: usize, L: Levels>(x: &[f32], grid: Grid<L>) -> Signed
     let free = free(&x, &extent, grid);
     let (size, mut unit) = (farthest(grid.each, &extent.far), farthest(grid.each, &free));
     for i in 0..LANES {
-        unit[i] = lanes::unit(unit[i] / grid.lowest, size[i]);
+        unit[i] = lanes::unit_of_steps(unit[i] / grid.lowest, size[i]);
     }
     let steps = search(&x, &extent, (&free, &unit), grid);
     let unit = units(&x, &Signed { unit, steps }, grid);
