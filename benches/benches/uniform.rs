@@ -18,7 +18,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use niwaki_benches::{in_turns, normal};
+use niwaki_benches::{cpu_time, in_turns, normal};
 use niwaki_codes::half_floats::{bf16_to_f32, f16_to_f32};
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Scheme, Uniform, UniformView, stamp};
@@ -122,12 +122,6 @@ fn pass<B>(weights: &[B], weight: impl Fn(&B) -> f32, codes: Codes<'_>) {
 #[inline(always)]
 fn code(x: f32) -> u32 {
     (x * 37.0 + 12_582_912.0).to_bits()
-}
-
-/// CPU time of this thread so far, where Linux tells it.
-fn cpu_time() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 fn ratio(name: &str, bytes: usize, (kernel, floor): (Duration, Duration)) {

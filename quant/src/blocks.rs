@@ -1,7 +1,8 @@
 //! Rows of ggml's block types.
 //!
 //! [`BlockType::Q8_0`], `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` and `Mxfp4` are the bytes of ggml's
-//! reference quantizer; the K and IQ types are found by searches of our own. A row is whole blocks, so rows that follow each other are one run.
+//! reference quantizer; the K and IQ types are found by searches of our own. A row is whole
+//! blocks, so rows that follow each other are one run.
 
 mod affine;
 mod iq4;

@@ -6,7 +6,9 @@
 //! the grid as it is stored, and last, `d` and `dmin` are the least squares for the codes.
 #![allow(clippy::needless_range_loop, reason = "sub-blocks are lanes of several arrays")]
 
-use super::lanes::{self, LANES, Lanes, columns, farthest, half, inverse, max, min, round, total, whole};
+use super::lanes::{
+    self, LANES, Lanes, choose, columns, farthest, half, in_memory, inverse, max, min, round, total, whole, whole_bits,
+};
 
 /// What the types differ in, and how far each searches.
 #[derive(Clone, Copy)]
@@ -61,8 +63,8 @@ pub(super) fn fit<const N: usize>(x: &[f32], grid: Grid) -> Affine {
     let size = farthest(grid.each, &size);
     let mut unit = [farthest(grid.each, &free[0]), farthest(grid.each, &free[1])];
     for i in 0..LANES {
-        unit[0][i] = lanes::unit(unit[0][i] / grid.steps, size[i]);
-        unit[1][i] = lanes::unit(unit[1][i] / grid.steps, size[i]);
+        unit[0][i] = lanes::unit_of_steps(unit[0][i] / grid.steps, size[i]);
+        unit[1][i] = lanes::unit_of_steps(unit[1][i] / grid.steps, size[i]);
     }
     let steps = search(&x, &extent, (&free, &unit), grid);
     let unit = units(&x, &extent, Affine { unit, steps }, grid);
@@ -136,17 +138,17 @@ fn free<const N: usize>(x: &[Lanes; N], extent: &Extent, grid: Grid) -> [Lanes; 
                 let spread = n * square[i] - code[i] * code[i];
                 let slope = (n * product[i] - sum * code[i]) / max(spread, 1.0);
                 let below = (slope * code[i] - sum) / n;
-                let both = spread > 0.5 && below > 0.0;
-                let (slope, below) = if both { (slope, below) } else { (plain, 0.0) };
+                let both = (spread > 0.5) & (below > 0.0);
+                let (slope, below) = (choose(both, slope, plain), choose(both, below, 0.0));
                 let fits = slope > 0.0;
-                let (slope, below) = if fits { (slope, below) } else { (scale[i], low[i]) };
+                let (slope, below) = (choose(fits, slope, scale[i]), choose(fits, below, low[i]));
                 let error = extent.square[i]
                     + slope * (slope * square[i] - 2.0 * product[i])
                     + below * (n * below + 2.0 * sum - 2.0 * slope * code[i]);
                 let better = error < least[i];
-                least[i] = if better { error } else { least[i] };
-                best[0][i] = if better { slope } else { best[0][i] };
-                best[1][i] = if better { below } else { best[1][i] };
+                least[i] = choose(better, error, least[i]);
+                best[0][i] = choose(better, slope, best[0][i]);
+                best[1][i] = choose(better, below, best[1][i]);
                 (scale[i], low[i]) = (slope, below);
             }
         }
@@ -162,7 +164,7 @@ fn search<const N: usize>(
     (free, unit): (&[Lanes; 2], &[Lanes; 2]),
     grid: Grid,
 ) -> [Lanes; 2] {
-    let (mut best, mut least) = ([[0.0; LANES]; 2], [f32::MAX; LANES]);
+    let (mut best, mut least) = ([[0.0; LANES]; 2], extent.square);
     let (mut first, mut middle, mut under) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
     for i in 0..LANES {
         first[i] = round(free[0][i] * inverse(unit[0][i]));
@@ -186,11 +188,11 @@ fn search<const N: usize>(
             let errors = errors(x, &over, &offset, grid.top);
             for i in 0..LANES {
                 let flat = extent.square[i] + low[i] * (N as f32 * low[i] + 2.0 * extent.sum[i]);
-                let error = if over[i] > 0.0 { errors[i] * (scale[i] * scale[i]) } else { flat };
+                let error = choose(over[i] > 0.0, errors[i] * (scale[i] * scale[i]), flat);
                 let better = error < least[i];
-                least[i] = if better { error } else { least[i] };
-                best[0][i] = if better { steps[0][i] } else { best[0][i] };
-                best[1][i] = if better { steps[1][i] } else { best[1][i] };
+                least[i] = choose(better, error, least[i]);
+                best[0][i] = choose(better, steps[0][i], best[0][i]);
+                best[1][i] = choose(better, steps[1][i], best[1][i]);
             }
         }
     }
@@ -229,8 +231,8 @@ fn units<const N: usize>(x: &[Lanes; N], extent: &Extent, at: Affine, grid: Grid
         let error =
             |d: f32, low: f32| d * (d * dd[i] - 2.0 * dx[i]) + low * (low * mm[i] + 2.0 * mx[i] - 2.0 * d * dm[i]);
         let better = error(d, low) < error(unit[0][i], unit[1][i]) && d > 0.0 && low >= 0.0 && d + low < f32::INFINITY;
-        out[0][i] = if better { d } else { unit[0][i] };
-        out[1][i] = if better { low } else { unit[1][i] };
+        out[0][i] = choose(better, d, unit[0][i]);
+        out[1][i] = choose(better, low, unit[1][i]);
     }
     out
 }
@@ -244,8 +246,9 @@ impl Affine {
         let offset = self.steps[1][lane] * self.unit[1][lane] * over;
         let mut codes = [0; N];
         for i in 0..N {
-            codes[i] = whole(x[i] * over + offset, 0.0, top) as u8;
+            codes[i] = whole_bits(x[i] * over + offset, 0.0, top);
         }
+        in_memory(&mut codes);
         codes
     }
 }

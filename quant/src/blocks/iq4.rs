@@ -3,7 +3,7 @@
 use niwaki_codes::half_floats::f32_to_f16;
 use niwaki_codes::stamp;
 
-use super::lanes::{LANES, SUPER};
+use super::lanes::{LANES, SUPER, bits};
 use super::signed::{self, Grid, Levels};
 
 /// The values, and the middles between them.
@@ -68,7 +68,7 @@ fn iq4_xs_body(x: &[f32], out: &mut [u8]) {
             out[..2].copy_from_slice(&f32_to_f16(fit.unit[8 * i]).to_le_bytes());
             let (mut high, mut low) = (0u16, 0u32);
             for j in 0..8 {
-                let scale = (fit.steps[8 * i + j] + 32.0) as u8;
+                let scale = bits(fit.steps[8 * i + j] + 32.0);
                 high |= u16::from(scale >> 4) << (2 * j);
                 low |= u32::from(scale & 15) << (4 * j);
             }

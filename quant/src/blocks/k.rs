@@ -4,7 +4,7 @@ use niwaki_codes::half_floats::f32_to_f16;
 use niwaki_codes::stamp;
 
 use super::affine::{self, Affine, Grid};
-use super::lanes::{LANES, SUPER, whole};
+use super::lanes::{LANES, SUPER, bits, whole, whole_bits};
 use super::signed::{self, Levels};
 
 const Q2_K: Grid = Grid { top: 3.0, steps: 15.0, each: 16, shares: &[0.8], fits: 2, reach: (1, 1) };
@@ -23,7 +23,7 @@ impl Levels for Even {
 
     #[inline(always)]
     fn code(self, x: f32) -> u8 {
-        (self.nearest(x) + self.0) as u8
+        whole_bits(x, -self.0, self.0 - 1.0).wrapping_add(self.0 as u8)
     }
 }
 
@@ -35,7 +35,7 @@ const Q6_K: signed::Grid<Even> = signed::Grid {
     each: 16,
     ends: &[-33.0, -32.0, -31.0, 31.0, 32.0],
     fits: 1,
-    reach: 3,
+    reach: 2,
 };
 
 stamp! {
@@ -69,7 +69,7 @@ fn q2_k_body(x: &[f32], out: &mut [u8]) {
         let fit = affine::fit::<16>(x, Q2_K);
         let codes = codes::<16>(&fit, x, 0, Q2_K.top);
         for (lane, to) in out.iter_mut().enumerate().take(LANES) {
-            *to = fit.steps[0][lane] as u8 | (fit.steps[1][lane] as u8) << 4;
+            *to = bits(fit.steps[0][lane]) | bits(fit.steps[1][lane]) << 4;
         }
         quarters(&codes, &mut out[16..80]);
         out[80..82].copy_from_slice(&f32_to_f16(fit.unit[0][0]).to_le_bytes());
@@ -90,13 +90,17 @@ fn q3_k_body(x: &[f32], out: &mut [u8]) {
         }
         out[..32].copy_from_slice(&high);
         quarters(&codes, &mut out[32..96]);
-        let mut scales = [0; 12];
-        for (j, scale) in fit.steps.iter().enumerate() {
-            let scale = (scale + 32.0) as u8;
-            scales[j % 8] |= (scale & 15) << (j / 8 * 4);
-            scales[8 + j % 4] |= scale >> 4 << (j / 4 * 2);
+        let mut scales = [0; LANES];
+        for (to, scale) in scales.iter_mut().zip(fit.steps) {
+            *to = bits(scale + 32.0);
         }
-        out[96..108].copy_from_slice(&scales);
+        for j in 0..8 {
+            out[96 + j] = scales[j] & 15 | scales[j + 8] << 4;
+        }
+        for j in 0..4 {
+            out[104 + j] =
+                scales[j] >> 4 | scales[j + 4] >> 4 << 2 | scales[j + 8] >> 4 << 4 | scales[j + 12] >> 4 << 6;
+        }
         out[108..].copy_from_slice(&f32_to_f16(fit.unit[0]).to_le_bytes());
     }
 }
@@ -118,7 +122,7 @@ fn q6_k_body(x: &[f32], out: &mut [u8]) {
             out[128 + 32 * i..][..32].copy_from_slice(&high);
         }
         for (to, scale) in out[192..208].iter_mut().zip(fit.steps) {
-            *to = scale as i8 as u8;
+            *to = bits(scale);
         }
         out[208..].copy_from_slice(&f32_to_f16(fit.unit[0]).to_le_bytes());
     }
@@ -181,8 +185,8 @@ fn scales_and_minima(fit: &Affine, lane: usize) -> [u8; 16] {
     out[..2].copy_from_slice(&f32_to_f16(fit.unit[0][lane]).to_le_bytes());
     out[2..4].copy_from_slice(&f32_to_f16(fit.unit[1][lane]).to_le_bytes());
     for j in 0..4 {
-        let low = [fit.steps[0][lane + j] as u8, fit.steps[1][lane + j] as u8];
-        let high = [fit.steps[0][lane + j + 4] as u8, fit.steps[1][lane + j + 4] as u8];
+        let low = [bits(fit.steps[0][lane + j]), bits(fit.steps[1][lane + j])];
+        let high = [bits(fit.steps[0][lane + j + 4]), bits(fit.steps[1][lane + j + 4])];
         out[4 + j] = low[0] | high[0] >> 4 << 6;
         out[8 + j] = low[1] | high[1] >> 4 << 6;
         out[12 + j] = high[0] & 15 | high[1] << 4;

@@ -7,7 +7,7 @@
 //! the weight of largest magnitude.
 #![allow(clippy::needless_range_loop, reason = "sub-blocks are lanes of several arrays")]
 
-use super::lanes::{self, LANES, Lanes, columns, farthest, half, inverse, max, min, round, total};
+use super::lanes::{self, LANES, Lanes, choose, columns, farthest, half, in_memory, inverse, max, min, round, total};
 
 /// The values that codes stand for.
 pub(super) trait Levels: Copy {
@@ -57,7 +57,7 @@ pub(super) fn fit<const N: usize, L: Levels>(x: &[f32], grid: Grid<L>) -> Signed
     let free = free(&x, &extent, grid);
     let (size, mut unit) = (farthest(grid.each, &extent.far), farthest(grid.each, &free));
     for i in 0..LANES {
-        unit[i] = lanes::unit(unit[i] / grid.lowest, size[i]);
+        unit[i] = lanes::unit_of_steps(unit[i] / grid.lowest, size[i]);
     }
     let steps = search(&x, &extent, (&free, &unit), grid);
     let unit = units(&x, &Signed { unit, steps }, grid);
@@ -138,8 +138,8 @@ fn free<const N: usize, L: Levels>(x: &[Lanes; N], extent: &Extent, grid: Grid<L
                 let slope = product[i] / max(square[i], 1.0);
                 let gain = slope * product[i];
                 let better = gain > most[i];
-                most[i] = if better { gain } else { most[i] };
-                best[i] = if better { slope } else { best[i] };
+                most[i] = choose(better, gain, most[i]);
+                best[i] = choose(better, slope, best[i]);
                 scale[i] = slope;
             }
         }
@@ -170,9 +170,9 @@ fn search<const N: usize, L: Levels>(
         let errors = errors(x, &over, grid.levels);
         for i in 0..LANES {
             let error = errors[i] * (scale[i] * scale[i]);
-            let better = error < least[i] && over[i] != 0.0;
-            least[i] = if better { error } else { least[i] };
-            best[i] = if better { steps[i] } else { best[i] };
+            let better = (error < least[i]) & (over[i] != 0.0);
+            least[i] = choose(better, error, least[i]);
+            best[i] = choose(better, steps[i], best[i]);
         }
     }
     best
@@ -196,7 +196,7 @@ fn units<const N: usize, L: Levels>(x: &[Lanes; N], at: &Signed, grid: Grid<L>) 
         let unit = half(product[i] / max(square[i], 1.0));
         let error = |d: f32| d * (d * square[i] - 2.0 * product[i]);
         let better = error(unit) < error(at.unit[i]) && unit.abs() < f32::INFINITY;
-        out[i] = if better { unit } else { at.unit[i] };
+        out[i] = choose(better, unit, at.unit[i]);
     }
     out
 }
@@ -210,6 +210,7 @@ impl Signed {
         for i in 0..N {
             codes[i] = levels.code(x[i] * over);
         }
+        in_memory(&mut codes);
         codes
     }
 }

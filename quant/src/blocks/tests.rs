@@ -206,3 +206,52 @@ fn searches_keep_zeros_and_name_what_is_beyond_them() {
         assert_eq!(error.kind(), ErrorKind::NotFinite { index: 1100 }, "{kind}");
     }
 }
+
+#[test]
+fn a_searched_block_is_the_same_whatever_stands_beside_it() {
+    let mut weights = normal(1 << 12);
+    weights.extend(pseudo_random(17 * 256));
+    for (kind, _) in SEARCHED {
+        let (whole, _) = encoded(Level::best(), kind, &weights).unwrap();
+        for (i, weights) in weights.chunks(4 * kind.elements()).enumerate() {
+            let (alone, _) = encoded(Level::best(), kind, weights).unwrap();
+            assert_eq!(alone, whole[i * kind.bytes()..][..kind.bytes()], "{kind} block {i}");
+        }
+    }
+}
+
+#[test]
+fn weights_on_the_grid_of_a_signed_scale_come_back() {
+    let table = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+    let value = |kind, i: usize| match kind {
+        BlockType::Q3K => (i % 8) as f32 - 4.0,
+        BlockType::Q6K if i.is_multiple_of(16) => -32.0,
+        BlockType::Q6K => (i * 5 % 63) as f32 - 31.0,
+        _ => table[i % 16] as f32,
+    };
+    for kind in [BlockType::Q3K, BlockType::Q6K, BlockType::Iq4Nl, BlockType::Iq4Xs] {
+        for scale in [1.0, -0.25, 1024.0] {
+            let weights: Vec<u8> = (0..512).flat_map(|i| (value(kind, i) * scale).to_le_bytes()).collect();
+            let lost = encoded(Level::best(), kind, &weights).unwrap().1;
+            assert_eq!(lost.max_abs, 0.0, "{kind} {scale}");
+        }
+    }
+}
+
+#[test]
+fn searches_never_lose_more_than_zeros_would() {
+    for (kind, _) in SEARCHED {
+        // From where every scale is zero, past those that are subnormal, to before the first is beyond F16.
+        for power in -140..18 {
+            let scale = 2f64.powi(power) as f32;
+            let weights: Vec<u8> = normal(512)
+                .as_chunks()
+                .0
+                .iter()
+                .flat_map(|b| (f32::from_le_bytes(*b) * 50.0 * scale).to_le_bytes())
+                .collect();
+            let lost = encoded(Level::best(), kind, &weights).unwrap().1;
+            assert!(lost.noise <= lost.signal, "{kind} 2^{power}: {lost:?}");
+        }
+    }
+}
