@@ -3,5 +3,6 @@
 
 pub mod checkpoints;
 pub mod cli;
+pub mod compressed;
 pub mod folder;
 pub mod transcript;

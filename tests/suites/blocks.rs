@@ -1,34 +1,13 @@
 //! The engine on blocks of ggml's types, from file to file.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::path::Path;
-
 use niwaki_codes::{BlockType, Scheme};
 use niwaki_conformance::checkpoints::weights;
+use niwaki_conformance::compressed::{bytes, open, run};
 use niwaki_conformance::folder::Folder;
-use niwaki_container::{Artifact, verify};
-use niwaki_engine::{Options, Plan, Recipe, Report, Tail, compare, compress};
-use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
-
-fn bytes(dtype: Dtype, weights: &[f32]) -> Vec<u8> {
-    match dtype {
-        Dtype::F64 => weights.iter().flat_map(|w| f64::from(*w).to_le_bytes()).collect(),
-        Dtype::F16 => weights.iter().flat_map(|w| half::f16::from_f32(*w).to_le_bytes()).collect(),
-        Dtype::BF16 => weights.iter().flat_map(|w| half::bf16::from_f32(*w).to_le_bytes()).collect(),
-        _ => weights.iter().flat_map(|w| w.to_le_bytes()).collect(),
-    }
-}
-
-fn run(source: &str, recipe: &str, out: &str, threads: usize) -> Result<Report, niwaki_engine::Error> {
-    let checkpoint = Checkpoint::open(source, &Limits::default())?;
-    let mut plan = Plan::new(&checkpoint, Recipe::parse(recipe)?, Tail::Short)?;
-    let options = Options { threads, replace: true, ..Options::default() };
-    compress(&checkpoint, &mut plan, Path::new(out), &options, &|_, _| {})
-}
-
-fn open(path: &str) -> Artifact {
-    Artifact::open(Path::new(path), &Limits::default()).unwrap()
-}
+use niwaki_container::verify;
+use niwaki_engine::{Options, compare};
+use niwaki_tensors::{Dtype, Overwrite, write_file};
 
 fn quantize(scheme: &str) -> String {
     format!("version = 1\n[[quantize]]\ntensors = \"*\"\nscheme = \"{scheme}\"\n")

@@ -6,20 +6,11 @@ use std::path::Path;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Bits, Mask};
 use niwaki_conformance::checkpoints::weights;
+use niwaki_conformance::compressed::{bytes, open, run};
 use niwaki_conformance::folder::Folder;
 use niwaki_container::{Artifact, verify};
-use niwaki_engine::{NanPolicy, Options, Plan, Recipe, Report, Tail, compare, compress, export};
+use niwaki_engine::{NanPolicy, Options, Plan, Recipe, Tail, compare, compress, export};
 use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
-
-fn bytes(dtype: Dtype, weights: &[f32]) -> Vec<u8> {
-    match dtype {
-        Dtype::F64 => weights.iter().flat_map(|w| f64::from(*w).to_le_bytes()).collect(),
-        Dtype::F16 => weights.iter().flat_map(|w| half::f16::from_f32(*w).to_le_bytes()).collect(),
-        Dtype::BF16 => weights.iter().flat_map(|w| half::bf16::from_f32(*w).to_le_bytes()).collect(),
-        Dtype::F8_E4M3 => weights.iter().map(|w| if *w < 0.0 { 0xA8 } else { 0x25 } + (w.abs() * 16.0) as u8).collect(),
-        _ => weights.iter().flat_map(|w| w.to_le_bytes()).collect(),
-    }
-}
 
 /// Odd shapes of every float type, and tensors that no rule may touch.
 fn zoo(path: &Path) {
@@ -45,17 +36,6 @@ fn zoo(path: &Path) {
     let mut tensors: Vec<_> = shapes.iter().zip(&data).map(|((n, d, s), b)| (*n, *d, *s, b.as_slice())).collect();
     tensors.push(("ids", Dtype::I64, &[2, 5], data.last().unwrap()));
     write_file(path, &tensors, &[("format", "pt")], Overwrite::Replace).unwrap();
-}
-
-fn run(source: &str, recipe: &str, out: &str, threads: usize) -> Result<Report, niwaki_engine::Error> {
-    let checkpoint = Checkpoint::open(source, &Limits::default())?;
-    let mut plan = Plan::new(&checkpoint, Recipe::parse(recipe)?, Tail::Short)?;
-    let options = Options { threads, replace: true, ..Options::default() };
-    compress(&checkpoint, &mut plan, Path::new(out), &options, &|_, _| {})
-}
-
-fn open(path: &str) -> Artifact {
-    Artifact::open(Path::new(path), &Limits::default()).unwrap()
 }
 
 fn recipe(rules: &str) -> String {

@@ -1,6 +1,7 @@
 //! One error for this crate: a kind, where, and who is to blame.
 
 mod kind;
+mod one_line;
 mod text;
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use kind::{Access, ErrorKind, Fault};
+pub use one_line::OneLine;
 pub(crate) use text::dims;
 
 /// Why a checkpoint could not be read or written.

@@ -53,7 +53,7 @@ mod writer;
 pub use checkpoint::{Checkpoint, Source};
 pub use decode::decode_f32;
 pub use dtype::{ALL_DTYPES, Dtype, byte_len, decodes_to_f32, is_float, parse_dtype};
-pub use error::{Access, Blame, Error, ErrorKind, Fault};
+pub use error::{Access, Blame, Error, ErrorKind, Fault, OneLine};
 pub use foreign::{Foreign, ForeignKind};
 pub use header::{Header, HeaderEntry, parse_header};
 pub use index::{INDEX_NAME, Index, parse_index, write_index};

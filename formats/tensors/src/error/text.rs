@@ -3,31 +3,13 @@
 use std::fmt::{self, Write as _};
 use std::io;
 
+use super::one_line::OneLine;
 use super::{Access, Error, ErrorKind, Fault};
 use crate::limits::{FORMAT_HEADER_BYTES, Limit};
 
-/// Writes on one line: names and paths from files may hold line ends and other control
-/// characters, which are shown as escapes.
-struct OneLine<'a, 'f>(&'a mut fmt::Formatter<'f>);
-
-impl fmt::Write for OneLine<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for piece in text.split_inclusive(char::is_control) {
-            match piece.char_indices().next_back() {
-                Some((at, last)) if last.is_control() => {
-                    self.0.write_str(piece.get(..at).unwrap_or_default())?;
-                    write!(self.0, "{}", last.escape_default())?;
-                }
-                _ => self.0.write_str(piece)?,
-            }
-        }
-        Ok(())
-    }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let f = &mut OneLine(f);
+        let f = &mut OneLine::new(f);
         if let Some(path) = self.path() {
             write!(f, "`{}`: ", path.display())?;
         }
