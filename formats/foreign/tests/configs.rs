@@ -1,6 +1,6 @@
 //! The configurations that are written, whole.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 use niwaki_codes::Scheme;
 use niwaki_codes::floats::Float;

@@ -1,6 +1,6 @@
 //! Thousands of damaged checkpoints: no panic, and what is accepted decodes.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod made;
 

@@ -1,6 +1,6 @@
 //! What is written, read back: by decoders that share nothing with the crate, and by the crate.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod made;
 

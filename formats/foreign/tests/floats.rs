@@ -1,6 +1,6 @@
 //! Small floats: the layouts that are written are read back.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod made;
 

@@ -1,7 +1,7 @@
 //! Files that the tools themselves wrote decode to the numbers that the tools decode them to.
 //! `tests/scripts/foreign_golden.py` made them; the versions are in their metadata.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 use std::path::{Path, PathBuf};
 

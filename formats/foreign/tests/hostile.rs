@@ -1,6 +1,6 @@
 //! Named malformations, each with its whole message.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod made;
 

@@ -1,6 +1,6 @@
 //! What is written is read by the tools themselves, where they are installed.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod made;
 

@@ -7,7 +7,7 @@ macro_rules! types {
         /// How the elements of a tensor are stored. Retired types are not among them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
-        #[allow(non_camel_case_types)] // The names that everybody knows them by.
+        #[allow(non_camel_case_types, reason = "the names that everybody knows them by")]
         pub enum GgmlType {
             $($(#[$doc])* $variant,)*
         }

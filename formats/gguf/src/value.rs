@@ -94,7 +94,7 @@ impl fmt::Display for ValueType {
 
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // Each is what it is called.
+#[allow(missing_docs, reason = "each is what it is called")]
 pub enum Value {
     U8(u8),
     I8(i8),
@@ -113,7 +113,7 @@ pub enum Value {
 
 /// Many values of one type.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // Each is what it is called.
+#[allow(missing_docs, reason = "each is what it is called")]
 pub enum Array {
     U8(Vec<u8>),
     I8(Vec<i8>),

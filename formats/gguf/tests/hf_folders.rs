@@ -1,6 +1,6 @@
 //! Small Hugging Face folders, described as GGUF.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod hf_made;
 

@@ -1,6 +1,6 @@
 //! Hugging Face folders that cannot be described as GGUF: whole messages.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod hf_made;
 

@@ -1,6 +1,6 @@
 //! 10,000 damaged files: no panic, no lies, and messages of one line.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod made;
 

@@ -1,6 +1,6 @@
 //! What is written is read back, and bytes depend on nothing but what is written.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod made;
 

@@ -1,6 +1,6 @@
 //! Files that change while they are mapped.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod scratch;
 

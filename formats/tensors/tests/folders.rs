@@ -1,6 +1,6 @@
 //! Folders and indexes: what is found, what is refused, in whole messages.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod scratch;
 

@@ -1,6 +1,6 @@
 //! Quantized checkpoints of others are recognised, plain ones are not.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod scratch;
 

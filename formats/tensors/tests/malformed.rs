@@ -1,6 +1,6 @@
 //! One test for each way in which a header can be wrong: whole message, blame, tensor.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod scratch;
 

@@ -1,6 +1,6 @@
 //! 10,000 damaged files for each parser: no panic, and agreement with the `safetensors` crate.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod scratch;
 

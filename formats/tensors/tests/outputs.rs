@@ -1,6 +1,6 @@
 //! Where files may be written, and that nothing is lost when writing ends early.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod scratch;
 

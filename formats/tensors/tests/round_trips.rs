@@ -1,6 +1,6 @@
 //! What is written opens again, here and in the `safetensors` crate.
 
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod scratch;
 
@@ -257,7 +257,7 @@ fn ranges_of_elements() {
     assert_eq!(n.slice_bytes(2..4).unwrap(), [9]);
     let said = "elements 3 to 5 of tensor `h` were asked for; it has 4";
     assert_eq!(h.slice_bytes(3..5).unwrap_err().to_string(), said);
-    #[allow(clippy::reversed_empty_ranges)]
+    #[allow(clippy::reversed_empty_ranges, reason = "such a range is the case")]
     let reversed = h.slice_bytes(3..2).unwrap_err();
     assert_eq!(reversed.to_string(), "elements 3 to 2 of tensor `h` were asked for; it has 4");
     let said = "elements 1 to 3 of tensor `n` (F4) are no whole bytes";

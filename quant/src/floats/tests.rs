@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)] // A test may stop where it stands.
+#![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 use std::vec;
 use std::vec::Vec;

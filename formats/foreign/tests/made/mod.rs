@@ -1,5 +1,5 @@
 //! What the tests share: seeded codes, tensors in memory, decoders that are slow and plain.
-#![allow(dead_code)] // Every test binary uses its own part.
+#![allow(dead_code, reason = "every test binary uses its own part")]
 
 pub(crate) mod cases;
 pub(crate) mod sound;

@@ -1,5 +1,5 @@
 //! A small Hugging Face folder in memory.
-#![allow(dead_code)] // Every test binary uses its own part.
+#![allow(dead_code, reason = "every test binary uses its own part")]
 
 use niwaki_gguf::Error;
 use niwaki_gguf::hf::{Description, Folder, Outcome, Settings, SourceTensor, describe};

@@ -1,5 +1,5 @@
 //! What the tests share: files made by hand, fresh folders, seeded randomness.
-#![allow(dead_code)] // Every test binary uses its own part.
+#![allow(dead_code, reason = "every test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,5 +1,5 @@
 //! What the tests share: fresh folders, files made by hand, seeded randomness.
-#![allow(dead_code)] // Every test binary uses its own part.
+#![allow(dead_code, reason = "every test binary uses its own part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
