@@ -16,7 +16,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use half::bf16;
 use niwaki_benches::normal;
 use niwaki_container::Artifact;
-use niwaki_engine::{Options, Plan, Preset, Tail, compress, recipe};
+use niwaki_engine::{Destination, Names, Opened, Options, Plan, Preset, Tail, compress, recipe};
 use niwaki_quant::Fit;
 use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
 use rayon::prelude::*;
@@ -30,11 +30,12 @@ fn write(path: &Path, dtype: Dtype, bytes: &[u8]) {
 }
 
 fn once(source: &Path, scheme: &str, out: &Path, threads: usize) -> niwaki_engine::Report {
-    let checkpoint = Checkpoint::open(source, &Limits::default()).unwrap();
+    let opened = Opened::open(source, &Limits::default()).unwrap();
+    let source = opened.source(None, Names::Own).unwrap();
     let recipe = Preset::Weights.recipe(recipe::scheme(scheme).unwrap(), Fit::MinMax).unwrap();
-    let mut plan = Plan::new(&checkpoint, recipe, Tail::Short).unwrap();
+    let mut plan = Plan::new(&source, recipe, Tail::Short, Destination::default()).unwrap();
     let options = Options { threads, replace: true, ..Options::default() };
-    compress(&checkpoint, &mut plan, out, &options, &|_, _| {}).unwrap()
+    compress(&source, &mut plan, out, &options, &|_, _| {}).unwrap()
 }
 
 /// Hash the source, write as many bytes as the output has, rename.

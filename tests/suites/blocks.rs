@@ -3,10 +3,9 @@
 
 use niwaki_codes::{BlockType, Scheme};
 use niwaki_conformance::checkpoints::weights;
-use niwaki_conformance::compressed::{bytes, open, run};
+use niwaki_conformance::compressed::{bytes, compared, open, run};
 use niwaki_conformance::folder::Folder;
 use niwaki_container::verify;
-use niwaki_engine::{Options, compare};
 use niwaki_tensors::{Dtype, Overwrite, write_file};
 
 fn quantize(scheme: &str) -> String {
@@ -31,13 +30,12 @@ fn blocks_go_from_file_to_file_and_only_where_they_fill_the_rows() {
     let data: Vec<_> = (1..).zip(shapes).map(|(i, (_, d, s))| bytes(d, &weights(i, s.iter().product()))).collect();
     let tensors: Vec<_> = shapes.iter().zip(&data).map(|((n, d, s), b)| (*n, *d, *s, b.as_slice())).collect();
     write_file(source.as_ref(), &tensors, &[], Overwrite::Replace).unwrap();
-    let original = open(&source);
     for kind in BlockType::ALL {
         let report = run(&source, &quantize(kind.name()), &out, 2).unwrap();
         let one = std::fs::read(&out).unwrap();
         let artifact = open(&out);
         assert_eq!(verify(&artifact, 2).faults, [], "{kind}");
-        let compared = compare::compare((&original, None), (&artifact, None), &Options::default()).unwrap();
+        let compared = compared(&source, &out, None);
         for (t, r) in compared.tensors.iter().zip(&report.tensors) {
             assert_eq!((r.fate, artifact.get(&t.name).unwrap().scheme()), ("quantize", Some(Scheme::Block(kind))));
             let (db, says) = (t.sqnr_db.unwrap(), r.sqnr_db.unwrap());

@@ -185,7 +185,7 @@ fn every_error_is_one_line_and_at_most_one_hint() {
         &["verify", &nan],
         &["slice", &nan, "--bits", "4", "-o", &out],
         &["--device", "cuda", "devices"],
-        &["export", &nan, "--to", "gguf", "-o", &out],
+        &["export", &nan, "--to", "onnx", "-o", &out],
     ];
     for command in commands {
         let answer = niwaki(command);

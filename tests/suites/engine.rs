@@ -6,11 +6,17 @@ use std::path::Path;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Bits, Mask};
 use niwaki_conformance::checkpoints::weights;
-use niwaki_conformance::compressed::{bytes, open, run};
+use niwaki_conformance::compressed::{bytes, compared, open, opened, run};
 use niwaki_conformance::folder::Folder;
 use niwaki_container::{Artifact, verify};
-use niwaki_engine::{NanPolicy, Options, Plan, Recipe, Tail, compare, compress, export};
-use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
+use niwaki_engine::{Destination, Error, Names, NanPolicy, Options, Plan, Recipe, Tail, compress, export};
+use niwaki_tensors::{Dtype, Overwrite, write_file};
+
+/// Writes a checkpoint as plain safetensors.
+fn export(from: &str, to: &str) -> Result<u64, Error> {
+    let from = opened(from);
+    export::safetensors(&from.source(None, Names::Own)?, to.as_ref(), &Options::default())
+}
 
 /// Odd shapes of every float type, and tensors that no rule may touch.
 fn zoo(path: &Path) {
@@ -64,7 +70,6 @@ fn every_scheme_fit_and_mask_verifies_and_decodes_near_the_source() {
     let folder = Folder::new("schemes");
     let (source, out) = (folder.at("zoo.safetensors"), folder.at("out.safetensors"));
     zoo(source.as_ref());
-    let original = open(&source);
     let schemes = [
         "int4/g32/sym",
         "int3/g60/affine",
@@ -83,7 +88,7 @@ fn every_scheme_fit_and_mask_verifies_and_decodes_near_the_source() {
             let artifact = open(&out);
             let verified = verify(&artifact, 2);
             assert!(verified.faults.is_empty(), "{scheme} {mask}: {:?}", verified.faults);
-            let compared = compare::compare((&original, None), (&artifact, None), &Options::default()).unwrap();
+            let compared = compared(&source, &out, None);
             for (t, r) in compared.tensors.iter().zip(&report.tensors) {
                 let untouched = ["ids", "none.weight"].contains(&t.name.as_str());
                 assert_eq!(untouched, r.fate == "keep", "{scheme} {}", t.name);
@@ -115,7 +120,7 @@ fn a_mask_alone_keeps_the_largest_weights_exactly() {
         (folder.at("zoo.safetensors"), folder.at("out.safetensors"), folder.at("back.safetensors"));
     zoo(source.as_ref());
     run(&source, &recipe(MASK), &out, 2).unwrap();
-    export::safetensors(&open(&out), None, back.as_ref(), &Options::default()).unwrap();
+    export(&out, &back).unwrap();
     let (before, after) = (open(&source), open(&back));
     for name in ["a.weight", "b.weight", "d.weight", "long.weight", "bias"] {
         let read = |a: &Artifact| {
@@ -184,10 +189,9 @@ fn elastic_widths_are_those_that_were_asked_for_and_lose_less_when_wider() {
     let widths: Vec<f64> = report.tensors[0].widths.values().copied().collect();
     assert_eq!(widths.len(), 7);
     assert!(widths.windows(2).all(|w| w[0] + 4.0 < w[1]), "{widths:?}");
-    let (original, artifact) = (open(&source), open(&out));
     for (bits, says) in (2..=8).zip(widths) {
         let bits = Some(Bits::new(bits).unwrap());
-        let compared = compare::compare((&original, None), (&artifact, bits), &Options::default()).unwrap();
+        let compared = compared(&source, &out, bits);
         assert!((compared.tensors[0].sqnr_db.unwrap() - says).abs() < 0.01);
     }
 }
@@ -210,9 +214,15 @@ fn a_nan_is_named_or_its_tensor_is_carried() {
             assert_eq!(folder.names(), ["nan.safetensors"], "nothing is left behind");
         }
     }
-    let checkpoint = Checkpoint::open(&source, &Limits::default()).unwrap();
-    let mut plan =
-        Plan::new(&checkpoint, Recipe::parse(&quantize("int4/g32/sym", "min_max")).unwrap(), Tail::Short).unwrap();
+    let checkpoint = opened(&source);
+    let checkpoint = checkpoint.source(None, Names::Own).unwrap();
+    let mut plan = Plan::new(
+        &checkpoint,
+        Recipe::parse(&quantize("int4/g32/sym", "min_max")).unwrap(),
+        Tail::Short,
+        Destination::default(),
+    )
+    .unwrap();
     let options = Options { nan: NanPolicy::Keep, ..Options::default() };
     let report = compress(&checkpoint, &mut plan, out.as_ref(), &options, &|_, _| {}).unwrap();
     assert_eq!(
@@ -269,8 +279,14 @@ fn rules_that_cannot_act_are_errors() {
     for (rules, expected) in cases {
         assert_eq!(run(&source, &recipe(rules), &out, 1).unwrap_err().to_string(), expected);
     }
-    let checkpoint = Checkpoint::open(&source, &Limits::default()).unwrap();
-    let strict = Plan::new(&checkpoint, Recipe::parse(&quantize("int4/g32/sym", "min_max")).unwrap(), Tail::Refuse);
+    let checkpoint = opened(&source);
+    let checkpoint = checkpoint.source(None, Names::Own).unwrap();
+    let strict = Plan::new(
+        &checkpoint,
+        Recipe::parse(&quantize("int4/g32/sym", "min_max")).unwrap(),
+        Tail::Refuse,
+        Destination::default(),
+    );
     assert_eq!(strict.unwrap_err().to_string(), "tensor `a.weight`: group 32 does not divide the row of 130 weights");
 }
 
@@ -279,12 +295,13 @@ fn the_last_rule_wins_and_the_plan_names_those_it_shadowed() {
     let folder = Folder::new("shadow");
     let source = folder.at("zoo.safetensors");
     zoo(source.as_ref());
-    let checkpoint = Checkpoint::open(&source, &Limits::default()).unwrap();
+    let checkpoint = opened(&source);
+    let checkpoint = checkpoint.source(None, Names::Own).unwrap();
     let text = recipe(
         "[[quantize]]\ntensors = \"*.weight\"\nscheme = \"int4/g32/sym\"\n[[keep]]\ntensors = \"c.*\"\n\
          [[quantize]]\ntensors = \"a.*\"\nscheme = \"int8/row/sym\"\n",
     );
-    let plan = Plan::new(&checkpoint, Recipe::parse(&text).unwrap(), Tail::Short).unwrap();
+    let plan = Plan::new(&checkpoint, Recipe::parse(&text).unwrap(), Tail::Short, Destination::default()).unwrap();
     let of = |name: &str| plan.tensors.iter().find(|t| t.name == name).unwrap();
     assert_eq!(of("a.weight").rule.as_deref(), Some("quantize `a.*` int8/row/sym"));
     assert_eq!(of("a.weight").shadowed, ["quantize `*.weight` int4/g32/sym"]);
@@ -297,9 +314,17 @@ fn a_memory_cap_that_one_thread_cannot_keep_is_an_error() {
     let folder = Folder::new("memory");
     let (source, out) = (folder.at("zoo.safetensors"), folder.at("out.safetensors"));
     zoo(source.as_ref());
-    let checkpoint = Checkpoint::open(&source, &Limits::default()).unwrap();
-    let plan =
-        || Plan::new(&checkpoint, Recipe::parse(&quantize("int4/g32/sym", "min_max")).unwrap(), Tail::Short).unwrap();
+    let checkpoint = opened(&source);
+    let checkpoint = checkpoint.source(None, Names::Own).unwrap();
+    let plan = || {
+        Plan::new(
+            &checkpoint,
+            Recipe::parse(&quantize("int4/g32/sym", "min_max")).unwrap(),
+            Tail::Short,
+            Destination::default(),
+        )
+        .unwrap()
+    };
     let capped = |memory| Options { memory: Some(memory), replace: true, ..Options::default() };
     let error = compress(&checkpoint, &mut plan(), out.as_ref(), &capped(1000), &|_, _| {}).unwrap_err();
     assert!(error.to_string().contains("private memory; the cap is 1000"), "{error}");
@@ -314,10 +339,11 @@ fn a_folder_stays_a_folder_with_its_other_files() {
     zoo(at("source/model.safetensors").as_ref());
     std::fs::write(at("source/config.json"), "{}").unwrap();
     run(&at("source"), &recipe("[[elastic]]\ntensors = \"*.weight\"\n"), &at("small"), 2).unwrap();
-    let options = Options::default();
     let three = Bits::new(3).unwrap();
-    export::slice(&open(&at("small")), three, at("three").as_ref(), &options).unwrap();
-    export::safetensors(&open(&at("three")), None, at("plain").as_ref(), &options).unwrap();
+    let small = opened(&at("small"));
+    let source = small.source(None, Names::Own).unwrap();
+    export::slice(&source, three, at("three").as_ref(), &Options::default()).unwrap();
+    export(&at("three"), &at("plain")).unwrap();
     for out in ["small", "three", "plain"] {
         let names = ["config.json", "model.safetensors"];
         let mut found: Vec<_> = std::fs::read_dir(at(out)).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -325,7 +351,7 @@ fn a_folder_stays_a_folder_with_its_other_files() {
         assert_eq!(found, names, "{out}");
     }
     assert!(verify(&open(&at("three")), 1).faults.is_empty());
-    let error = export::safetensors(&open(&at("three")), None, at("plain").as_ref(), &options).unwrap_err();
+    let error = export(&at("three"), &at("plain")).unwrap_err();
     assert_eq!(error.to_string(), format!("`{}`: exists", at("plain")));
     let sparse = run(&at("source"), "version = 1\n[[keep]]\ntensors = \"gone\"\n", &at("new"), 1).unwrap_err();
     assert!(sparse.to_string().starts_with("keep `gone`") && !std::fs::exists(at("new")).unwrap());

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::time::SystemTime;
 
 use niwaki_tensors::{Advice, Limits, MappedFile};
 
@@ -44,6 +45,11 @@ impl Gguf {
     /// Its bytes, header included.
     pub fn bytes(&self) -> &[u8] {
         self.file.bytes()
+    }
+
+    /// When the file was last written, as the system said at opening.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.file.modified()
     }
 
     /// Everything but the data.

@@ -148,7 +148,7 @@ impl Checkpoint {
     }
 
     /// The `config.json` beside the files, where there is one that can be read.
-    pub(crate) fn config(&self) -> Option<serde_json::Value> {
+    pub fn config(&self) -> Option<serde_json::Value> {
         let path = parent(self.shards.first()?.path()).join("config.json");
         let bytes = read_limited(&path, &self.limits).ok()?;
         serde_json::from_slice(&bytes).ok()

@@ -76,11 +76,11 @@ pub(crate) enum Verb {
     Compress(Compress),
     /// Cut a narrower file out of an elastic one
     Slice(Slice),
-    /// Write a compressed file in another format
+    /// Write a checkpoint in another format: its codes where that holds them, else the nearest
     Export(Export),
     /// Measure the difference between two checkpoints, tensor by tensor
     Compare(Compare),
-    /// Check every digest and invariant of a file that niwaki wrote
+    /// Check a file: every digest and invariant of ours, every rule of the format of others
     Verify(Verify),
     /// List the kernels and devices found, and why others were not
     Devices,
@@ -98,7 +98,7 @@ pub(crate) enum Verb {
 
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
-    /// A checkpoint: a .safetensors file, an index, or a folder
+    /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf file
     pub(crate) file: PathBuf,
 }
 
@@ -108,7 +108,7 @@ pub(crate) struct Selection {
     /// Recipe in TOML
     #[arg(short, long, value_name = "RECIPE")]
     pub(crate) recipe: Option<PathBuf>,
-    /// Recipe by name: weights or llm
+    /// Recipe by name: weights, llm, linear, or with `--to gguf` a mix of llama.cpp: q4_k_m, …
     #[arg(long, value_name = "P")]
     pub(crate) preset: Option<String>,
     /// What codes mean: int{2..8}/{tensor|row|gN}/{sym|affine}, elastic/gN[/WIDTHS], or blocks as in
@@ -127,6 +127,29 @@ pub(crate) struct Selection {
     /// Rows that a group does not divide: end in a short group, or stop
     #[arg(long, value_name = "T", default_value = "short")]
     pub(crate) tail: Tail,
+    /// Format of the output: safetensors, gguf, compressed-tensors, gptq, awq or mlx
+    #[arg(long, value_name = "FORMAT", default_value = "safetensors")]
+    pub(crate) to: String,
+    #[command(flatten)]
+    pub(crate) engine: ForEngine,
+}
+
+/// What engines are told that load the output.
+#[derive(Args, Debug)]
+pub(crate) struct ForEngine {
+    /// What compressed-tensors engines do with inputs: leave them, or quantize them token by token
+    #[arg(long, value_name = "A", default_value = "float")]
+    pub(crate) activations: Activations,
+    /// llama.cpp's name of the pre-tokenizer, for a tokenizer.json that is not known
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pre_tokenizer: Option<String>,
+}
+
+/// What engines do with inputs of quantized modules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Activations {
+    Float,
+    Dynamic,
 }
 
 /// What to do with rows that a group does not divide.
@@ -145,7 +168,7 @@ pub(crate) enum Nan {
 
 #[derive(Args, Debug)]
 pub(crate) struct Plan {
-    /// A checkpoint: a .safetensors file, an index, or a folder
+    /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf file
     pub(crate) ckpt: PathBuf,
     #[command(flatten)]
     pub(crate) selection: Selection,
@@ -170,7 +193,7 @@ pub(crate) struct Output {
 
 #[derive(Args, Debug)]
 pub(crate) struct Compress {
-    /// A checkpoint: a .safetensors file, an index, or a folder
+    /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf file
     pub(crate) ckpt: PathBuf,
     #[command(flatten)]
     pub(crate) selection: Selection,
@@ -180,9 +203,6 @@ pub(crate) struct Compress {
     /// Cap of private memory, for example 256MiB
     #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(crate) memory: Option<usize>,
-    /// Format of the output
-    #[arg(long, value_name = "FORMAT", default_value = "safetensors")]
-    pub(crate) to: String,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -200,11 +220,13 @@ pub(crate) struct Slice {
 
 #[derive(Args, Debug)]
 pub(crate) struct Export {
-    /// A compressed file
+    /// A checkpoint: compressed by niwaki, GGUF, or quantized by another tool
     pub(crate) file: PathBuf,
-    /// Format: safetensors (decoded to the types of the source)
+    /// Format: safetensors (decoded), gguf, compressed-tensors, gptq, awq or mlx
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: String,
+    #[command(flatten)]
+    pub(crate) engine: ForEngine,
     /// Width at which elastic tensors are read [default: widest]
     #[arg(long, value_name = "B", value_parser = number::<u32>)]
     pub(crate) bits: Option<u32>,
@@ -231,6 +253,6 @@ pub(crate) struct Compare {
 
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
-    /// A file that niwaki wrote
+    /// A file that niwaki wrote, a .gguf file, or a checkpoint that another tool quantized
     pub(crate) file: PathBuf,
 }

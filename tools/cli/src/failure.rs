@@ -163,6 +163,15 @@ impl From<niwaki_engine::Error> for Failure {
         match error.into_layer() {
             Ok(Layer::Tensors(error)) => error.into(),
             Ok(Layer::Container(error)) => error.into(),
+            Ok(Layer::Gguf(error)) => failure!(error),
+            Ok(Layer::Foreign(error)) => {
+                let tensor = error.tensor().map(str::to_owned);
+                Self {
+                    tensor,
+                    hint: error.hint().map(|h| h.to_string()),
+                    ..Failure::below(&error, &error.kind(), &error.blame())
+                }
+            }
             Err(error) => {
                 let failure = failure!(error);
                 // Of what the system says, whose fault it is says more than "below".

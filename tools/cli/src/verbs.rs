@@ -11,8 +11,11 @@ mod selection;
 mod slice;
 mod verify;
 
+use std::path::Path;
+
 use niwaki_codes::Bits;
-use niwaki_tensors::Overwrite;
+use niwaki_engine::Opened;
+use niwaki_tensors::{Limits, Overwrite};
 
 use crate::args::{Output, Verb};
 use crate::failure::{Failure, Stop};
@@ -55,22 +58,9 @@ fn check_output(output: &Output) -> Result<(), Stop> {
     Ok(niwaki_tensors::check_output(path, overwrite)?)
 }
 
-/// A format that this version can write.
-fn safetensors_only(format: &str) -> Result<(), Stop> {
-    let known = ["safetensors", "compressed-tensors", "gguf", "mlx", "onnx", "image", "c"];
-    if format == "safetensors" {
-        return Ok(());
-    }
-    if known.contains(&format) {
-        let failure = Failure::unsupported(format!("format `{format}`"));
-        return Err(failure.hinting("this version writes `safetensors`").into());
-    }
-    let failure = Failure::usage(format!("no format `{format}`"));
-    let hint = match niwaki_engine::recipe::nearest(format, known) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "this version writes `safetensors`".to_owned(),
-    };
-    Err(failure.hinting(hint).into())
+/// Opens a checkpoint of whatever format.
+fn open(path: &Path) -> Result<Opened, Stop> {
+    Ok(Opened::open(path, &Limits::default())?)
 }
 
 /// A shape as text: `64x784`, `scalar` without dimensions.

@@ -4,6 +4,7 @@ use niwaki_codes::BlockType;
 use niwaki_quant::Fit;
 
 use crate::error::{Error, ErrorKind};
+use crate::recipe::mix::fallback;
 
 /// Refuses rows that blocks do not fill, masks, and fits.
 pub(crate) fn check(kind: BlockType, row: usize, fit: Fit, masked: bool) -> Result<(), Error> {
@@ -25,14 +26,7 @@ pub(crate) fn check(kind: BlockType, row: usize, fit: Fit, masked: bool) -> Resu
 /// The scheme for rows that `kind` does not fill: the type that llama.cpp falls back to,
 /// or even codes of about its width.
 fn nearest(kind: BlockType, row: usize) -> &'static str {
-    let smaller = match kind {
-        BlockType::Q2K | BlockType::Q3K => BlockType::Q4_0,
-        BlockType::Q4K => BlockType::Q5_0,
-        BlockType::Q5K => BlockType::Q5_1,
-        BlockType::Q6K => BlockType::Q8_0,
-        BlockType::Iq4Xs => BlockType::Iq4Nl,
-        other => other,
-    };
+    let smaller = fallback(kind).unwrap_or(kind);
     if row.is_multiple_of(smaller.elements()) { smaller.name() } else { even(kind) }
 }
 

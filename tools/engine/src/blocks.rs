@@ -58,6 +58,28 @@ impl Blocks {
         Self { rows, cols, rows_each, cols_each: cols_each.max(1) }
     }
 
+    /// Whole rows, however long.
+    pub(crate) fn of_rows(rows: usize, cols: usize) -> Self {
+        Self { rows, cols, rows_each: (BLOCK / cols.max(1)).max(1), cols_each: cols.max(1) }
+    }
+
+    /// Whole rows in multiples of `step`; all of them at once for none.
+    pub(crate) fn of_steps(rows: usize, cols: usize, step: Option<usize>) -> Self {
+        let rows_each = match step {
+            Some(step) => (BLOCK / cols.max(1)).max(1).next_multiple_of(step.max(1)),
+            None => rows.max(1),
+        };
+        Self { rows, cols, rows_each, cols_each: cols.max(1) }
+    }
+
+    /// Whole rows, or runs of one where it is longer than a block.
+    pub(crate) fn of_runs(rows: usize, cols: usize) -> Self {
+        if cols <= BLOCK {
+            return Self::of_rows(rows, cols);
+        }
+        Self { rows, cols, rows_each: 1, cols_each: BLOCK }
+    }
+
     /// Blocks across one row.
     fn across(&self) -> usize {
         self.cols.div_ceil(self.cols_each)

@@ -1,16 +1,17 @@
 //! How far two checkpoints are apart, tensor by tensor; either may be compressed.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use niwaki_codes::simd::Level;
-use niwaki_codes::{Bits, Shape};
-use niwaki_container::{Artifact, Decoder, Part, Tensor, matrix};
+use niwaki_codes::Shape;
+use niwaki_container::matrix;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::blocks::BLOCK;
 use crate::compress::Options;
-use crate::error::{Blame, Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
+use crate::source::{Source, SourceTensor};
 
 /// All tensors of two checkpoints, compared.
 #[derive(Clone, Debug, Serialize)]
@@ -88,29 +89,29 @@ impl Sums {
     }
 }
 
-/// Compares B with A: the same tensors by name and shape, at a width of each where it is elastic.
+/// Compares B with A: the same tensors by name and shape.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Unlike`] where names or shapes differ, and those of reading either.
-pub fn compare(
-    (a, a_bits): (&Artifact, Option<Bits>),
-    (b, b_bits): (&Artifact, Option<Bits>),
-    options: &Options,
-) -> Result<Comparison, Error> {
+pub fn compare(a: &Source<'_>, b: &Source<'_>, options: &Options) -> Result<Comparison, Error> {
     let mut tensors = Vec::new();
     let mut all = Sums::default();
     let pool = options.pool()?;
+    let find = |source: &Source<'_>| -> BTreeMap<String, usize> {
+        source.tensors().iter().enumerate().map(|(i, tensor)| (tensor.name().to_owned(), i)).collect()
+    };
+    let (of_a, of_b) = (find(a), find(b));
     for left in a.tensors() {
         let name = left.name();
-        let right = b.get(name).ok_or_else(|| unlike(name, "is only in the first of the two".to_owned()))?;
+        let right = of_b.get(name).map(|i| &b.tensors()[*i]);
+        let right = right.ok_or_else(|| unlike(name, "is only in the first of the two".to_owned()))?;
         if left.shape().dims() != right.shape().dims() {
             return Err(unlike(name, format!("is {} in the first, {} in the second", left.shape(), right.shape())));
         }
-        let (x, y) = (Reader::new(left, a_bits)?, Reader::new(right, b_bits)?);
-        let sums = pool.install(|| tensor(&x, &y, left.shape()))?;
+        let sums = pool.install(|| tensor(left, right))?;
         // Whole numbers, positions say, are no weights: they would drown the signal of all.
-        if let Reader::Floats(_) = x {
+        if left.is_float() {
             all = all.merge(&sums);
         }
         tensors.push(TensorComparison {
@@ -121,10 +122,37 @@ pub fn compare(
             zeros: sums.zeros,
         });
     }
-    if let Some(extra) = b.tensors().find(|t| a.get(t.name()).is_none()) {
+    if let Some(extra) = b.tensors().iter().find(|t| !of_a.contains_key(t.name())) {
         return Err(unlike(extra.name(), "is only in the second of the two".to_owned()));
     }
     Ok(Comparison { sqnr_db: all.db(), tensors })
+}
+
+/// The first weight of each tensor that decodes to no finite number.
+///
+/// # Errors
+///
+/// Those of reading.
+pub fn not_finite(source: &Source<'_>, threads: usize) -> Result<Vec<(String, usize)>, Error> {
+    let pool = Options { threads, ..Options::default() }.pool()?;
+    let mut found = Vec::new();
+    for tensor in source.tensors().iter().filter(|tensor| tensor.is_float()) {
+        let (_, cols) = tensor.matrix();
+        let first = |rows: Range<usize>| -> Result<Option<usize>, Error> {
+            let numbers = numbers(tensor, rows.clone())?;
+            Ok(numbers.iter().position(|x| !x.is_finite()).map(|at| rows.start * cols + at))
+        };
+        let first = pool.install(|| row_blocks(tensor.shape()).map(first).find_map_first(Result::transpose));
+        if let Some(index) = first.transpose()? {
+            found.push((tensor.name().to_owned(), index));
+        }
+    }
+    Ok(found)
+}
+
+/// Signal to noise of a tensor against another of its shape; none where they are equal.
+pub(crate) fn sqnr(a: &SourceTensor<'_>, b: &SourceTensor<'_>) -> Result<Option<f64>, Error> {
+    Ok(tensor(a, b)?.db())
 }
 
 fn unlike(name: &str, what: String) -> Error {
@@ -138,49 +166,31 @@ pub(crate) fn row_blocks(shape: &Shape) -> impl IndexedParallelIterator<Item = R
     (0..rows.div_ceil(each)).into_par_iter().map(move |i| i * each..((i + 1) * each).min(rows))
 }
 
-fn tensor(a: &Reader<'_>, b: &Reader<'_>, shape: &Shape) -> Result<Sums, Error> {
+fn tensor(a: &SourceTensor<'_>, b: &SourceTensor<'_>) -> Result<Sums, Error> {
     let blocks: Vec<Result<Sums, Error>> =
-        row_blocks(shape).map(|rows| Ok(Sums::of(&a.rows(rows.clone())?, &b.rows(rows)?))).collect();
+        row_blocks(a.shape()).map(|rows| Ok(Sums::of(&numbers(a, rows.clone())?, &numbers(b, rows)?))).collect();
     blocks.into_iter().try_fold(Sums::default(), |total, sums| Ok(total.merge(&sums?)))
 }
 
-/// Reads rows of a tensor as floats; whole numbers beyond 2^24 lose their last digits.
-enum Reader<'a> {
-    Numbers(Tensor<'a>),
-    Floats(Box<Decoder<'a>>),
-}
-
-impl<'a> Reader<'a> {
-    fn new(tensor: Tensor<'a>, bits: Option<Bits>) -> Result<Self, Error> {
-        match whole_numbers(&tensor, 0..0) {
-            Some(_) => Ok(Self::Numbers(tensor)),
-            None => Ok(Self::Floats(Box::new(tensor.at(bits)?))),
-        }
+/// Rows of a tensor as floats; whole numbers beyond 2^24 lose their last digits.
+fn numbers(tensor: &SourceTensor<'_>, rows: Range<usize>) -> Result<Vec<f32>, Error> {
+    let (_, cols) = tensor.matrix();
+    let range = rows.start * cols..rows.end * cols;
+    if let Some(numbers) = whole_numbers(tensor, range.clone()) {
+        return Ok(numbers);
     }
-
-    fn rows(&self, rows: Range<usize>) -> Result<Vec<f32>, Error> {
-        match self {
-            Self::Numbers(tensor) => {
-                let (_, cols) = tensor.matrix();
-                Ok(whole_numbers(tensor, rows.start * cols..rows.end * cols).unwrap_or_default())
-            }
-            Self::Floats(decoder) => {
-                let (_, cols) = decoder.tensor().matrix();
-                let mut out = vec![0.0; rows.len() * cols];
-                decoder.dequantize_rows(Level::best(), rows, &mut out)?;
-                Ok(out)
-            }
-        }
-    }
+    let mut out = vec![0.0; range.len()];
+    tensor.decode(range, &mut out)?;
+    Ok(out)
 }
 
 /// Elements of a tensor of whole numbers.
-fn whole_numbers(tensor: &Tensor<'_>, range: Range<usize>) -> Option<Vec<f32>> {
+fn whole_numbers(tensor: &SourceTensor<'_>, range: Range<usize>) -> Option<Vec<f32>> {
     use niwaki_tensors::Dtype;
     macro_rules! read {
         ($type:ty) => {{
             let size = size_of::<$type>();
-            let bytes = tensor.part(Part::Whole)?.get(range.start * size..range.end * size)?;
+            let bytes = tensor.elements()?.get(range.start * size..range.end * size)?;
             let cells = bytes.as_chunks::<{ size_of::<$type>() }>().0;
             Some(cells.iter().map(|cell| <$type>::from_le_bytes(*cell) as f32).collect())
         }};
@@ -196,20 +206,6 @@ fn whole_numbers(tensor: &Tensor<'_>, range: Range<usize>) -> Option<Vec<f32>> {
         Dtype::U64 => read!(u64),
         _ => None,
     }
-}
-
-/// Refuses a width that no tensor of the file serves, or one asked of a file without elastic tensors.
-pub(crate) fn check_bits(artifact: &Artifact, bits: Option<Bits>) -> Result<(), Error> {
-    let Some(bits) = bits else { return Ok(()) };
-    let mut elastic = artifact.tensors().filter_map(|t| t.widths().map(|w| (t.name().to_owned(), w))).peekable();
-    if elastic.peek().is_none() {
-        let what = "`--bits` chooses a width of elastic tensors; this file has none".to_owned();
-        return Err(ErrorKind::Usage { what }.into());
-    }
-    for (name, widths) in elastic {
-        widths.up_to(bits).map_err(|e| Error::below(e, Blame::Caller).of(&name))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,18 +6,20 @@ use niwaki_codes::simd::Level;
 use niwaki_container::{Digest, Lineage, META_KEY, Meta, Placement, Slot, TensorMeta};
 use niwaki_container::{checkpoint_digest, tensor_digest};
 use niwaki_quant::Distortion;
-use niwaki_tensors::{Checkpoint, Dtype, Entry, Layout, Overwrite, Writer, metadata_len};
+use niwaki_tensors::{Dtype, Entry, Layout, Overwrite, Writer, metadata_len};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::blocks::{BLOCK, Blocks};
+use crate::destination::Seats;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::job::{ByWidth, Job, Run};
 use crate::journal::{Finished, Journal};
 use crate::plan::{Plan, Planned};
 use crate::report::{Report, TensorReport, bits_per_weight, embedded};
+use crate::source::Source;
 use crate::target::Target;
-use crate::{masked, queue};
+use crate::{masked, queue, sink};
 
 /// What to do with a tensor that is to be encoded and holds NaN or an infinity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,10 +64,12 @@ impl Options {
     }
 }
 
-/// Writes the checkpoint as planned.
+/// Writes the checkpoint as planned, in the format of the destination that the plan was made
+/// for.
 ///
 /// `out` is the file to write; where the checkpoint is a folder and `out` does not end in
 /// `.safetensors`, it is a folder that gets `model.safetensors` and the source's other files.
+/// Formats of other tools are always folders, with a `config.json`; GGUF is always a file.
 /// `progress` is told the bytes of source done so far, and all there are; any thread may call it.
 ///
 /// # Errors
@@ -73,7 +77,7 @@ impl Options {
 /// Those of reading and writing, weights that no code holds, and a memory cap that not even
 /// one thread keeps. The output is then as it was before.
 pub fn compress(
-    checkpoint: &Checkpoint,
+    source: &Source<'_>,
     plan: &mut Plan,
     out: &Path,
     options: &Options,
@@ -81,16 +85,22 @@ pub fn compress(
 ) -> Result<Report, Error> {
     let pool = options.pool()?;
     if options.nan == NanPolicy::Keep {
-        carry_not_finite(checkpoint, plan, &pool)?;
+        carry_not_finite(source, plan, &pool)?;
     }
     let options = Options { threads: affordable_threads(plan, options)?, ..options.clone() };
-    let target = Target::new(checkpoint, out, &options)?;
-    let outcome = write(checkpoint, plan, &target, &options, progress);
-    target.close(checkpoint, &options, outcome)
+    match &plan.to.seats {
+        Seats::Ours => {
+            let target = Target::new(source, out, &options)?;
+            let outcome = write(source, plan, &target, &options, progress);
+            target.close(source, &options, outcome)
+        }
+        Seats::Gguf(seats) => sink::gguf(source, plan, seats, out, &options, progress),
+        Seats::Tool(tool) => sink::tool(source, plan, *tool, out, &options, progress),
+    }
 }
 
 fn write(
-    checkpoint: &Checkpoint,
+    source: &Source<'_>,
     plan: &Plan,
     target: &Target,
     options: &Options,
@@ -99,9 +109,9 @@ fn write(
     let placement = Placement::new(plan.tensors.iter().map(|t| (t.name.as_str(), t.layout)))?;
     let entry =
         |e: &niwaki_container::Entry| Entry { name: e.name.clone(), dtype: e.dtype, shape: e.shape.dims().to_vec() };
-    let room = metadata_len(&[(META_KEY, &longest_meta(checkpoint, plan)?)]);
+    let room = metadata_len(&[(META_KEY, &longest_meta(source, plan)?)]);
     let layout = Layout::exact(placement.entries().iter().map(entry).collect(), room)?;
-    let run = run_digest(checkpoint, plan, &layout);
+    let run = run_digest(source, plan, &layout);
     let known = Journal::read(&target.journal, run);
     let resumed = match known.is_empty() {
         true => None,
@@ -112,7 +122,7 @@ fn write(
         None => (Writer::create(&target.file, layout, options.overwrite())?, Vec::new()),
     };
     let journal = Journal::create(&target.journal, run, &known)?;
-    let finished = encode_all(checkpoint, plan, &placement, &writer, (&journal, &known), (options, progress));
+    let finished = encode_all(source, plan, &placement, &writer, (&journal, &known), (options, progress));
     let finished = match finished {
         Ok(finished) => finished,
         Err(error) => {
@@ -121,22 +131,22 @@ fn write(
             return Err(error);
         }
     };
-    let (meta, tensors) = describe(checkpoint, plan, &finished)?;
+    let (meta, tensors) = describe(source, plan, &finished)?;
     let output_bytes = writer.layout().file_bytes();
     writer.finish(&[(META_KEY, &meta.to_json())], options.durable)?;
     journal.remove();
     Ok(Report {
-        input_bytes: checkpoint.shards().iter().map(|s| s.file_bytes()).sum(),
+        input_bytes: source.opened().file_bytes(),
         output_bytes,
         bits_per_weight: bits_per_weight(plan),
         tensors,
-        digest: meta.digest.to_string(),
+        digest: Some(meta.digest.to_string()),
         resumed: known.iter().filter(|k| finished.get(k.tensor) == Some(k)).count(),
     })
 }
 
 fn encode_all(
-    checkpoint: &Checkpoint,
+    source: &Source<'_>,
     plan: &Plan,
     placement: &Placement,
     writer: &Writer,
@@ -162,10 +172,11 @@ fn encode_all(
             *slot = Some(finished.clone());
         }
     }
-    for (index, ((planned, view), entries)) in plan.tensors.iter().zip(checkpoint.tensors()).zip(&entries).enumerate() {
+    for (index, (planned, entries)) in plan.tensors.iter().zip(&entries).enumerate() {
+        let tensor = &source.tensors()[planned.index];
         let place = |part| entries.iter().find(|(p, _)| *p == part).map_or(usize::MAX, |(_, at)| *at);
         let parts = planned.layout.parts()?.into_iter().map(|spec| (spec, place(spec.part))).collect();
-        jobs.push(Job::new(&run, index, planned, view, parts, earlier[index].take()));
+        jobs.push(Job::new(&run, index, planned, tensor, parts, earlier[index].take()));
     }
     // A masked tensor is one item, so the largest of them begin first and others run beside
     // them; the rest goes in file order, as disks like it.
@@ -177,10 +188,10 @@ fn encode_all(
 }
 
 /// What tells runs apart: recipe, source, and where everything goes.
-fn run_digest(checkpoint: &Checkpoint, plan: &Plan, layout: &Layout) -> Digest {
+fn run_digest(source: &Source<'_>, plan: &Plan, layout: &Layout) -> Digest {
     let mut text = format!("{}\n{}\n", env!("CARGO_PKG_VERSION"), plan.recipe);
-    for shard in checkpoint.shards() {
-        text += &format!("{} {:?}\n", shard.file_bytes(), shard.modified());
+    for (bytes, modified) in source.opened().files() {
+        text += &format!("{bytes} {modified:?}\n");
     }
     for t in &plan.tensors {
         text += &format!("{} {:?} {} {:?}\n", t.name, t.layout, t.fit, t.selection);
@@ -190,7 +201,7 @@ fn run_digest(checkpoint: &Checkpoint, plan: &Plan, layout: &Layout) -> Digest {
 }
 
 /// The metadata and the report of what was written.
-fn describe(checkpoint: &Checkpoint, plan: &Plan, finished: &[Finished]) -> Result<(Meta, Vec<TensorReport>), Error> {
+fn describe(source: &Source<'_>, plan: &Plan, finished: &[Finished]) -> Result<(Meta, Vec<TensorReport>), Error> {
     let mut tensors = Vec::with_capacity(plan.tensors.len());
     let mut metas = std::collections::BTreeMap::new();
     let mut sources = Vec::with_capacity(plan.tensors.len());
@@ -207,13 +218,13 @@ fn describe(checkpoint: &Checkpoint, plan: &Plan, finished: &[Finished]) -> Resu
         let distortion: ByWidth = finished.distortion.iter().map(|(w, bits)| (*w, Distortion::from(*bits))).collect();
         tensors.push(TensorReport::new(planned, &distortion));
     }
-    let mut meta = meta(checkpoint, plan, metas, &tensors);
+    let mut meta = meta(source, plan, metas, &tensors);
     meta.lineage.source = Some(checkpoint_digest(sources));
     Ok((meta, tensors))
 }
 
 fn meta(
-    checkpoint: &Checkpoint,
+    source: &Source<'_>,
     plan: &Plan,
     metas: std::collections::BTreeMap<String, TensorMeta>,
     tensors: &[TensorReport],
@@ -221,16 +232,12 @@ fn meta(
     let mut meta = Meta::new(metas).with_recipe(plan.recipe.to_string());
     meta.report = embedded(plan, tensors);
     meta.lineage = Lineage { source: None, parents: Vec::new() };
-    for shard in checkpoint.shards() {
-        for (key, value) in shard.metadata() {
-            meta.source_metadata.entry(key.clone()).or_insert_with(|| value.clone());
-        }
-    }
+    meta.source_metadata.extend(source.texts());
     meta
 }
 
 /// The metadata at its longest, to reserve room for the header with.
-fn longest_meta(checkpoint: &Checkpoint, plan: &Plan) -> Result<String, Error> {
+fn longest_meta(source: &Source<'_>, plan: &Plan) -> Result<String, Error> {
     let any = Digest([0xFF; 32]);
     let mut metas = std::collections::BTreeMap::new();
     for planned in &plan.tensors {
@@ -238,7 +245,7 @@ fn longest_meta(checkpoint: &Checkpoint, plan: &Plan) -> Result<String, Error> {
         metas.insert(planned.name.clone(), TensorMeta::new(planned.layout, &parts, Some(any))?);
     }
     let tensors: Vec<_> = plan.tensors.iter().map(TensorReport::widest).collect();
-    let mut meta = meta(checkpoint, plan, metas, &tensors);
+    let mut meta = meta(source, plan, metas, &tensors);
     meta.lineage.source = Some(any);
     Ok(meta.to_json())
 }
@@ -259,7 +266,7 @@ fn affordable_threads(plan: &Plan, options: &Options) -> Result<usize, Error> {
 fn buffers(t: &Planned) -> usize {
     const HASHING: usize = 1 << 20;
     let (rows, cols) = t.layout.matrix();
-    let direct = matches!(t.layout.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+    let direct = t.coding.is_none() && matches!(t.layout.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
     let decoded = |elements: usize| if direct { 0 } else { elements * 4 };
     match (&t.selection, t.layout.scheme) {
         (None, None) => HASHING,
@@ -273,16 +280,17 @@ fn buffers(t: &Planned) -> usize {
 }
 
 /// Carries tensors as they are that hold NaN or an infinity.
-fn carry_not_finite(checkpoint: &Checkpoint, plan: &mut Plan, pool: &ThreadPool) -> Result<(), Error> {
-    for (planned, view) in plan.tensors.iter_mut().zip(checkpoint.tensors()) {
-        if planned.layout.is_plain() {
+fn carry_not_finite(source: &Source<'_>, plan: &mut Plan, pool: &ThreadPool) -> Result<(), Error> {
+    for planned in &mut plan.tensors {
+        let tensor = &source.tensors()[planned.index];
+        if planned.layout.is_plain() || tensor.takes_over(&planned.layout) {
             continue;
         }
         let elements = planned.elements();
         let first = |piece: usize| -> Result<Option<usize>, Error> {
             let (start, end) = (piece * BLOCK, ((piece + 1) * BLOCK).min(elements));
             let mut decoded = Vec::new();
-            let weights = masked::floats(&view, start, end, Level::best(), &mut decoded)?;
+            let weights = masked::floats(tensor, start, end, Level::best(), &mut decoded)?;
             Ok(weights.iter().position(|w| !w.is_finite()).map(|at| start + at))
         };
         let found = pool.install(|| {

@@ -1,16 +1,15 @@
 //! One block of weights: decode where needed, encode, write each part at its place.
 
-use std::ops::Range;
-
 use niwaki_codes::{BlockType, Elastic, Grouping, Scheme, Uniform};
 use niwaki_container::Part;
 use niwaki_quant::{ElasticOut, GridPoint, Solver, Step, Sums, UniformOut, Values};
 use niwaki_quant::{encode_block_rows, encode_elastic_rows, encode_rows, encode_with};
-use niwaki_tensors::{Dtype, TensorView};
+use niwaki_tensors::Dtype;
 
 use crate::blocks::{BLOCK, Block};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::job::{ByWidth, Job, merge};
+use crate::source::Coded;
 
 /// Buffers that a thread keeps from block to block.
 #[derive(Default)]
@@ -21,24 +20,8 @@ pub(crate) struct Scratch {
     pub(crate) kept: Vec<f32>,
     /// Codes, scales, zero points; or bases, corrections, planes; or bytes to be hashed.
     pub(crate) bytes: Vec<u8>,
-}
-
-/// The elements `range` of a tensor, as encoders take them.
-pub(crate) fn values<'b>(
-    view: &TensorView<'b>,
-    range: Range<usize>,
-    decoded: &'b mut Vec<f32>,
-) -> Result<Values<'b>, Error> {
-    Ok(match view.dtype() {
-        Dtype::F32 => Values::F32(view.slice_bytes(range)?),
-        Dtype::F16 => Values::F16(view.slice_bytes(range)?),
-        Dtype::BF16 => Values::Bf16(view.slice_bytes(range)?),
-        _ => {
-            decoded.resize(range.len(), 0.0);
-            view.decode_f32(range, decoded)?;
-            Values::F32(bytemuck::cast_slice(decoded))
-        }
-    })
+    /// Bytes of sources that are stored in several parts.
+    pub(crate) stored: Vec<u8>,
 }
 
 /// The error of a weight that no code can hold.
@@ -56,6 +39,17 @@ pub(crate) fn not_encodable(e: &niwaki_quant::Error, tensor: &str) -> Error {
             error.hinting("add `/f32` to the scheme: F32 scales hold it")
         }
         _ => Error::below(e.clone(), Blame::Caller).of(tensor),
+    }
+}
+
+/// The error of weights that blocks cannot hold.
+pub(crate) fn block_error(e: niwaki_quant::Error, tensor: &str) -> Error {
+    match e.kind() {
+        niwaki_quant::ErrorKind::ScaleOverflow { group } => {
+            let error = Error::from(ErrorKind::ScaleOverflow { group }).of(tensor);
+            error.hinting("a scheme with F32 scales holds it, such as `int4/g32/sym/f32`")
+        }
+        _ => not_encodable(&e, tensor),
     }
 }
 
@@ -118,9 +112,11 @@ pub(crate) fn block(
     grid: Option<GridPoint>,
     scratch: &mut Scratch,
 ) -> Result<ByWidth, Error> {
-    let (Some(scheme), (_, cols)) = (job.planned.layout.scheme, job.planned.layout.matrix()) else {
-        return Ok(ByWidth::new());
-    };
+    let (_, cols) = job.planned.layout.matrix();
+    if job.takes_over() {
+        return taken_over(job, b);
+    }
+    let Some(scheme) = job.planned.layout.scheme else { return decoded(job, b, scratch) };
     let place = Place::of_block(b, cols, &scheme);
     let size = (b.rows.len(), b.cols.len());
     if let Scheme::Uniform(row @ Uniform { grouping: Grouping::Row, .. }) = scheme
@@ -129,12 +125,55 @@ pub(crate) fn block(
         return long_row(job, row, b.rows.start, scratch);
     }
     let range = place.elements..place.elements + b.elements();
-    let values = values(&job.view, range, &mut scratch.decoded)?;
+    let values = job.source.values(range, &mut scratch.decoded)?;
     match (scheme, grid) {
         (Scheme::Uniform(scheme), Some(grid)) => {
             on_grid(job, scheme, grid, place, (values, size.1), &mut scratch.bytes)
         }
         _ => rows(job, scheme, place, (values, size), &mut scratch.bytes),
+    }
+}
+
+/// Writes codes of whole rows as they are.
+fn taken_over(job: &Job<'_>, b: &Block) -> Result<ByWidth, Error> {
+    let (_, cols) = job.planned.layout.matrix();
+    match job.source.codes(b.rows.clone())? {
+        Some(Coded::Blocks(kind, bytes)) => {
+            let place = Place::of_block(b, cols, &Scheme::Block(kind));
+            job.write(Part::Codes, place.code_bytes, &bytes)?;
+        }
+        Some(Coded::Uniform(scheme, coded)) => {
+            let place = Place::of_block(b, cols, &Scheme::Uniform(scheme));
+            job.write(Part::Codes, place.code_bytes, &coded.codes)?;
+            job.write(Part::Scales, place.groups * scheme.scale_type().bytes(), &coded.scales)?;
+            job.write(Part::Zeros, place.groups, &coded.zeros)?;
+        }
+        None => {}
+    }
+    Ok(ByWidth::new())
+}
+
+/// Writes decoded weights in the type that the tensor had.
+fn decoded(job: &Job<'_>, b: &Block, scratch: &mut Scratch) -> Result<ByWidth, Error> {
+    let (_, cols) = job.planned.layout.matrix();
+    let (start, dtype) = (b.start(cols), job.planned.layout.dtype);
+    let weights = job.source.values(start..start + b.elements(), &mut scratch.decoded)?;
+    let mut floats = vec![0.0; b.elements()];
+    weights.decode(job.run.level, &mut floats);
+    job.write(Part::Whole, start * dtype.bitsize() / 8, &narrowed(&floats, dtype))?;
+    Ok(ByWidth::new())
+}
+
+/// Weights as `dtype`, rounded to nearest, ties to even.
+pub(crate) fn narrowed(weights: &[f32], dtype: Dtype) -> Vec<u8> {
+    fn each<const N: usize>(weights: &[f32], narrow: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
+        weights.iter().flat_map(|w| narrow(*w)).collect()
+    }
+    match dtype {
+        Dtype::F64 => each(weights, |w| f64::from(w).to_le_bytes()),
+        Dtype::F32 => bytemuck::cast_slice(weights).to_vec(),
+        Dtype::BF16 => each(weights, |w| half::bf16::from_f32(w).to_le_bytes()),
+        _ => each(weights, |w| half::f16::from_f32(w).to_le_bytes()),
     }
 }
 
@@ -175,16 +214,8 @@ fn block_rows(
 ) -> Result<ByWidth, Error> {
     let name = &job.planned.name;
     let [codes] = cut(buffer, [values.len() / kind.elements() * kind.bytes()]);
-    let measured = encode_block_rows(job.run.level, kind, values, cols, codes).map_err(|e| {
-        let e = e.offset(place.elements, place.groups);
-        match e.kind() {
-            niwaki_quant::ErrorKind::ScaleOverflow { group } => {
-                let error = Error::from(ErrorKind::ScaleOverflow { group }).of(name);
-                error.hinting("a scheme with F32 scales holds it, such as `int4/g32/sym/f32`")
-            }
-            _ => not_encodable(&e, name),
-        }
-    })?;
+    let measured = encode_block_rows(job.run.level, kind, values, cols, codes)
+        .map_err(|e| block_error(e.offset(place.elements, place.groups), name))?;
     job.write(Part::Codes, place.code_bytes, codes)?;
     Ok(vec![(0, measured)])
 }
@@ -286,14 +317,14 @@ fn long_row(job: &Job<'_>, scheme: Uniform, row: usize, scratch: &mut Scratch) -
     let Scratch { decoded, bytes, .. } = scratch;
     let pieces = cols.div_ceil(BLOCK);
     let observe = |solver: &Solver, index: usize| {
-        let observed = solver.observe(level, values(&job.view, range(index), decoded)?);
+        let observed = solver.observe(level, job.source.values(range(index), decoded)?);
         observed.map_err(|e| not_encodable(&e.offset(range(index).start, row), &job.planned.name))
     };
     let wrong = |e: niwaki_quant::Error| not_encodable(&e.offset(0, row), &job.planned.name);
     let grid = solve(Solver::new(&scheme, job.planned.fit), pieces, observe)?;
     let mut distortion = ByWidth::new();
     for index in 0..pieces {
-        let values = values(&job.view, range(index), decoded)?;
+        let values = job.source.values(range(index), decoded)?;
         let (count, [codes]) = (values.len(), cut(bytes, [scheme.row_bytes(values.len())]));
         let measured = encode_with(level, &scheme, grid, values, count, codes).map_err(wrong)?;
         merge(&mut distortion, &vec![(0, measured)]);

@@ -29,6 +29,10 @@ pub enum Layer {
     Tensors(niwaki_tensors::Error),
     /// Of the container.
     Container(niwaki_container::Error),
+    /// Of GGUF.
+    Gguf(niwaki_gguf::Error),
+    /// Of the layouts of other tools.
+    Foreign(niwaki_foreign::Error),
 }
 
 /// The kinds of [`Error`].
@@ -96,6 +100,13 @@ pub enum ErrorKind {
         kind: BlockType,
         /// What they do not have.
         what: String,
+    },
+    /// A scheme, or elements, that the output's format does not hold.
+    Held {
+        /// The format.
+        format: &'static str,
+        /// What it does not hold.
+        scheme: String,
     },
     /// A weight that no code can hold.
     NotFinite {
@@ -238,6 +249,28 @@ impl From<niwaki_container::Error> for Error {
     }
 }
 
+impl From<niwaki_gguf::Error> for Error {
+    fn from(e: niwaki_gguf::Error) -> Self {
+        let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame: e.blame() });
+        ours.inner.path = e.path().map(Path::to_owned);
+        ours.inner.tensor = e.tensor().map(ToString::to_string);
+        ours.inner.hint = e.hint().map(ToString::to_string);
+        ours.inner.layer = Some(Layer::Gguf(e));
+        ours
+    }
+}
+
+impl From<niwaki_foreign::Error> for Error {
+    /// Its sentence without the tensor's name, which stands in front of ours.
+    fn from(e: niwaki_foreign::Error) -> Self {
+        let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame: e.blame() });
+        ours.inner.tensor = e.tensor().map(ToString::to_string);
+        ours.inner.hint = e.hint().map(ToString::to_string);
+        ours.inner.layer = Some(Layer::Foreign(e));
+        ours
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let ErrorKind::Below { what, .. } = self.kind() {
@@ -265,6 +298,7 @@ impl fmt::Display for Error {
                 write!(f, "{kind} blocks of {} do not fill the row of {row} weights", kind.elements())
             }
             ErrorKind::Block { kind, what } => write!(f, "{kind} blocks have no {what}"),
+            ErrorKind::Held { format, scheme } => write!(f, "{format} does not hold {scheme}"),
             ErrorKind::NotFinite { index } => {
                 write!(f, "weight {index} is NaN or infinite; codes hold finite weights only")
             }

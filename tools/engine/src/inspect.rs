@@ -1,18 +1,17 @@
 //! What is inside a file: names, types, shapes, sizes, schemes.
 
-use std::path::Path;
-
-use niwaki_container::{Artifact, Kind};
-use niwaki_tensors::Limits;
+use niwaki_container::Kind;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::source::{Names, Opened, Origin};
 
 /// What a file holds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
-    /// `safetensors` for a plain checkpoint, `niwaki` for one of ours.
-    pub kind: &'static str,
+    /// `safetensors` for a plain checkpoint, `niwaki` for one of ours, `gguf`, or the tool whose
+    /// layout it has.
+    pub kind: String,
     /// Weights of all tensors.
     pub parameters: u64,
     /// Bytes of all tensors as stored.
@@ -42,31 +41,60 @@ pub struct TensorInspection {
     pub widths: Vec<u32>,
 }
 
-/// Looks into the file, or folder of shards, at `path`.
+/// Looks into an open checkpoint.
+///
+/// Safetensors in the layout of a tool that is not read here are listed as they are stored.
 ///
 /// # Errors
 ///
-/// Those of opening it.
-pub fn inspect(path: &Path) -> Result<Inspection, Error> {
-    let artifact = Artifact::open(path, &Limits::default())?;
-    let tensors: Vec<_> = artifact
-        .tensors()
-        .map(|t| TensorInspection {
-            name: t.name().to_owned(),
-            dtype: t.dtype().to_string(),
-            shape: t.shape().dims().to_vec(),
-            bytes: t.bytes(),
-            scheme: t.scheme().map(|s| s.to_string()),
-            masked: t.masked(),
-            widths: t.widths().into_iter().flat_map(|w| w.iter()).map(|bits| bits.get()).collect(),
-        })
-        .collect();
+/// Those of [`Opened::source`] for GGUF.
+pub fn inspect(opened: &Opened) -> Result<Inspection, Error> {
+    let artifact = opened.artifact();
+    let ours = artifact.filter(|artifact| artifact.kind() == Kind::Container);
+    let source = match (opened.source(None, Names::Own), artifact) {
+        (Ok(source), _) => Some(source),
+        (Err(error), None) => return Err(error),
+        (Err(_), Some(_)) => None,
+    };
+    let tensors: Vec<_> = match (ours, &source) {
+        (None, Some(source)) => source
+            .tensors()
+            .iter()
+            .map(|t| TensorInspection {
+                name: t.name().to_owned(),
+                dtype: t.coding().unwrap_or_else(|| t.dtype().to_string()),
+                shape: t.shape().dims().to_vec(),
+                bytes: t.stored_bytes(),
+                scheme: t.scheme().map(|s| s.to_string()),
+                masked: false,
+                widths: Vec::new(),
+            })
+            .collect(),
+        _ => artifact
+            .iter()
+            .flat_map(|artifact| artifact.tensors())
+            .map(|t| TensorInspection {
+                name: t.name().to_owned(),
+                dtype: t.dtype().to_string(),
+                shape: t.shape().dims().to_vec(),
+                bytes: t.bytes(),
+                scheme: t.scheme().map(|s| s.to_string()),
+                masked: t.masked(),
+                widths: t.widths().into_iter().flat_map(|w| w.iter()).map(|bits| bits.get()).collect(),
+            })
+            .collect(),
+    };
+    let foreign = || artifact.and_then(|a| a.checkpoint().foreign()).map(|foreign| foreign.kind().to_string());
+    let kind = match source.as_ref().map(|source| source.origin().clone()) {
+        Some(Origin::Plain) => "safetensors".to_owned(),
+        Some(Origin::Niwaki) => "niwaki".to_owned(),
+        Some(Origin::Gguf) => "gguf".to_owned(),
+        Some(Origin::Foreign(family)) => family.to_owned(),
+        None => foreign().unwrap_or_else(|| "safetensors".to_owned()),
+    };
     Ok(Inspection {
-        kind: match artifact.kind() {
-            Kind::Container => "niwaki",
-            Kind::Plain => "safetensors",
-        },
-        parameters: artifact.tensors().map(|t| t.shape().elements() as u64).sum(),
+        kind,
+        parameters: tensors.iter().map(|t| t.shape.iter().map(|dim| *dim as u64).product::<u64>()).sum(),
         bytes: tensors.iter().map(|t| t.bytes).sum(),
         macs: None,
         tensors,

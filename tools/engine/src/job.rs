@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use niwaki_codes::{Grouping, Scheme, Uniform, simd::Level};
 use niwaki_container::{ContentHasher, Digest, Part, PartSpec, PieceHash};
 use niwaki_quant::{Distortion, GridPoint, Solver, Step, Sums};
-use niwaki_tensors::{TensorView, Writer};
+use niwaki_tensors::Writer;
 
 use crate::blocks::{BLOCK, Blocks};
 use crate::encode::{self, Scratch};
@@ -22,6 +22,7 @@ use crate::journal::{Bits, Finished, Journal};
 use crate::masked;
 use crate::plan::Planned;
 use crate::queue;
+use crate::source::SourceTensor;
 
 /// What all jobs of a run share.
 pub(crate) struct Run<'a> {
@@ -38,7 +39,7 @@ pub(crate) struct Job<'a> {
     /// Index in the plan.
     pub(crate) index: usize,
     pub(crate) planned: &'a Planned,
-    pub(crate) view: TensorView<'a>,
+    pub(crate) source: &'a SourceTensor<'a>,
     /// Its parts and the entries of the output that hold them, in part order.
     pub(crate) parts: Vec<(PartSpec, usize)>,
     /// What an earlier run says of the tensor; believed if the hashes of the parts agree.
@@ -79,11 +80,11 @@ impl<'a> Job<'a> {
         run: &'a Run<'a>,
         index: usize,
         planned: &'a Planned,
-        view: TensorView<'a>,
+        source: &'a SourceTensor<'a>,
         parts: Vec<(PartSpec, usize)>,
         earlier: Option<Finished>,
     ) -> Self {
-        Self { run, index, planned, view, parts, earlier, state: Mutex::default() }
+        Self { run, index, planned, source, parts, earlier, state: Mutex::default() }
     }
 
     /// What is known of the tensor once it is written.
@@ -96,13 +97,29 @@ impl<'a> Job<'a> {
     }
 
     fn source_hasher(&self) -> ContentHasher {
-        ContentHasher::new(self.view.bytes().len() as u64)
+        ContentHasher::new(self.planned.bytes_before)
     }
 
-    /// Blocks to encode; one for a masked tensor; none for one that is carried.
+    /// Whether bytes or codes of the source are taken over as they are.
+    pub(crate) fn takes_over(&self) -> bool {
+        self.planned.selection.is_none() && self.source.takes_over(&self.planned.layout)
+    }
+
+    /// Whether the source's bytes are its one part.
+    fn copies(&self) -> bool {
+        self.planned.layout.is_plain() && self.takes_over()
+    }
+
+    /// Blocks to encode or to decode; one for a masked tensor; none for one that is copied.
     fn blocks(&self) -> Option<Blocks> {
         let (rows, cols) = self.planned.layout.matrix();
-        self.planned.layout.scheme.map(|scheme| Blocks::new(rows, cols, scheme))
+        match self.planned.layout.scheme {
+            // Codes that are taken over come by whole rows.
+            Some(_) if self.takes_over() => Some(Blocks::of_rows(rows, cols)),
+            Some(scheme) => Some(Blocks::new(rows, cols, scheme)),
+            None if self.copies() || self.planned.selection.is_some() => None,
+            None => Some(Blocks::of_runs(rows, cols)),
+        }
     }
 
     fn encode_items(&self) -> usize {
@@ -117,7 +134,7 @@ impl<'a> Job<'a> {
     fn solver(&self) -> Option<Solver> {
         match self.planned.layout.scheme {
             Some(Scheme::Uniform(scheme @ Uniform { grouping: Grouping::Tensor, .. }))
-                if self.planned.selection.is_none() =>
+                if self.planned.selection.is_none() && !self.takes_over() =>
             {
                 Some(Solver::new(&scheme, self.planned.fit))
             }
@@ -162,7 +179,7 @@ impl<'a> Job<'a> {
             _ => return Ok(()),
         };
         let start = range.start;
-        let observed = solver.observe(self.run.level, encode::values(&self.view, range, &mut scratch.decoded)?);
+        let observed = solver.observe(self.run.level, self.source.values(range, &mut scratch.decoded)?);
         let sums = observed.map_err(|e| encode::not_encodable(&e.offset(start, 0), &self.planned.name))?;
         self.state().sums[index] = Some(sums);
         Ok(())
@@ -172,13 +189,13 @@ impl<'a> Job<'a> {
     fn encode(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
         let hasher = self.source_hasher();
         let (pieces, items) = (hasher.pieces() as usize, self.encode_items());
-        let bytes = self.view.bytes();
+        let copies = self.copies();
         let mut done = 0;
         for piece in index * pieces / items..(index + 1) * pieces / items {
             let range = hasher.range(piece as u64);
-            let source = &bytes[range.start as usize..range.end as usize];
+            let source = self.source.stored_range(range.start as usize..range.end as usize, &mut scratch.stored);
             let hash = hasher.piece(piece as u64, source);
-            if self.planned.layout.is_plain() {
+            if copies {
                 self.write(Part::Whole, range.start as usize, source)?;
             }
             self.state().source[piece] = Some(hash);
@@ -288,7 +305,7 @@ impl queue::Job for Job<'_> {
     }
 
     fn run(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
-        self.view.file().ensure_unchanged()?;
+        self.source.ensure_unchanged()?;
         let stage = match self.state().stage {
             Stage::Observe(_) => Self::observe,
             Stage::Encode => Self::encode,
@@ -315,7 +332,7 @@ impl queue::Job for Job<'_> {
                     None => Ok(None),
                 }
             }
-            Stage::Encode if self.planned.layout.is_plain() => {
+            Stage::Encode if self.copies() => {
                 let source = self.source_digest(&state);
                 self.finish(&mut state, vec![source]).map(|()| None)
             }

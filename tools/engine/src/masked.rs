@@ -8,13 +8,13 @@ use niwaki_codes::{Grouping, Mask, Scheme, Uniform, simd::Level};
 use niwaki_container::Part;
 use niwaki_prune::{Pattern, Step};
 use niwaki_quant::{Solver, UniformOut, Values, encode_rows};
-use niwaki_tensors::TensorView;
 
 use crate::blocks::{BLOCK, byte_groups};
-use crate::encode::{Place, Scratch, not_encodable, not_finite, on_grid, rows, solve, values};
+use crate::encode::{Place, Scratch, narrowed, not_encodable, not_finite, on_grid, rows, solve};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::job::{ByWidth, Job, merge};
 use crate::plan::Selection;
+use crate::source::SourceTensor;
 
 /// Selects the weights to keep, writes the mask, and encodes or copies the kept weights.
 pub(crate) fn encode(job: &Job<'_>, selection: &Selection, scratch: &mut Scratch) -> Result<ByWidth, Error> {
@@ -46,7 +46,7 @@ fn below(e: impl std::error::Error + Send + Sync + 'static, tensor: &str) -> Err
 
 /// Weights of a tensor as floats.
 pub(crate) fn floats<'b>(
-    view: &TensorView<'b>,
+    source: &'b SourceTensor<'_>,
     start: usize,
     end: usize,
     level: Level,
@@ -55,7 +55,7 @@ pub(crate) fn floats<'b>(
     let mut widened = std::mem::take(decoded);
     widened.resize(end - start, 0.0);
     let mut other = Vec::new();
-    values(view, start..end, &mut other)?.decode(level, &mut widened);
+    source.values(start..end, &mut other)?.decode(level, &mut widened);
     *decoded = widened;
     Ok(decoded)
 }
@@ -76,7 +76,7 @@ fn search(job: &Job<'_>, pattern: &Pattern, decoded: &mut Vec<f32>) -> Result<Ma
                 let mut counts = pass.counts();
                 for start in (0..rows * cols).step_by(BLOCK) {
                     let end = (start + BLOCK).min(rows * cols);
-                    let piece = floats(&job.view, start, end, level, decoded)?;
+                    let piece = floats(job.source, start, end, level, decoded)?;
                     counts.observe(level, start as u64, piece).map_err(wrong)?;
                 }
                 step = pass.advance(&counts).map_err(wrong)?;
@@ -93,7 +93,7 @@ fn search(job: &Job<'_>, pattern: &Pattern, decoded: &mut Vec<f32>) -> Result<Ma
     for row in 0..rows {
         for col in (0..cols).step_by(run) {
             let (start, end) = (row * cols + col, row * cols + (col + run).min(cols));
-            let piece = floats(&job.view, start, end, level, decoded)?;
+            let piece = floats(job.source, start, end, level, decoded)?;
             let first = row * row_bytes + col / 8;
             let out = &mut bits[first..first + (end - start).div_ceil(8)];
             rule.mark_row(level, start as u64, piece, &mut ties, out).map_err(wrong)?;
@@ -125,7 +125,7 @@ impl Kept<'_, '_> {
     /// Refuses kept weights that no code holds, by their place in the tensor.
     fn check_finite(&self, decoded: &mut Vec<f32>) -> Result<(), Error> {
         for (start, end, bits) in self.runs() {
-            let weights = floats(&self.job.view, start, end, self.job.run.level, decoded)?;
+            let weights = floats(self.job.source, start, end, self.job.run.level, decoded)?;
             let kept = |i: usize| bits.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
             if let Some(at) = weights.iter().enumerate().position(|(i, w)| !w.is_finite() && kept(i)) {
                 return Err(not_finite(start + at, &self.job.planned.name));
@@ -144,7 +144,7 @@ impl Kept<'_, '_> {
     ) -> Result<(), Error> {
         let (mut first, mut filled) = (0, 0);
         for (start, end, bits) in self.runs() {
-            let weights = floats(&self.job.view, start, end, self.job.run.level, decoded)?;
+            let weights = floats(self.job.source, start, end, self.job.run.level, decoded)?;
             kept.resize(kept.len().max(filled + weights.len()), 0.0);
             let count = gather(self.job.run.level, bits, weights, &mut kept[filled..]);
             filled += count.map_err(|e| below(e, &self.job.planned.name))?;
@@ -162,10 +162,20 @@ impl Kept<'_, '_> {
 
     /// Kept weights in the type of the source.
     fn copy(&self, scratch: &mut Scratch) -> Result<ByWidth, Error> {
-        let size = self.job.view.dtype().bitsize() / 8;
+        let dtype = self.job.planned.layout.dtype;
+        let size = dtype.bitsize() / 8;
+        let elements = self.job.source.elements();
         let mut written = 0;
         for (start, end, bits) in self.runs() {
-            let source = self.job.view.slice_bytes(start..end)?;
+            let decoded;
+            let source = match elements {
+                Some(bytes) => bytes.get(start * size..end * size).unwrap_or_default(),
+                None => {
+                    let floats = floats(self.job.source, start, end, self.job.run.level, &mut scratch.decoded)?;
+                    decoded = narrowed(floats, dtype);
+                    &decoded
+                }
+            };
             scratch.bytes.resize(source.len(), 0);
             let level = self.job.run.level;
             let kept = match size {
@@ -189,7 +199,7 @@ impl Kept<'_, '_> {
         };
         let step = byte_groups(group);
         let mut total = ByWidth::new();
-        let Scratch { decoded, kept, bytes } = scratch;
+        let Scratch { decoded, kept, bytes, .. } = scratch;
         self.pieces((BLOCK / step).max(1) * step, decoded, kept, |first, weights| {
             let place = Place::of_kept(first, &scheme);
             let values = Values::F32(bytemuck::cast_slice(weights));
@@ -200,7 +210,7 @@ impl Kept<'_, '_> {
     }
 
     fn on_one_grid(&self, scheme: Uniform, scratch: &mut Scratch) -> Result<ByWidth, Error> {
-        let Scratch { decoded, kept, bytes } = scratch;
+        let Scratch { decoded, kept, bytes, .. } = scratch;
         let wrong = |e: niwaki_quant::Error| not_encodable(&e, &self.job.planned.name);
         let observe = |solver: &Solver, _: usize| {
             let mut total = None::<niwaki_quant::Sums>;
@@ -234,7 +244,7 @@ impl Kept<'_, '_> {
         let (mut total, mut stream, mut parameters) = (ByWidth::new(), BitStream::default(), (Vec::new(), Vec::new()));
         let mut written = 0;
         for row in 0..rows {
-            let weights = floats(&self.job.view, row * cols, (row + 1) * cols, level, &mut scratch.decoded)?;
+            let weights = floats(self.job.source, row * cols, (row + 1) * cols, level, &mut scratch.decoded)?;
             scratch.kept.resize(cols, 0.0);
             let bits = self.mask.view().row(row).unwrap_or_default();
             let count = gather(level, bits, weights, &mut scratch.kept).map_err(|e| below(e, name))?;

@@ -6,15 +6,16 @@
 
 use globset::{Glob, GlobMatcher};
 use niwaki_codes::{Elastic, Grouping, Mask, Scheme, Shape, Uniform};
-use niwaki_container::{Layout, META_KEY, matrix};
+use niwaki_container::{Layout, matrix};
 use niwaki_prune::Pattern;
 use niwaki_quant::Fit;
-use niwaki_tensors::{Checkpoint, TensorView, decodes_to_f32};
 
 use crate::block_rows;
-use crate::error::{Blame, Error, ErrorKind};
+use crate::destination::{Destination, Format, Settled};
+use crate::error::{Error, ErrorKind};
 use crate::masks::MaskFiles;
 use crate::recipe::{Action, MaskSource, Recipe, Rule};
+use crate::source::{Origin, Source, SourceTensor};
 
 /// What to do where a group does not divide a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,8 +32,12 @@ pub enum Tail {
 pub struct Plan {
     /// The recipe that was resolved.
     pub recipe: Recipe,
-    /// One entry for each tensor of the checkpoint, in its order.
+    /// Where it leads.
+    pub to: Destination,
+    /// One entry for each tensor to write, in the order of the checkpoint.
     pub tensors: Vec<Planned>,
+    /// Tensors of the checkpoint that are not written, and why.
+    pub dropped: Vec<(String, &'static str)>,
 }
 
 /// What becomes of one tensor.
@@ -40,6 +45,12 @@ pub struct Plan {
 pub struct Planned {
     /// Its name in the checkpoint.
     pub name: String,
+    /// Its index in the checkpoint.
+    pub index: usize,
+    /// Its name in the output.
+    pub written: String,
+    /// How its codes were stored, where it had such, in a word.
+    pub coding: Option<String>,
     /// How it is stored: source type, shape, scheme, kept weights.
     pub layout: Layout,
     /// How the grid of its codes is chosen, where it has codes.
@@ -71,6 +82,8 @@ impl Planned {
     /// The word in reports: `keep`, `quantize`, `elastic` or `sparse`.
     pub fn fate(&self) -> &'static str {
         match (self.layout.scheme, &self.selection) {
+            // Codes that are there already, or an export's.
+            (Some(_), _) if self.coding.is_some() && self.rule.is_none() => "keep",
             (Some(Scheme::Elastic(_)), _) => "elastic",
             (Some(_), _) => "quantize",
             (None, Some(_)) => "sparse",
@@ -88,7 +101,7 @@ impl Planned {
         self.layout = Layout::plain(self.layout.dtype, self.layout.shape);
         self.selection = None;
         self.note = Some(note);
-        self.bytes_after = self.bytes_before;
+        self.bytes_after = self.layout.bytes().unwrap_or(self.bytes_before);
     }
 }
 
@@ -110,16 +123,14 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Inputs that are quantized already, rules that match nothing they could act on, globs
-    /// and masks that are wrong, and under [`Tail::Refuse`] groups that do not divide.
-    pub fn new(checkpoint: &Checkpoint, recipe: Recipe, tail: Tail) -> Result<Self, Error> {
-        if let Some(foreign) = checkpoint.foreign() {
-            let error = Error::from(ErrorKind::AlreadyQuantized { format: foreign.kind().to_string() });
-            return Err(error.of(foreign.tensor()).at(checkpoint.path()).hinting(foreign.hint()));
-        }
-        if checkpoint.metadata().contains_key(META_KEY) {
-            let error = Error::from(ErrorKind::AlreadyQuantized { format: "niwaki".to_owned() }).at(checkpoint.path());
-            return Err(error.hinting("`niwaki export --to safetensors` decodes it"));
+    /// Rules that match nothing they could act on, globs and masks that are wrong, schemes
+    /// that the destination does not hold, and under [`Tail::Refuse`] groups that do not
+    /// divide. Containers of ours have been compressed already and are exported instead.
+    pub fn new(source: &Source<'_>, recipe: Recipe, tail: Tail, to: Destination) -> Result<Self, Error> {
+        if *source.origin() == Origin::Niwaki && !(recipe.rules.is_empty() && to.format() != Format::Safetensors) {
+            let error = Error::from(ErrorKind::AlreadyQuantized { format: "niwaki".to_owned() });
+            let hint = "`niwaki export --to safetensors` decodes it; `--to gguf` and others take its codes over";
+            return Err(error.at(source.opened().path()).hinting(hint));
         }
         let only = recipe.only.iter().map(|g| glob(g)).collect::<Result<Vec<_>, _>>()?;
         let mut rules = Vec::with_capacity(recipe.rules.len());
@@ -128,26 +139,32 @@ impl Plan {
         }
         let mut only_matched = vec![false; only.len()];
         let mut masks = MaskFiles::default();
-        let mut tensors = Vec::new();
-        for view in checkpoint.tensors() {
-            let name = view.name();
+        let (mut tensors, mut dropped) = (Vec::new(), Vec::new());
+        for (index, tensor) in source.tensors().iter().enumerate() {
+            let names = Named { own: tensor.name(), written: to.name(index, tensor.name()) };
             let mut allowed = only.is_empty();
             for (glob, matched) in only.iter().zip(&mut only_matched) {
-                let hit = glob.is_match(name);
+                let hit = names.hit(glob);
                 allowed |= hit;
                 *matched |= hit;
             }
-            let planned = decide(&view, allowed, &mut rules, &mut masks)?;
-            check_tail(&planned, tail)?;
-            tensors.push(planned);
+            let planned = decide((index, tensor), (&to, &names), allowed, &mut rules, &mut masks)?;
+            match names.written {
+                Err(why) => dropped.push((tensor.name().to_owned(), why)),
+                Ok(_) => {
+                    check_tail(&planned, tail)?;
+                    tensors.push(planned);
+                }
+            }
         }
+        dropped.extend(source.left_out().iter().map(|name| ((*name).to_owned(), "it tells of inputs to codes")));
         if let Some(i) = only_matched.iter().position(|m| !m) {
             return Err(ErrorKind::NoMatch { rule: format!("only `{}`", recipe.only[i]) }.into());
         }
         if let Some(m) = rules.iter().find(|m| !m.rule.optional && !m.acted) {
             return Err(no_match(m));
         }
-        Ok(Self { recipe, tensors })
+        Ok(Self { recipe, to, tensors, dropped })
     }
 
     /// Bytes of all tensors in the checkpoint.
@@ -175,18 +192,31 @@ fn no_match(m: &Matcher<'_>) -> Error {
     }
 }
 
+/// The names by which rules know a tensor.
+struct Named<'n> {
+    own: &'n str,
+    /// In the output; or why it is not there.
+    written: Result<&'n str, &'static str>,
+}
+
+impl Named<'_> {
+    fn hit(&self, glob: &GlobMatcher) -> bool {
+        glob.is_match(self.own) || self.written.is_ok_and(|name| glob.is_match(name))
+    }
+}
+
 fn decide(
-    view: &TensorView<'_>,
+    (index, tensor): (usize, &SourceTensor<'_>),
+    (to, names): (&Destination, &Named<'_>),
     allowed: bool,
     rules: &mut [Matcher<'_>],
     masks: &mut MaskFiles,
 ) -> Result<Planned, Error> {
-    let dtype = view.dtype();
-    let shape = Shape::new(view.shape()).map_err(|e| Error::below(e, Blame::Input).of(view.name()))?;
-    let float = decodes_to_f32(dtype);
+    let (dtype, shape) = (tensor.dtype(), *tensor.shape());
+    let float = tensor.is_float();
     let (mut encode, mut mask) = (None, None);
     let (mut shadowed, mut note) = (Vec::new(), None);
-    for m in rules.iter_mut().filter(|m| m.glob.is_match(view.name())) {
+    for m in rules.iter_mut().filter(|m| names.hit(&m.glob)) {
         m.matched = true;
         if shape.dims().len() < m.rule.min_dims {
             continue;
@@ -206,36 +236,69 @@ fn decide(
         }
     }
     let codes = encode.and_then(|rule: &Rule| match rule.action {
-        Action::Encode { scheme, fit } => Some((scheme, fit)),
+        Action::Encode { scheme, fit, fallback } => Some((scheme, fit, fallback)),
         Action::Keep | Action::Mask(_) => None,
     });
     let mut selection = match mask.map(|rule: &Rule| &rule.action) {
         _ if shape.elements() == 0 => None,
+        Some(Action::Mask(_)) if to.format() != Format::Safetensors => {
+            let error = Error::from(ErrorKind::Held { format: to.format().name(), scheme: "masks".to_owned() });
+            return Err(error.of(tensor.name()).hinting("`--to safetensors` does; `export` writes zeros from that"));
+        }
         Some(Action::Mask(MaskSource::Magnitude(pattern))) => Some(Selection::Magnitude(*pattern)),
         Some(Action::Mask(MaskSource::File(path))) => {
-            Some(Selection::Given(masks.mask(path, view.name(), matrix(&shape))?))
+            Some(Selection::Given(masks.mask(path, tensor.name(), matrix(&shape))?))
         }
         _ => None,
     };
     let texts: Vec<String> = [encode, mask].into_iter().flatten().map(ToString::to_string).collect();
-    let scheme = codes.map(|(scheme, _)| scheme).filter(|_| shape.elements() > 0);
-    let fit = codes.map_or(Fit::MinMax, |(_, fit)| fit);
+    let fit = codes.map_or(Fit::MinMax, |(_, fit, _)| fit);
+    let mut scheme = codes.map(|(scheme, ..)| scheme).filter(|_| shape.elements() > 0);
+    if let (Some(Scheme::Block(kind)), Some((.., Some(fallback)))) = (scheme, codes) {
+        let row = shape.dims().last().copied().unwrap_or(0);
+        if !row.is_multiple_of(kind.elements()) {
+            note = Some(format!("{kind} blocks of {} do not fill rows of {row}: {fallback}", kind.elements()));
+            scheme = Some(Scheme::Block(fallback));
+        }
+    }
     if let Some(Scheme::Block(kind)) = scheme {
         // A mask that keeps all is none.
         selection = selection.filter(|s| s.kept(&shape) < shape.elements());
-        block_rows::check(kind, matrix(&shape).1, fit, selection.is_some()).map_err(|e| e.of(view.name()))?;
+        block_rows::check(kind, matrix(&shape).1, fit, selection.is_some()).map_err(|e| e.of(tensor.name()))?;
     }
-    let layout = Layout { dtype, shape, scheme, kept: selection.as_ref().map(|s| s.kept(&shape)) };
+    let settled = match names.written {
+        Ok(_) => to.settle(index, tensor, scheme.map(|scheme| (scheme, fit)))?,
+        Err(_) => Settled { layout: Layout::plain(dtype, shape), note: None },
+    };
+    let kept = selection.as_ref().map(|s| s.kept(&shape));
+    // A mask over codes that are there already stores the weights themselves.
+    let layout = match kept {
+        Some(_) => Layout { kept, scheme, ..settled.layout },
+        None => settled.layout,
+    };
+    if tensor.coding().is_some() && (scheme.is_some() || kept.is_some()) {
+        tensor.check_decodes().map_err(|e| e.of(tensor.name()))?;
+    }
+    let coding = tensor.coding();
+    let again = coding.as_ref().filter(|_| scheme.is_some() && !tensor.takes_over(&layout));
+    let notes = [note, again.map(|coding| format!("encoded anew from {coding}")), settled.note];
+    let notes: Vec<String> = notes.into_iter().flatten().collect();
     Ok(Planned {
-        name: view.name().to_owned(),
+        name: tensor.name().to_owned(),
+        index,
+        written: names.written.unwrap_or_default().to_owned(),
+        coding,
         layout,
         fit,
         selection,
         rule: (!texts.is_empty()).then(|| texts.join(", ")),
         shadowed,
-        note,
-        bytes_before: view.bytes().len() as u64,
-        bytes_after: layout.bytes().map_err(|e| Error::from(e).of(view.name()))?,
+        note: (!notes.is_empty()).then(|| notes.join("; ")),
+        bytes_before: tensor.stored_bytes(),
+        bytes_after: match tensor.opaque() {
+            Some(_) if layout.is_plain() => tensor.stored_bytes(),
+            _ => layout.bytes().map_err(|e| Error::from(e).of(tensor.name()))?,
+        },
     })
 }
 

@@ -4,6 +4,7 @@
 //! `keep`, `quantize` and `elastic` are one kind of rule (how a tensor is encoded) and
 //! `mask` another; of each kind the last rule that matches a tensor wins.
 
+pub(crate) mod mix;
 mod parse;
 mod preset;
 
@@ -14,6 +15,7 @@ use niwaki_codes::{BlockType, Scheme};
 use niwaki_prune::Pattern;
 use niwaki_quant::Fit;
 
+pub use mix::{Mix, ModelFacts};
 pub use preset::Preset;
 
 use crate::error::{Error, ErrorKind};
@@ -53,6 +55,8 @@ pub enum Action {
         scheme: Scheme,
         /// How the grid is chosen.
         fit: Fit,
+        /// Blocks for rows that those of the scheme do not fill.
+        fallback: Option<BlockType>,
     },
     /// Store only some of its weights.
     Mask(MaskSource),
@@ -138,11 +142,14 @@ impl Rule {
     fn text(&self) -> (&'static str, String) {
         match &self.action {
             Action::Keep => ("keep", String::new()),
-            Action::Encode { scheme: Scheme::Elastic(e), fit } => {
+            Action::Encode { scheme: Scheme::Elastic(e), fit, .. } => {
                 let widths = e.widths.to_string().replace(',', ", ");
                 ("elastic", format!("widths = [{widths}]\ngroup = {}\nfit = \"{fit}\"\n", e.group.get()))
             }
-            Action::Encode { scheme, fit } => ("quantize", format!("scheme = \"{scheme}\"\nfit = \"{fit}\"\n")),
+            Action::Encode { scheme, fallback: Some(fallback), .. } => {
+                ("quantize", format!("scheme = \"{scheme}\"\nfallback = \"{fallback}\"\n"))
+            }
+            Action::Encode { scheme, fit, .. } => ("quantize", format!("scheme = \"{scheme}\"\nfit = \"{fit}\"\n")),
             Action::Mask(MaskSource::Magnitude(Pattern::Keep(ratio))) => {
                 ("mask", format!("pattern = {{ keep = {} }}\n", ratio.get()))
             }

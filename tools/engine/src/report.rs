@@ -20,8 +20,8 @@ pub struct Report {
     pub bits_per_weight: f64,
     /// One entry for each tensor, in plan order.
     pub tensors: Vec<TensorReport>,
-    /// Digest of the checkpoint written.
-    pub digest: String,
+    /// Digest of the checkpoint written; none in formats that have no digests.
+    pub digest: Option<String>,
     /// Tensors taken over from an earlier run that was killed.
     #[serde(skip)]
     pub resumed: usize,
@@ -54,7 +54,12 @@ pub struct TensorReport {
 
 /// dB to four places: what a run prints does not hang on the last bit of a sum.
 pub(crate) fn db(d: &Distortion) -> Option<f64> {
-    d.sqnr_db().map(|db| (db * 1e4).round() / 1e4)
+    rounded_db(d.sqnr_db())
+}
+
+/// dB to four places.
+pub(crate) fn rounded_db(db: Option<f64>) -> Option<f64> {
+    db.map(|db| (db * 1e4).round() / 1e4)
 }
 
 impl TensorReport {
@@ -71,6 +76,11 @@ impl TensorReport {
             sqnr_db: distortion.last().and_then(|(_, d)| db(d)),
             widths: widths.filter_map(|(width, d)| Some((*width, db(d)?))).collect(),
         }
+    }
+
+    /// The entry of a tensor whose noise was measured on the output.
+    pub(crate) fn with_db(planned: &Planned, sqnr_db: Option<f64>) -> Self {
+        Self { sqnr_db, ..Self::new(planned, &ByWidth::new()) }
     }
 
     /// The entry of the widest possible text, to reserve room for the header with.

@@ -1,14 +1,10 @@
 //! `compare`: how far two checkpoints are apart, tensor by tensor.
 
-use std::path::Path;
-
-use niwaki_container::Artifact;
-use niwaki_engine::Options;
 use niwaki_engine::compare::{Comparison, compare};
-use niwaki_tensors::Limits;
+use niwaki_engine::{Names, Opened, Options};
 use serde::Serialize;
 
-use super::{SQNR, threads, width};
+use super::{SQNR, open, threads, width};
 use crate::args::Compare;
 use crate::failure::{Failure, Stop};
 use crate::session::{Answer, Session};
@@ -30,8 +26,11 @@ pub(crate) fn run(args: &Compare, session: &mut Session<'_>) -> Result<Answer, S
     if bits.is_some() && a_bits.or(b_bits).is_none() {
         return Err(Failure::usage("`--bits` chooses a width of elastic tensors; neither file has one").into());
     }
+    // Beside a file of the same kind, a GGUF file goes by its own names.
+    let names = if matches!((&a, &b), (Opened::Gguf(_), Opened::Gguf(_))) { Names::Own } else { Names::HuggingFace };
+    let (a, b) = (a.source(a_bits, names)?, b.source(b_bits, names)?);
     let options = Options { threads: threads(session), ..Options::default() };
-    let comparison = compare((&a, a_bits), (&b, b_bits), &options)?;
+    let comparison = compare(&a, &b, &options)?;
     let beyond = beyond(&comparison, args);
     let answer = if beyond.is_empty() { Answer::Yes } else { Answer::No };
     if session.global.json {
@@ -48,12 +47,8 @@ pub(crate) fn run(args: &Compare, session: &mut Session<'_>) -> Result<Answer, S
     Ok(answer)
 }
 
-fn open(path: &Path) -> Result<Artifact, Stop> {
-    Ok(Artifact::open(path, &Limits::default())?)
-}
-
-fn is_elastic(artifact: &Artifact) -> bool {
-    artifact.tensors().any(|t| t.widths().is_some())
+fn is_elastic(opened: &Opened) -> bool {
+    opened.artifact().is_some_and(|artifact| artifact.tensors().any(|t| t.widths().is_some()))
 }
 
 fn table(comparison: &Comparison) -> Table {

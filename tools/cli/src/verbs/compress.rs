@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use niwaki_engine::plan::{Plan, Planned};
-use niwaki_engine::{NanPolicy, Options, Report, TensorReport};
+use niwaki_engine::{Format, NanPolicy, Options, Report, TensorReport};
 use serde::Serialize;
 
-use super::{SQNR, check_output, percent, safetensors_only, selection, shape_text, threads};
+use super::{SQNR, check_output, open, percent, selection, shape_text, threads};
 use crate::args::{Compress, Nan, Output};
 use crate::failure::Stop;
 use crate::progress::Progress;
@@ -29,12 +29,14 @@ pub(super) fn options(output: &Output, session: &Session<'_>) -> Options {
 /// Compresses a checkpoint into a new file.
 pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let start = Instant::now();
-    safetensors_only(&args.to)?;
-    if !writes_folder(args) {
+    let format: Format = args.selection.to.parse()?;
+    if !writes_folder(args, format) {
         check_output(&args.output)?;
     }
-    let (checkpoint, recipe) = selection::resolve(&args.ckpt, &args.selection, session)?;
-    let mut plan = selection::plan(&checkpoint, recipe, args.selection.tail)?;
+    let opened = open(&args.ckpt)?;
+    let source = opened.source(None, selection::names(&args.selection.to))?;
+    let (destination, recipe) = selection::resolve(&source, &args.selection, session)?;
+    let mut plan = selection::plan(&source, recipe, &args.selection, destination, session)?;
     let planned: Vec<bool> = plan.tensors.iter().map(|t| t.note.is_some()).collect();
     let nan = match args.nan {
         Nan::Refuse => NanPolicy::Refuse,
@@ -42,7 +44,8 @@ pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, 
     };
     let options = Options { memory: args.memory, nan, ..options(&args.output, session) };
     let progress = Progress::new(session);
-    let report = niwaki_engine::compress(&checkpoint, &mut plan, &args.output.output, &options, &|done, total| {
+    let out = &args.output.output;
+    let report = niwaki_engine::compress(&source, &mut plan, out, &options, &|done, total| {
         progress.at(done, total);
     })?;
     drop(progress);
@@ -68,12 +71,16 @@ fn notes(plan: &Plan, planned: &[bool], report: &Report, session: &mut Session<'
     }
 }
 
-/// A folder becomes a folder, unless the output is named like a file.
-fn writes_folder(args: &Compress) -> bool {
-    args.ckpt.is_dir() && args.output.output.extension().is_none_or(|e| e != "safetensors")
+/// A folder becomes a folder, unless the output is named like a file; formats of other tools
+/// are always folders, GGUF never.
+fn writes_folder(args: &Compress, format: Format) -> bool {
+    match format {
+        Format::Safetensors => args.ckpt.is_dir() && args.output.output.extension().is_none_or(|e| e != "safetensors"),
+        other => other != Format::Gguf,
+    }
 }
 
-fn table(report: &Report, plan: &Plan) -> Table {
+pub(super) fn table(report: &Report, plan: &Plan) -> Table {
     let mut table = Table::new(&[
         ("name", Side::Left),
         ("shape", Side::Left),
@@ -121,7 +128,8 @@ fn summary(report: &Report, plan: &Plan, args: &Compress, session: &mut Session<
         report.bits_per_weight,
         human(after.saturating_sub(tensors))
     ))?;
-    session.say(format!("wrote {}, digest {}", args.output.output.display(), short(&report.digest)))?;
+    let digest = report.digest.as_ref().map(|digest| format!(", digest {}", short(digest))).unwrap_or_default();
+    session.say(format!("wrote {}{digest}", args.output.output.display()))?;
     session.say(SQNR)?;
     if plan.tensors.iter().any(|t| t.layout.kept.is_some()) {
         session

@@ -1,12 +1,14 @@
-//! `export`: a compressed file in another format.
+//! `export`: a checkpoint in another format.
 
-use niwaki_container::Artifact;
-use niwaki_tensors::Limits;
+use std::time::Instant;
+
+use niwaki_engine::{Destination, Format, Names, Plan, Recipe, Tail, export};
 use serde::Serialize;
 
-use super::{check_output, compress, safetensors_only, width};
+use super::{check_output, compress, open, percent, selection, width};
 use crate::args::Export;
 use crate::failure::Stop;
+use crate::progress::Progress;
 use crate::session::{Answer, Session};
 use crate::size::human;
 
@@ -16,18 +18,70 @@ struct Json {
     output_bytes: u64,
 }
 
-/// Writes the decoded weights as plain safetensors.
+#[derive(Serialize)]
+struct Exported {
+    format: &'static str,
+    #[serde(flatten)]
+    report: niwaki_engine::Report,
+    seconds: f64,
+}
+
+/// Writes decoded weights as plain safetensors, or codes in the layout of another tool.
 pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, Stop> {
-    safetensors_only(&args.to)?;
+    let start = Instant::now();
+    let format: Format = args.to.parse()?;
     let bits = args.bits.map(width).transpose()?;
-    check_output(&args.output)?;
-    let artifact = Artifact::open(&args.file, &Limits::default())?;
-    let out = &args.output.output;
-    let bytes = niwaki_engine::export::safetensors(&artifact, bits, out, &compress::options(&args.output, session))?;
-    if session.global.json {
-        session.json(&Json { format: "safetensors", output_bytes: bytes })?;
-    } else {
-        session.say(format!("wrote {}: {} of plain safetensors", out.display(), human(bytes)))?;
+    if matches!(format, Format::Safetensors | Format::Gguf) {
+        check_output(&args.output)?;
     }
+    let opened = open(&args.file)?;
+    let out = &args.output.output;
+    let options = compress::options(&args.output, session);
+    if format == Format::Safetensors {
+        let source = opened.source(bits, Names::HuggingFace)?;
+        let bytes = export::safetensors(&source, out, &options)?;
+        if session.global.json {
+            session.json(&Json { format: "safetensors", output_bytes: bytes })?;
+        } else {
+            session.say(format!("wrote {}: {} of plain safetensors", out.display(), human(bytes)))?;
+        }
+        return Ok(Answer::Yes);
+    }
+    let source = opened.source(None, selection::names(&args.to))?;
+    let settings = selection::settings(format, bits, &args.engine)?;
+    let destination = Destination::new(format, &source, &settings)?;
+    let nothing = Recipe { seed: 0, only: Vec::new(), rules: Vec::new() };
+    let mut plan = Plan::new(&source, nothing, Tail::Short, destination)?;
+    for warning in plan.to.warnings() {
+        session.note(warning);
+    }
+    for (name, why) in &plan.dropped {
+        session.detail(&format!("tensor `{name}` is left out: {why}"));
+    }
+    for t in &plan.tensors {
+        if let Some(note) = &t.note {
+            session.detail(&format!("tensor `{}`: {note}", t.name));
+        }
+    }
+    let progress = Progress::new(session);
+    let report = niwaki_engine::compress(&source, &mut plan, out, &options, &|done, total| {
+        progress.at(done, total);
+    })?;
+    drop(progress);
+    if session.global.json {
+        session.json(&Exported { format: format.name(), report, seconds: start.elapsed().as_secs_f64() })?;
+        return Ok(Answer::Yes);
+    }
+    session.say_all(compress::table(&report, &plan).lines())?;
+    session.say("")?;
+    let lost = report.tensors.iter().filter(|t| t.sqnr_db.is_some()).count();
+    session.say(match lost {
+        0 => "nothing was lost: every tensor decodes to the same numbers".to_owned(),
+        n => {
+            format!("{n} of {} tensors are not exactly what they were; SQNR is against the input", report.tensors.len())
+        }
+    })?;
+    let (before, after) = (report.input_bytes, report.output_bytes);
+    session.say(format!("wrote {}: {} ({} of the input)", out.display(), human(after), percent(after, before)))?;
     Ok(Answer::Yes)
 }

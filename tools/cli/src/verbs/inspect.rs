@@ -1,11 +1,10 @@
 //! `inspect`: what is inside a file.
 
-use niwaki_container::Artifact;
+use niwaki_engine::Opened;
 use niwaki_engine::inspect::{Inspection, TensorInspection, inspect};
-use niwaki_tensors::Limits;
 use serde::Serialize;
 
-use super::shape_text;
+use super::{open, shape_text};
 use crate::args::Inspect;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
@@ -29,20 +28,26 @@ struct Origin {
 }
 
 impl Origin {
-    fn of(artifact: &Artifact) -> Self {
-        let meta = artifact.metas().first();
+    fn of(opened: &Opened) -> Self {
+        let artifact = opened.artifact();
+        let meta = artifact.and_then(|artifact| artifact.metas().first());
+        let gguf = match opened {
+            Opened::Gguf(gguf) => gguf.metadata().text("niwaki.recipe").map(str::to_owned),
+            Opened::Tensors(_) => None,
+        };
         Self {
-            digest: artifact.digest().map(|d| d.to_string()),
+            digest: artifact.and_then(niwaki_container::Artifact::digest).map(|d| d.to_string()),
             source: meta.and_then(|m| m.lineage.source).map(|d| d.to_string()),
-            recipe: meta.and_then(|m| m.recipe.clone()),
+            recipe: meta.and_then(|m| m.recipe.clone()).or(gguf),
         }
     }
 }
 
 /// Lists tensors, and where the file comes from.
 pub(crate) fn run(args: &Inspect, session: &mut Session<'_>) -> Result<Answer, Stop> {
-    let origin = Origin::of(&Artifact::open(&args.file, &Limits::default())?);
-    let found = inspect(&args.file)?;
+    let opened = open(&args.file)?;
+    let origin = Origin::of(&opened);
+    let found = inspect(&opened)?;
     if session.global.json {
         session.json(&Json { found, origin })?;
         return Ok(Answer::Yes);
@@ -69,9 +74,14 @@ fn heading(found: &Inspection) -> String {
         1 => "1 tensor".to_owned(),
         n => format!("{n} tensors"),
     };
-    let kind = if found.kind == "niwaki" { "compressed by niwaki" } else { "plain safetensors" };
+    let kind = match found.kind.as_str() {
+        "niwaki" => "compressed by niwaki".to_owned(),
+        "safetensors" => "plain safetensors".to_owned(),
+        "gguf" => "GGUF".to_owned(),
+        tool => format!("quantized, {tool}"),
+    };
     let mut text = format!("{kind}: {tensors}, {} weights, {}", found.parameters, human(found.bytes));
-    if found.kind == "niwaki" && found.parameters > 0 {
+    if found.kind != "safetensors" && found.parameters > 0 {
         text += &format!(", {:.2} bits per weight", found.bytes as f64 * 8.0 / found.parameters as f64);
     }
     text

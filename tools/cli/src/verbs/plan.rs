@@ -3,7 +3,7 @@
 use niwaki_engine::plan::Planned;
 use serde::Serialize;
 
-use super::{percent, selection, shape_text};
+use super::{open, percent, selection, shape_text};
 use crate::args;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
@@ -53,7 +53,9 @@ impl<'a> From<&'a Planned> for Tensor<'a> {
 
 /// Prints the plan, or the recipe that it follows.
 pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer, Stop> {
-    let (checkpoint, recipe) = selection::resolve(&args.ckpt, &args.selection, session)?;
+    let opened = open(&args.ckpt)?;
+    let source = opened.source(None, selection::names(&args.selection.to))?;
+    let (destination, recipe) = selection::resolve(&source, &args.selection, session)?;
     if args.print_recipe {
         let recipe = recipe.to_string();
         if session.global.json {
@@ -63,7 +65,7 @@ pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer
         }
         return Ok(Answer::Yes);
     }
-    let plan = selection::plan(&checkpoint, recipe, args.selection.tail)?;
+    let plan = selection::plan(&source, recipe, &args.selection, destination, session)?;
     let (before, after) = (plan.bytes_before(), plan.bytes_after());
     if session.global.json {
         let tensors = plan.tensors.iter().map(Tensor::from).collect();

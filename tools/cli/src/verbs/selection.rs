@@ -2,39 +2,80 @@
 
 use std::path::Path;
 
+use niwaki_codes::Bits;
+use niwaki_engine::destination::Activations;
 use niwaki_engine::plan::{Plan, Tail};
-use niwaki_engine::recipe::{self, Preset, Recipe};
+use niwaki_engine::recipe::{self, Mix, Preset, Recipe};
+use niwaki_engine::{Destination, Format, Names, Settings, Source};
 use niwaki_quant::Fit;
-use niwaki_tensors::{Checkpoint, Limits};
 
-use crate::args::{self, Selection};
+use crate::args::{self, ForEngine, Selection};
 use crate::failure::{Failure, Stop};
 use crate::session::Session;
 
 /// The scheme of a preset where none is given.
 const PRESET_SCHEME: &str = "int8/row/sym";
 
-/// The checkpoint to work on and the recipe that the flags amount to.
-pub(super) fn resolve(ckpt: &Path, selection: &Selection, session: &Session<'_>) -> Result<(Checkpoint, Recipe), Stop> {
+/// What a plan is made of: where it leads, and the recipe that the flags amount to.
+pub(super) fn resolve(
+    source: &Source<'_>,
+    selection: &Selection,
+    session: &mut Session<'_>,
+) -> Result<(Destination, Recipe), Stop> {
+    let format: Format = selection.to.parse()?;
+    let settings = settings(format, None, &selection.engine)?;
+    let destination = Destination::new(format, source, &settings)?;
     let recipe = match &selection.recipe {
         Some(path) => written(path, selection)?,
-        None => preset(ckpt, selection)?,
+        None => preset(source, selection, &destination)?,
     };
     let mut recipe = recipe.restricted(&selection.only).keeping(&selection.keep);
     if let Some(seed) = session.global.seed {
         recipe.seed = seed;
     }
-    let checkpoint = Checkpoint::open(ckpt, &Limits::default())?;
-    Ok((checkpoint, recipe))
+    Ok((destination, recipe))
+}
+
+/// What engines are told.
+pub(super) fn settings(format: Format, bits: Option<Bits>, engine: &ForEngine) -> Result<Settings, Stop> {
+    let activations = match engine.activations {
+        args::Activations::Float => Activations::Float,
+        args::Activations::Dynamic if format == Format::CompressedTensors => Activations::Dynamic,
+        args::Activations::Dynamic => {
+            return Err(Failure::usage("`--activations dynamic` is for `--to compressed-tensors`").into());
+        }
+    };
+    Ok(Settings { activations, bits, pre_tokenizer: engine.pre_tokenizer.clone() })
 }
 
 /// What becomes of every tensor of the checkpoint.
-pub(super) fn plan(checkpoint: &Checkpoint, recipe: Recipe, tail: args::Tail) -> Result<Plan, Stop> {
-    let tail = match tail {
+pub(super) fn plan(
+    source: &Source<'_>,
+    recipe: Recipe,
+    selection: &Selection,
+    destination: Destination,
+    session: &mut Session<'_>,
+) -> Result<Plan, Stop> {
+    let tail = match selection.tail {
         args::Tail::Short => Tail::Short,
         args::Tail::Error => Tail::Refuse,
     };
-    Ok(Plan::new(checkpoint, recipe, tail)?)
+    let plan = Plan::new(source, recipe, tail, destination)?;
+    for warning in plan.to.warnings() {
+        session.note(warning);
+    }
+    let again: Vec<_> =
+        plan.tensors.iter().filter(|t| t.coding.is_some() && t.rule.is_some() && t.layout.scheme.is_some()).collect();
+    if let Some(coding) = again.first().and_then(|t| t.coding.as_ref()) {
+        let (n, s, hold) = if again.len() == 1 { (1, "", "holds") } else { (again.len(), "s", "hold") };
+        session.note(&format!("{n} tensor{s} {hold} codes already ({coding}): SQNR is against what those decode to"));
+    }
+    Ok(plan)
+}
+
+/// The names by which tensors of a checkpoint go on their way to a format.
+pub(super) fn names(to: &str) -> Names {
+    if to == Format::Gguf.name() { Names::Own } else { Names::HuggingFace }
 }
 
 fn written(path: &Path, selection: &Selection) -> Result<Recipe, Stop> {
@@ -53,9 +94,24 @@ fn written(path: &Path, selection: &Selection) -> Result<Recipe, Stop> {
     Err(failure.into())
 }
 
-fn preset(ckpt: &Path, selection: &Selection) -> Result<Recipe, Stop> {
-    let named = selection.preset.as_deref().map(str::parse::<Preset>).transpose()?;
-    let scheme = match (&selection.scheme, named) {
+fn preset(source: &Source<'_>, selection: &Selection, destination: &Destination) -> Result<Recipe, Stop> {
+    let fit = match &selection.fit {
+        Some(text) => fit(text)?,
+        None => Fit::MinMax,
+    };
+    // A mix of llama.cpp is named like a preset or like a scheme.
+    let (named, text) = (selection.preset.as_deref(), selection.scheme.as_deref());
+    let mix = named.or(text).and_then(Mix::from_name).filter(|_| named.is_none() || text.is_none());
+    match (mix, destination.facts()) {
+        (Some(mix), Some(facts)) if fit == Fit::MinMax => return Ok(mix.recipe(&facts)),
+        (Some(mix), None) if named.is_some() || recipe::scheme(mix.name()).is_err() => {
+            let failure = Failure::usage(format!("`{}` is a mix of GGUF types", mix.name()));
+            return Err(failure.hinting("add `--to gguf`").into());
+        }
+        _ => {}
+    }
+    let named = named.map(str::parse::<Preset>).transpose()?;
+    let scheme = match (text, named) {
         (Some(text), _) => text,
         (None, Some(_)) => PRESET_SCHEME,
         (None, None) => {
@@ -64,12 +120,13 @@ fn preset(ckpt: &Path, selection: &Selection) -> Result<Recipe, Stop> {
         }
     };
     let scheme = recipe::scheme(scheme)?;
-    let fit = match &selection.fit {
-        Some(text) => fit(text)?,
-        None => Fit::MinMax,
-    };
-    let language_model = ckpt.is_dir() && ckpt.join("config.json").is_file();
-    let preset = named.unwrap_or(if language_model { Preset::Llm } else { Preset::Weights });
+    let path = source.opened().path();
+    let language_model = path.is_dir() && path.join("config.json").is_file();
+    let preset = named.unwrap_or(match destination.format() {
+        Format::Safetensors if language_model => Preset::Llm,
+        Format::Safetensors | Format::Gguf => Preset::Weights,
+        _ => Preset::Linear,
+    });
     Ok(preset.recipe(scheme, fit)?)
 }
 

@@ -1,10 +1,10 @@
 //! `slice`: a narrower file, cut out of an elastic one.
 
-use niwaki_container::{Artifact, Sliced};
-use niwaki_tensors::Limits;
+use niwaki_container::Sliced;
+use niwaki_engine::Names;
 use serde::Serialize;
 
-use super::{check_output, compress, percent, width};
+use super::{check_output, compress, open, percent, width};
 use crate::args::Slice;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
@@ -22,10 +22,11 @@ struct Json {
 pub(crate) fn run(args: &Slice, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let bits = width(args.bits)?;
     check_output(&args.output)?;
-    let artifact = Artifact::open(&args.elastic, &Limits::default())?;
+    let opened = open(&args.elastic)?;
+    let source = opened.source(None, Names::Own)?;
     let output = &args.output.output;
     let options = compress::options(&args.output, session);
-    let Sliced { digest, input_bytes, output_bytes } = niwaki_engine::export::slice(&artifact, bits, output, &options)?;
+    let Sliced { digest, input_bytes, output_bytes } = niwaki_engine::export::slice(&source, bits, output, &options)?;
     let digest = digest.to_string();
     if session.global.json {
         session.json(&Json { bits: bits.get(), input_bytes, output_bytes, digest })?;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use niwaki_codes::{Bits, Elastic, GroupSize, Scheme, Widths};
+use niwaki_codes::{Bits, BlockType, Elastic, GroupSize, Scheme, Widths};
 use niwaki_prune::{NofM, Pattern, Ratio};
 use niwaki_quant::Fit;
 use toml::Spanned;
@@ -13,8 +13,12 @@ use super::{Action, MaskSource, Recipe, Rule, nearest, scheme};
 use crate::error::{Error, ErrorKind};
 
 /// The keys of each kind of rule, beyond those that all share.
-const KINDS: [(&str, &[&str]); 4] =
-    [("keep", &[]), ("quantize", &["scheme", "fit"]), ("elastic", &["widths", "group", "fit"]), ("mask", &["pattern"])];
+const KINDS: [(&str, &[&str]); 4] = [
+    ("keep", &[]),
+    ("quantize", &["scheme", "fit", "fallback"]),
+    ("elastic", &["widths", "group", "fit"]),
+    ("mask", &["pattern"]),
+];
 const SHARED: [&str; 3] = ["tensors", "min_dims", "optional"];
 const TOP: [&str; 3] = ["version", "seed", "only"];
 /// Kinds of rules that recipes have and this version does not act on.
@@ -105,9 +109,11 @@ impl Reader<'_> {
         let action = match kind {
             "keep" => Action::Keep,
             "quantize" => {
-                Action::Encode { scheme: self.scheme(self.need(table, "scheme", kind, at)?)?, fit: fit(Fit::MinMax)? }
+                let scheme = self.scheme(self.need(table, "scheme", kind, at)?)?;
+                let fallback = table.get("fallback").map(|v| self.fallback(v, scheme)).transpose()?;
+                Action::Encode { scheme, fit: fit(Fit::MinMax)?, fallback }
             }
-            "elastic" => Action::Encode { scheme: self.elastic(table)?, fit: fit(Fit::MinMax)? },
+            "elastic" => Action::Encode { scheme: self.elastic(table)?, fit: fit(Fit::MinMax)?, fallback: None },
             _ => Action::Mask(self.pattern(self.need(table, "pattern", kind, at)?)?),
         };
         Ok(Rule {
@@ -163,6 +169,18 @@ impl Reader<'_> {
                 None => at,
             }
         })
+    }
+
+    /// Blocks that stand in for others.
+    fn fallback(&self, value: &Value<'_>, scheme: Scheme) -> Result<BlockType, Error> {
+        let text = self.text(value, "fallback")?;
+        match (BlockType::from_name(text), scheme) {
+            (Some(kind), Scheme::Block(_)) => Ok(kind),
+            (Some(_), other) => {
+                Err(self.wrong(value.span().start, format!("`fallback` is for blocks; {other} holds every row")))
+            }
+            (None, _) => Err(self.wrong(value.span().start, format!("`fallback = \"{text}\"` names no blocks"))),
+        }
     }
 
     fn fit(&self, value: &Value<'_>) -> Result<Fit, Error> {

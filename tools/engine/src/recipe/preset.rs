@@ -15,17 +15,21 @@ pub enum Preset {
     Weights,
     /// For language models: embeddings and output head `int8/row/sym`; norms and routers kept.
     Llm,
+    /// For engines that run quantized linear layers only: their weights; embeddings, output
+    /// heads, norms, convolutions and routers kept.
+    Linear,
 }
 
 impl Preset {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Weights, Self::Llm];
+    pub const ALL: [Self; 3] = [Self::Weights, Self::Llm, Self::Linear];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Weights => "weights",
             Self::Llm => "llm",
+            Self::Linear => "linear",
         }
     }
 
@@ -38,10 +42,11 @@ impl Preset {
         let mut recipe = Recipe::parse(match self {
             Self::Weights => WEIGHTS,
             Self::Llm => LLM,
+            Self::Linear => LINEAR,
         })?;
         // The first rule of either text is the one that is open.
         if let Some(rule) = recipe.rules.first_mut() {
-            rule.action = Action::Encode { scheme, fit };
+            rule.action = Action::Encode { scheme, fit, fallback: None };
         }
         Ok(recipe)
     }
@@ -56,7 +61,9 @@ impl FromStr for Preset {
             let error = Error::from(ErrorKind::Preset { name: name.to_owned() });
             match nearest(name, Self::ALL.map(Self::name)) {
                 Some(near) => error.hinting(format!("did you mean `{near}`?")),
-                None => error.hinting("presets: weights, llm"),
+                None => {
+                    error.hinting("presets: weights, llm, linear, and with `--to gguf` llama.cpp's mixes: q4_k_m, …")
+                }
             }
         })
     }
@@ -87,5 +94,18 @@ scheme   = "int8/row/sym"
 
 [[keep]]
 tensors  = "{*norm*,*Norm*,*router*,*.gate.weight}"
+optional = true
+"#;
+
+const LINEAR: &str = r#"
+version = 1
+
+[[quantize]]
+tensors  = "*.weight"
+min_dims = 2
+scheme   = "int8/row/sym"
+
+[[keep]]
+tensors  = "{*embed*,*wte*,*wpe*,*lm_head*,*output_head*,*norm*,*Norm*,*conv*,*router*,*.gate.weight}"
 optional = true
 "#;

@@ -63,7 +63,7 @@ fn every_preset_is_a_recipe_whose_first_rule_takes_the_scheme() {
     let scheme = scheme("int4/g32/affine").unwrap();
     for preset in Preset::ALL {
         let recipe = preset.recipe(scheme, Fit::Clip).unwrap();
-        assert_eq!(recipe.rules[0].action, Action::Encode { scheme, fit: Fit::Clip });
+        assert_eq!(recipe.rules[0].action, Action::Encode { scheme, fit: Fit::Clip, fallback: None });
         assert_eq!(preset.name().parse::<Preset>().unwrap(), preset);
     }
 }

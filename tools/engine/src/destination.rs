@@ -1,0 +1,249 @@
+//! Where a plan leads: what the output's format holds, and under which names.
+
+mod gguf;
+mod tool;
+
+use std::fmt;
+use std::str::FromStr;
+
+use niwaki_codes::{Bits, BlockType, Grouping, Scheme, Symmetry};
+use niwaki_container::Layout;
+pub use niwaki_foreign::Activations;
+use niwaki_quant::Fit;
+
+use crate::error::{Error, ErrorKind};
+use crate::recipe::{ModelFacts, nearest};
+use crate::source::{Names, Source, SourceTensor};
+
+pub(crate) use gguf::{GgufSeats, Seat, ggml_of};
+pub(crate) use tool::Tool;
+
+/// A format that is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Safetensors: a container of ours, or, as an export, plain floats.
+    #[default]
+    Safetensors,
+    /// GGUF.
+    Gguf,
+    /// compressed-tensors.
+    CompressedTensors,
+    /// GPTQ.
+    Gptq,
+    /// AWQ, version `gemm`.
+    Awq,
+    /// MLX affine.
+    Mlx,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Safetensors, Self::Gguf, Self::CompressedTensors, Self::Gptq, Self::Awq, Self::Mlx];
+
+    /// The word for it on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::Gguf => "gguf",
+            Self::CompressedTensors => "compressed-tensors",
+            Self::Gptq => "gptq",
+            Self::Awq => "awq",
+            Self::Mlx => "mlx",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        /// Formats of the command line that later versions write.
+        const LATER: [&str; 3] = ["onnx", "image", "c"];
+        if let Some(format) = Self::ALL.into_iter().find(|format| format.name() == text) {
+            return Ok(format);
+        }
+        let written = format!("this version writes {}", Self::ALL.map(Self::name).join(", "));
+        if LATER.contains(&text) {
+            return Err(Error::from(ErrorKind::Unsupported { what: format!("format `{text}`") }).hinting(written));
+        }
+        let error = Error::from(ErrorKind::Usage { what: format!("no format `{text}`") });
+        Err(match nearest(text, Self::ALL.map(Self::name)) {
+            Some(near) => error.hinting(format!("did you mean `{near}`?")),
+            None => error.hinting(written),
+        })
+    }
+}
+
+/// What the caller decides of an output in a format of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What compressed-tensors engines do with inputs.
+    pub activations: Activations,
+    /// The width that codes of elastic tensors get; the widest that they serve for none. They
+    /// are encoded from their widest form.
+    pub bits: Option<Bits>,
+    /// llama.cpp's name of the pre-tokenizer, where `tokenizer.json` is none that is known.
+    pub pre_tokenizer: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { activations: Activations::Float, bits: None, pre_tokenizer: None }
+    }
+}
+
+/// Where a plan leads: by default to a container of ours.
+#[derive(Debug, Default)]
+pub struct Destination {
+    format: Format,
+    pub(crate) seats: Seats,
+}
+
+#[derive(Debug, Default)]
+pub(crate) enum Seats {
+    #[default]
+    Ours,
+    Gguf(Box<GgufSeats>),
+    Tool(Tool),
+}
+
+/// What a tensor becomes at its destination.
+pub(crate) struct Settled {
+    pub(crate) layout: Layout,
+    pub(crate) note: Option<String>,
+}
+
+impl Destination {
+    /// The destination of a source in `format`.
+    ///
+    /// # Errors
+    ///
+    /// For GGUF those of [`niwaki_gguf::hf::describe`] and of reading the folder's files.
+    pub fn new(format: Format, source: &Source<'_>, settings: &Settings) -> Result<Self, Error> {
+        if settings.bits.is_some() {
+            // Whether all elastic tensors serve it.
+            source.opened().source(settings.bits, Names::Own)?;
+        }
+        let seats = match format {
+            Format::Safetensors => Seats::Ours,
+            Format::Gguf => Seats::Gguf(Box::new(GgufSeats::new(source, settings)?)),
+            _ => Seats::Tool(Tool { format, activations: settings.activations, bits: settings.bits }),
+        };
+        Ok(Self { format, seats })
+    }
+
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// What of a model decides the types of llama.cpp's mixes; none where the format is not
+    /// GGUF.
+    pub fn facts(&self) -> Option<ModelFacts> {
+        match &self.seats {
+            Seats::Gguf(gguf) => Some(gguf.facts()),
+            _ => None,
+        }
+    }
+
+    /// What the output cannot say, and engines will therefore not do. One line each.
+    pub fn warnings(&self) -> &[String] {
+        match &self.seats {
+            Seats::Gguf(gguf) => &gguf.warnings,
+            _ => &[],
+        }
+    }
+
+    /// The name of tensor number `index` in the output, or why it is not there.
+    pub(crate) fn name<'n>(&'n self, index: usize, own: &'n str) -> Result<&'n str, &'static str> {
+        match &self.seats {
+            Seats::Gguf(gguf) => match gguf.seats.get(index) {
+                Some(Seat::Tensor { name, .. }) => Ok(name),
+                Some(Seat::Dropped(why)) => Err(why),
+                None => Ok(own),
+            },
+            _ => Ok(own),
+        }
+    }
+
+    /// How tensor number `index` is stored: as the rule says, or without one as it is, as far
+    /// as the format can.
+    ///
+    /// # Errors
+    ///
+    /// A scheme that the format does not hold, naming the nearest that it does.
+    pub(crate) fn settle(
+        &self,
+        index: usize,
+        tensor: &SourceTensor<'_>,
+        rule: Option<(Scheme, Fit)>,
+    ) -> Result<Settled, Error> {
+        let settled = match &self.seats {
+            Seats::Ours => ours(tensor, rule),
+            Seats::Gguf(gguf) => gguf.settle(index, tensor, rule),
+            Seats::Tool(tool) => tool.settle(tensor, rule),
+        };
+        settled.map_err(|e| e.of(tensor.name()))
+    }
+}
+
+/// In a container of ours, codes on a grid of ours stay what they are.
+fn ours(tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settled, Error> {
+    let plain = Layout::plain(tensor.dtype(), *tensor.shape());
+    if let Some((scheme, _)) = rule {
+        return Ok(Settled { layout: Layout { scheme: Some(scheme), ..plain }, note: None });
+    }
+    match (tensor.coding(), tensor.scheme()) {
+        (None, _) => Ok(Settled { layout: plain, note: None }),
+        (Some(_), Some(scheme)) => Ok(Settled { layout: Layout { scheme: Some(scheme), ..plain }, note: None }),
+        (Some(coding), None) => {
+            tensor.check_decodes()?;
+            Ok(Settled { layout: plain, note: Some(format!("{coding} is decoded to {}", plain.dtype)) })
+        }
+    }
+}
+
+/// Whether a scheme has a zero point, and of which width and grouping its codes are: what the
+/// nearest scheme of another format is sought by.
+pub(crate) struct Likeness {
+    pub(crate) bits: u32,
+    pub(crate) affine: bool,
+    pub(crate) grouping: Grouping,
+}
+
+impl Likeness {
+    /// Of the codes of a tensor, or of a scheme.
+    pub(crate) fn of(scheme: Option<Scheme>, width: Option<Bits>) -> Self {
+        let group = |n: usize| niwaki_codes::GroupSize::new(n).map_or(Grouping::Row, Grouping::Group);
+        match scheme {
+            Some(Scheme::Uniform(u)) => {
+                Self { bits: u.bits.get(), affine: u.symmetry == Symmetry::Affine, grouping: u.grouping }
+            }
+            Some(Scheme::Elastic(e)) => {
+                Self { bits: width.map_or(8, Bits::get), affine: true, grouping: Grouping::Group(e.group) }
+            }
+            Some(Scheme::Block(kind)) => {
+                let (bits, affine, n) = match kind {
+                    BlockType::Q2K => (2, true, 16),
+                    BlockType::Q3K => (3, false, 16),
+                    BlockType::Q4_0 | BlockType::Iq4Nl | BlockType::Iq4Xs | BlockType::Mxfp4 => (4, false, 32),
+                    BlockType::Q4_1 | BlockType::Q4K => (4, true, 32),
+                    BlockType::Q5_0 => (5, false, 32),
+                    BlockType::Q5_1 | BlockType::Q5K => (5, true, 32),
+                    BlockType::Q6K => (6, false, 16),
+                    BlockType::Q8_0 => (8, false, 32),
+                };
+                Self { bits, affine, grouping: group(n) }
+            }
+            // Small floats and whatever is on no grid of ours.
+            _ => Self { bits: 8, affine: false, grouping: group(32) },
+        }
+    }
+}

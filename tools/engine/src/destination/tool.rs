@@ -1,0 +1,115 @@
+//! Formats of other tools over safetensors: compressed-tensors, GPTQ, AWQ, MLX.
+
+use niwaki_codes::{Bits, Grouping, Scheme, Symmetry, Uniform};
+use niwaki_container::Layout;
+use niwaki_foreign::{Activations, Format as Stored, Outline};
+use niwaki_quant::Fit;
+use niwaki_tensors::Dtype;
+
+use super::{Format, Likeness, Settled};
+use crate::error::{Error, ErrorKind};
+use crate::source::SourceTensor;
+
+/// Attempts at a scheme that a format holds, each nearer than the one before.
+const ATTEMPTS: usize = 4;
+
+/// One of the tools.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tool {
+    pub(crate) format: Format,
+    pub(crate) activations: Activations,
+    /// The width that elastic codes get.
+    pub(crate) bits: Option<Bits>,
+}
+
+impl Tool {
+    /// How codes of a scheme are laid out.
+    pub(crate) fn stored(self, scheme: &Uniform) -> Stored {
+        match self.format {
+            // The first version cannot store a zero point of 0.
+            Format::Gptq if scheme.symmetry == Symmetry::Affine => Stored::GptqV2,
+            Format::Gptq => Stored::Gptq,
+            Format::Awq => Stored::Awq,
+            Format::Mlx => Stored::Mlx,
+            _ if self.activations == Activations::Dynamic && scheme.bits == Bits::MAX => Stored::IntQuantized,
+            _ => Stored::PackQuantized,
+        }
+    }
+
+    /// The type of scales: that of the model, as engines load them.
+    pub(crate) fn scales(self, dtype: Dtype) -> Dtype {
+        match dtype {
+            Dtype::F32 if !matches!(self.format, Format::Gptq | Format::Awq) => Dtype::F32,
+            Dtype::BF16 => Dtype::BF16,
+            _ => Dtype::F16,
+        }
+    }
+
+    /// The stored tensors of a weight.
+    pub(crate) fn outline(self, tensor: &SourceTensor<'_>, scheme: &Uniform) -> Result<Outline, Error> {
+        let scales = self.scales(tensor.dtype());
+        Ok(Outline::new(self.stored(scheme), tensor.name(), scheme, tensor.matrix(), scales)?)
+    }
+
+    pub(super) fn settle(self, tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settled, Error> {
+        let plain = Layout::plain(tensor.dtype(), *tensor.shape());
+        let coded = |scheme| Layout { scheme: Some(Scheme::Uniform(scheme)), ..plain };
+        let matrix = tensor.shape().dims().len() == 2 && tensor.name().ends_with("weight");
+        if let Some((scheme, _)) = rule {
+            if !matrix {
+                let what = format!("codes of a tensor that is no matrix called `….weight` ({})", tensor.shape());
+                return Err(
+                    Error::from(ErrorKind::Held { format: self.format.name(), scheme: what }).hinting("keep it")
+                );
+            }
+            let Scheme::Uniform(uniform) = scheme else {
+                let near = self.nearest(tensor, &first(Some(scheme), None));
+                let error = Error::from(ErrorKind::Held { format: self.format.name(), scheme: scheme.to_string() });
+                return Err(match near {
+                    Some(near) => error.hinting(format!("the nearest that it holds is `{}`", Scheme::Uniform(near))),
+                    None => error,
+                });
+            };
+            self.outline(tensor, &uniform)?;
+            return Ok(Settled { layout: coded(uniform), note: None });
+        }
+        let Some(coding) = tensor.coding() else { return Ok(Settled { layout: plain, note: None }) };
+        tensor.check_decodes()?;
+        let near = first(tensor.scheme(), self.bits.or(tensor.width()));
+        let near = self.nearest(tensor, &near).filter(|_| matrix && !tensor.masked());
+        let Some(near) = near else {
+            return Ok(Settled { layout: plain, note: Some(format!("{coding} is decoded to {}", plain.dtype)) });
+        };
+        let text = Scheme::Uniform(near).to_string();
+        let note = (text != coding).then(|| format!("{coding} becomes {text}"));
+        Ok(Settled { layout: coded(near), note })
+    }
+
+    /// The nearest scheme that the format holds.
+    fn nearest(self, tensor: &SourceTensor<'_>, scheme: &Uniform) -> Option<Uniform> {
+        let mut scheme = *scheme;
+        for _ in 0..ATTEMPTS {
+            let scales = self.scales(tensor.dtype());
+            let tried = Outline::new(self.stored(&scheme), tensor.name(), &scheme, tensor.matrix(), scales);
+            let Err(error) = tried else { return Some(scheme) };
+            let niwaki_foreign::ErrorKind::Scheme { nearest: Some(near), .. } = error.kind() else { return None };
+            match near.parse() {
+                Ok(Scheme::Uniform(near)) => scheme = near,
+                _ => return None,
+            }
+        }
+        None
+    }
+}
+
+/// Evenly spaced codes that come nearest to those of a scheme.
+fn first(scheme: Option<Scheme>, width: Option<Bits>) -> Uniform {
+    if let Some(Scheme::Uniform(uniform)) = scheme {
+        return uniform;
+    }
+    let like = Likeness::of(scheme, width);
+    let symmetry = if like.affine { Symmetry::Affine } else { Symmetry::Symmetric };
+    let bits = Bits::new(like.bits).unwrap_or(Bits::MAX);
+    let grouping = if scheme.is_none() { Grouping::Row } else { like.grouping };
+    Uniform::new(bits, grouping, symmetry)
+}

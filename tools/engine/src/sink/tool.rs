@@ -1,0 +1,273 @@
+//! Folders in the layout of another tool: safetensors and a `config.json` that says what the
+//! codes mean.
+
+use std::path::Path;
+
+use niwaki_codes::simd::Level;
+use niwaki_codes::{Grouping, Scheme, Uniform};
+use niwaki_foreign::{Coded as Given, Module, ModuleScheme, Outline, UniformRows, quantization_config};
+use niwaki_quant::{Distortion, Solver, UniformOut, encode_rows, encode_with};
+use niwaki_tensors::{Entry, Layout, Limits, Writer, metadata_len};
+use serde_json::Value as Json;
+
+use super::{Progress, Scratch, Work};
+use crate::blocks::{BLOCK, Blocks};
+use crate::compare;
+use crate::compress::Options;
+use crate::destination::{Format, Tool};
+use crate::encode::{not_encodable, solve};
+use crate::error::{Blame, Error, ErrorKind};
+use crate::plan::{Plan, Planned};
+use crate::recontain::Plain;
+use crate::report::{Report, TensorReport, bits_per_weight, rounded_db};
+use crate::source::{Names, Opened, Source, SourceTensor};
+use crate::target::Target;
+
+/// Writes the plan as a folder.
+pub(crate) fn tool(
+    source: &Source<'_>,
+    plan: &Plan,
+    tool: Tool,
+    out: &Path,
+    options: &Options,
+    progress: Progress<'_>,
+) -> Result<Report, Error> {
+    if out.extension().is_some_and(|e| e == "safetensors") {
+        let what = format!("{} is a folder with a `config.json`, not one file", tool.format);
+        return Err(Error::from(ErrorKind::Usage { what }).at(out).hinting("give a name without `.safetensors`"));
+    }
+    let mut tensors = Vec::with_capacity(plan.tensors.len());
+    for planned in &plan.tensors {
+        let tensor = &source.tensors()[planned.index];
+        let outline = match planned.layout.scheme {
+            Some(Scheme::Uniform(scheme)) => Some((scheme, tool.outline(tensor, &scheme)?)),
+            _ => None,
+        };
+        tensors.push(Stored { planned, tensor, outline });
+    }
+    let config = config(&tensors, tool)?;
+    let target = Target::folder(out, config, options)?;
+    let outcome = write(source, &tensors, tool, &target, options, (plan.bytes_before(), progress));
+    let output_bytes = target.close(source, options, outcome)?;
+    // What was lost is measured as a reader sees it.
+    let lost = measured(out, &tensors, options)?;
+    Ok(Report {
+        input_bytes: source.opened().file_bytes(),
+        output_bytes,
+        bits_per_weight: bits_per_weight(plan),
+        tensors: plan.tensors.iter().zip(lost).map(|(planned, lost)| TensorReport::with_db(planned, lost)).collect(),
+        digest: None,
+        resumed: 0,
+    })
+}
+
+/// One tensor and how it is stored.
+struct Stored<'a> {
+    planned: &'a Planned,
+    tensor: &'a SourceTensor<'a>,
+    outline: Option<(Uniform, Outline)>,
+}
+
+impl Stored<'_> {
+    fn entries(&self) -> Vec<Entry> {
+        match &self.outline {
+            Some((_, outline)) => {
+                let entry = |part: &niwaki_foreign::Part| Entry {
+                    name: part.name.clone(),
+                    dtype: part.dtype,
+                    shape: part.shape.clone(),
+                };
+                outline.parts().iter().map(entry).collect()
+            }
+            None => {
+                let (dtype, shape) = (self.planned.layout.dtype, self.planned.layout.shape.dims().to_vec());
+                vec![Entry { name: self.planned.written.clone(), dtype, shape }]
+            }
+        }
+    }
+
+    /// The module that the weight belongs to.
+    fn module(&self) -> &str {
+        let name = self.planned.name.as_str();
+        name.strip_suffix(".weight").unwrap_or(name)
+    }
+}
+
+/// What `config.json` says of the codes, under the keys where it says it; nothing where no
+/// tensor has any.
+fn config(tensors: &[Stored<'_>], tool: Tool) -> Result<Vec<(&'static str, Json)>, Error> {
+    let module = |stored: &Stored<'_>| -> Option<(String, Outline)> {
+        let (_, outline) = stored.outline.as_ref()?;
+        Some((stored.module().to_owned(), outline.clone()))
+    };
+    let modules: Vec<_> = tensors.iter().filter_map(module).collect();
+    let modules: Vec<_> = modules
+        .iter()
+        .map(|(name, outline)| Module {
+            name,
+            format: outline.format(),
+            scheme: ModuleScheme::Uniform(*outline.scheme()),
+        })
+        .collect();
+    let same_kind = |stored: &&Stored<'_>| {
+        stored.outline.is_none()
+            && stored.planned.layout.shape.dims().len() == 2
+            && stored.planned.name.ends_with(".weight")
+            && !stored.planned.name.contains("embed")
+    };
+    let ignore: Vec<&str> = tensors.iter().filter(same_kind).map(Stored::module).collect();
+    if modules.is_empty() {
+        let error = Error::from(ErrorKind::NoMatch { rule: format!("`--to {}`", tool.format) });
+        return Err(error.hinting("it holds codes of matrices called `….weight`, and none has any"));
+    }
+    let said = quantization_config(&modules, &ignore, tool.activations)?;
+    let mut keys = vec![("quantization_config", said.clone())];
+    if tool.format == Format::Mlx {
+        keys.push(("quantization", said));
+    }
+    Ok(keys)
+}
+
+fn write(
+    source: &Source<'_>,
+    tensors: &[Stored<'_>],
+    tool: Tool,
+    target: &Target,
+    options: &Options,
+    (total, progress): (u64, Progress<'_>),
+) -> Result<u64, Error> {
+    // Wide types first, so that each element is aligned without pads between tensors.
+    let mut entries: Vec<(usize, usize, Entry)> = Vec::new();
+    for (nth, stored) in tensors.iter().enumerate() {
+        entries.extend(stored.entries().into_iter().enumerate().map(|(part, entry)| (nth, part, entry)));
+    }
+    entries.sort_by_key(|(.., entry)| std::cmp::Reverse(entry.dtype.bitsize()));
+    let mut places: Vec<Vec<usize>> = tensors.iter().map(|stored| vec![0; stored.entries().len()]).collect();
+    for (at, (nth, part, _)) in entries.iter().enumerate() {
+        places[*nth][*part] = at;
+    }
+    let mut metadata = source.texts();
+    metadata.retain(|(key, _)| key != "format");
+    let format = if tool.format == Format::Mlx { "mlx" } else { "pt" };
+    metadata.push(("format".to_owned(), format.to_owned()));
+    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let layout = Layout::exact(entries.into_iter().map(|(.., entry)| entry).collect(), metadata_len(&metadata))?;
+    let bytes = layout.file_bytes();
+    let writer = Writer::create(&target.file, layout, options.overwrite())?;
+    let works = tensors.iter().zip(&places).map(|(stored, entries)| Item { stored, writer: &writer, entries });
+    super::run(works.collect(), &options.pool()?, total, progress)?;
+    writer.finish(&metadata, options.durable)?;
+    Ok(bytes)
+}
+
+/// Signal to noise of each tensor of the output against the source, as it decodes.
+fn measured(out: &Path, tensors: &[Stored<'_>], options: &Options) -> Result<Vec<Option<f64>>, Error> {
+    let opened = Opened::open(out, &Limits::default())?;
+    let written = opened.source(None, Names::Own)?;
+    let pool = options.pool()?;
+    let lost = |stored: &Stored<'_>| match written.get(&stored.planned.written) {
+        Some(found) if stored.outline.is_some() => pool.install(|| compare::sqnr(stored.tensor, found)).map(rounded_db),
+        _ => Ok(None),
+    };
+    tensors.iter().map(lost).collect()
+}
+
+/// One tensor on its way into the file.
+struct Item<'a> {
+    stored: &'a Stored<'a>,
+    writer: &'a Writer,
+    /// The entry of each part.
+    entries: &'a [usize],
+}
+
+impl Item<'_> {
+    fn blocks(&self) -> Blocks {
+        let (rows, cols) = self.stored.tensor.matrix();
+        match &self.stored.outline {
+            None => Blocks::of_runs(rows, cols),
+            Some((Uniform { grouping: Grouping::Tensor, .. }, _)) => Blocks::of_steps(rows, cols, None),
+            Some((_, outline)) => Blocks::of_steps(rows, cols, outline.step()),
+        }
+    }
+
+    /// Codes of whole rows: those that are there already, or new ones.
+    fn codes(&self, scheme: &Uniform, rows: std::ops::Range<usize>, decoded: &mut Vec<f32>) -> Result<Plain, Error> {
+        let tensor = self.stored.tensor;
+        let (_, cols) = tensor.matrix();
+        let same =
+            |has: &Uniform| (has.bits, has.symmetry, has.grouping) == (scheme.bits, scheme.symmetry, scheme.grouping);
+        if let Some(coded) = tensor.codes(rows.clone())?
+            && let Some(plain) = Plain::of(&coded, cols).filter(|plain| same(&plain.scheme))
+        {
+            return Ok(plain);
+        }
+        let (level, fit) = (Level::best(), self.stored.planned.fit);
+        let start = rows.start * cols;
+        let wrong = |e: niwaki_quant::Error| not_encodable(&e.offset(start, 0), &self.stored.planned.name);
+        let (groups, size) = (scheme.groups(rows.len(), cols), scheme.scale_type().bytes());
+        let zeros = if scheme.symmetry == niwaki_codes::Symmetry::Affine { groups } else { 0 };
+        let mut coded = UniformRows {
+            codes: vec![0; rows.len() * scheme.row_bytes(cols)],
+            scales: vec![0; groups * size],
+            zeros: vec![0; zeros],
+        };
+        if scheme.grouping == Grouping::Tensor {
+            let range = |piece: usize| piece * BLOCK..((piece + 1) * BLOCK).min(rows.len() * cols);
+            let grid = solve(Solver::new(scheme, fit), (rows.len() * cols).div_ceil(BLOCK), |solver, piece| {
+                let observed = solver.observe(level, tensor.values(range(piece), decoded)?);
+                observed.map_err(|e| not_encodable(&e.offset(range(piece).start, 0), &self.stored.planned.name))
+            })?;
+            let values = tensor.values(start..rows.end * cols, decoded)?;
+            encode_with(level, scheme, grid, values, cols, &mut coded.codes).map_err(wrong)?;
+            coded.scales.copy_from_slice(&grid.scale.to_le_bytes());
+            coded.zeros.iter_mut().for_each(|zero| *zero = grid.zero);
+        } else {
+            let values = tensor.values(start..rows.end * cols, decoded)?;
+            let UniformRows { codes, scales, zeros } = &mut coded;
+            encode_rows(level, scheme, fit, values, cols, UniformOut { codes, scales, zeros }).map_err(wrong)?;
+        }
+        let lost =
+            || Error::from(ErrorKind::Below { what: "codes of another length".to_owned(), blame: Blame::Caller });
+        Plain::of_rows(*scheme, &coded, cols).ok_or_else(lost)
+    }
+}
+
+impl Work for Item<'_> {
+    fn items(&self) -> usize {
+        self.blocks().len()
+    }
+
+    fn item(&self, index: usize, scratch: &mut Scratch) -> Result<Option<Distortion>, Error> {
+        let tensor = self.stored.tensor;
+        tensor.ensure_unchanged()?;
+        let block = self.blocks().get(index);
+        let (_, cols) = tensor.matrix();
+        let Some((scheme, outline)) = &self.stored.outline else {
+            let dtype = self.stored.planned.layout.dtype;
+            let (start, count, size) = (block.start(cols), block.elements(), dtype.bitsize() / 8);
+            let entry = self.entries.first().copied().unwrap_or(usize::MAX);
+            let at = start * size;
+            if let Some(bytes) = tensor.elements().filter(|_| dtype == tensor.dtype()) {
+                self.writer.write_at(entry, at as u64, bytes.get(at..at + count * size).unwrap_or_default())?;
+                return Ok(None);
+            }
+            scratch.decoded.resize(count, 0.0);
+            tensor.decode(start..start + count, &mut scratch.decoded)?;
+            self.writer.write_at(entry, at as u64, &crate::encode::narrowed(&scratch.decoded, dtype))?;
+            return Ok(None);
+        };
+        let plain = self.codes(scheme, block.rows.clone(), &mut scratch.decoded)?;
+        let given = Given { codes: &plain.codes, scales: &plain.scales, zeros: &plain.zeros };
+        let laid = outline.pieces(&plain.scheme, block.rows, given);
+        for piece in laid.map_err(|e| Error::from(e).of(tensor.name()))?.pieces {
+            let entry = self.entries.get(piece.part).copied().unwrap_or(usize::MAX);
+            self.writer.write_at(entry, piece.at, &piece.bytes)?;
+        }
+        Ok(None)
+    }
+
+    fn bytes(&self, index: usize) -> u64 {
+        let (count, all) = (self.blocks().get(index).elements() as u64, self.stored.planned.elements() as u64);
+        (self.stored.planned.bytes_before * count).checked_div(all).unwrap_or(0)
+    }
+}

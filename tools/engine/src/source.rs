@@ -1,0 +1,273 @@
+//! What is read: a checkpoint of whatever format, as tensors that decode to floats.
+//!
+//! ```text
+//! path --open--> Opened --source--> Source: SourceTensor, SourceTensor, …
+//! ```
+//!
+//! A tensor may be stored as floats, as codes of ours, as blocks of ggml or in the layout of
+//! another tool. Whoever encodes it anew asks for values; whoever can hold its codes as they
+//! are asks for those.
+
+mod tensor;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::SystemTime;
+
+use niwaki_codes::{Bits, BlockType, Shape};
+use niwaki_container::{Artifact, Kind};
+use niwaki_foreign::Imported;
+use niwaki_gguf::{GgmlType, Gguf, hf};
+use niwaki_tensors::{Dtype, Limits};
+
+use crate::error::{Blame, Error, ErrorKind};
+
+pub(crate) use tensor::Coded;
+pub use tensor::SourceTensor;
+use tensor::{Form, Watched};
+
+/// A checkpoint that is open: every header read and checked.
+#[derive(Debug)]
+pub enum Opened {
+    /// Safetensors: plain, ours, or of another tool.
+    Tensors(Box<Artifact>),
+    /// GGUF.
+    Gguf(Box<Gguf>),
+}
+
+/// What kind of checkpoint it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Safetensors of plain tensors.
+    Plain,
+    /// A container of ours.
+    Niwaki,
+    /// GGUF.
+    Gguf,
+    /// Quantized tensors in the layout of another tool, by its name.
+    Foreign(&'static str),
+}
+
+/// By which names tensors of a GGUF file go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Those of the file.
+    Own,
+    /// Those of Hugging Face, with rows and values as they are there, where the file is of a
+    /// family that has such names.
+    HuggingFace,
+}
+
+/// The tensors of a checkpoint.
+#[derive(Debug)]
+pub struct Source<'a> {
+    opened: &'a Opened,
+    origin: Origin,
+    tensors: Vec<SourceTensor<'a>>,
+    /// Tensors that mean nothing outside of the checkpoint's format.
+    left_out: Vec<&'a str>,
+}
+
+impl Opened {
+    /// Opens a `.safetensors` file, an index, a folder that holds either, or a GGUF file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Artifact::open`] and [`Gguf::open`].
+    pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
+        if is_gguf(path) {
+            return Ok(Self::Gguf(Box::new(Gguf::open(path, limits)?)));
+        }
+        Ok(Self::Tensors(Box::new(Artifact::open(path, limits)?)))
+    }
+
+    /// The path that was opened.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Tensors(artifact) => artifact.checkpoint().path(),
+            Self::Gguf(gguf) => gguf.path(),
+        }
+    }
+
+    /// The safetensors checkpoint, where it is one.
+    pub fn artifact(&self) -> Option<&Artifact> {
+        match self {
+            Self::Tensors(artifact) => Some(artifact),
+            Self::Gguf(_) => None,
+        }
+    }
+
+    /// Length of each file, and when it was last written.
+    pub(crate) fn files(&self) -> Vec<(u64, Option<SystemTime>)> {
+        match self {
+            Self::Tensors(artifact) => {
+                artifact.checkpoint().shards().iter().map(|shard| (shard.file_bytes(), shard.modified())).collect()
+            }
+            Self::Gguf(gguf) => vec![(gguf.bytes().len() as u64, gguf.modified())],
+        }
+    }
+
+    /// Bytes of all its files.
+    pub fn file_bytes(&self) -> u64 {
+        self.files().iter().map(|(bytes, _)| bytes).sum()
+    }
+
+    /// Its tensors; elastic ones are read at `bits`, by default at their widest.
+    ///
+    /// # Errors
+    ///
+    /// Layouts of other tools that contradict themselves or are not read here, a width that a
+    /// tensor does not serve, and a width asked of a file without elastic tensors.
+    pub fn source(&self, bits: Option<Bits>, names: Names) -> Result<Source<'_>, Error> {
+        let (origin, tensors, left_out) = match self {
+            Self::Tensors(artifact) => safetensors(artifact, bits)?,
+            Self::Gguf(gguf) => (Origin::Gguf, blocks(gguf, names)?, Vec::new()),
+        };
+        if bits.is_some() && !tensors.iter().any(SourceTensor::is_elastic) {
+            let what = "`--bits` chooses a width of elastic tensors; this file has none".to_owned();
+            return Err(ErrorKind::Usage { what }.into());
+        }
+        Ok(Source { opened: self, origin, tensors, left_out })
+    }
+}
+
+/// Whether the file at `path` is GGUF by its name or its first bytes.
+fn is_gguf(path: &Path) -> bool {
+    let named = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    let begins = || {
+        let mut magic = [0; 4];
+        File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok_and(|()| magic == *b"GGUF")
+    };
+    path.is_file() && (named || begins())
+}
+
+impl<'a> Source<'a> {
+    /// The checkpoint.
+    pub fn opened(&self) -> &'a Opened {
+        self.opened
+    }
+
+    /// What kind of checkpoint it is.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Its tensors, in the order of the file.
+    pub fn tensors(&self) -> &[SourceTensor<'a>] {
+        &self.tensors
+    }
+
+    /// The tensor of this name.
+    pub fn get(&self, name: &str) -> Option<&SourceTensor<'a>> {
+        self.tensors.iter().find(|tensor| tensor.name() == name)
+    }
+
+    /// Names of tensors that say how inputs of quantized modules are quantized: they mean
+    /// nothing without those codes, and are left out.
+    pub fn left_out(&self) -> &[&'a str] {
+        &self.left_out
+    }
+
+    /// Texts of the files' own metadata.
+    pub(crate) fn texts(&self) -> Vec<(String, String)> {
+        let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        match self.opened {
+            Opened::Tensors(artifact) if artifact.kind() == Kind::Container => {
+                let ours = artifact.metas().iter().flat_map(|meta| &meta.source_metadata);
+                let all: std::collections::BTreeMap<_, _> = ours.collect();
+                all.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+            }
+            Opened::Tensors(artifact) => artifact.checkpoint().metadata().into_iter().map(own).collect(),
+            Opened::Gguf(gguf) => {
+                let text =
+                    |(key, value): (&str, &niwaki_gguf::Value)| Some((key.to_owned(), value.as_text()?.to_owned()));
+                gguf.metadata().iter().filter_map(text).collect()
+            }
+        }
+    }
+}
+
+type Found<'a> = (Origin, Vec<SourceTensor<'a>>, Vec<&'a str>);
+
+fn safetensors(artifact: &Artifact, bits: Option<Bits>) -> Result<Found<'_>, Error> {
+    let checkpoint = artifact.checkpoint();
+    if artifact.kind() == Kind::Container {
+        let ours = artifact.tensors().map(|tensor| SourceTensor::ours(artifact, tensor, bits));
+        return Ok((Origin::Niwaki, ours.collect::<Result<_, _>>()?, Vec::new()));
+    }
+    let plain = |name: &str| {
+        let tensor = artifact.get(name)?;
+        Some(SourceTensor::plain(artifact, tensor))
+    };
+    let imported = match Imported::open(checkpoint, checkpoint.config().as_ref()) {
+        Ok(imported) => imported,
+        Err(error) => return Err(Error::from(error).at(checkpoint.path())),
+    };
+    let Some(imported) = imported else {
+        if let Some(foreign) = checkpoint.foreign() {
+            let error = Error::from(ErrorKind::AlreadyQuantized { format: foreign.kind().to_string() });
+            return Err(error.of(foreign.tensor()).at(checkpoint.path()).hinting(foreign.hint()));
+        }
+        let tensors = artifact.tensors().map(|tensor| SourceTensor::plain(artifact, tensor));
+        return Ok((Origin::Plain, tensors.collect(), Vec::new()));
+    };
+    // In the order of the file: a quantized tensor stands where its codes do.
+    let place = |name: &str| artifact.tensors().position(|tensor| tensor.name() == name);
+    let mut all = Vec::new();
+    for logical in imported.tensors() {
+        let first = logical.parts().first().map_or("", |part| part.name());
+        all.push((place(first), SourceTensor::foreign(checkpoint, logical)?));
+    }
+    let family = imported.tensors().first().map_or("", |logical| logical.format().family());
+    for name in imported.plain() {
+        all.extend(plain(name).map(|tensor| (place(name), tensor)));
+    }
+    all.sort_by_key(|(place, _)| *place);
+    let left_out = imported.activations().to_vec();
+    Ok((Origin::Foreign(family), all.into_iter().map(|(_, tensor)| tensor).collect(), left_out))
+}
+
+/// The tensors of a GGUF file.
+fn blocks(gguf: &Gguf, names: Names) -> Result<Vec<SourceTensor<'_>>, Error> {
+    let back = |name: &str| match names {
+        Names::Own => None,
+        Names::HuggingFace => hf::names_back(gguf.metadata(), name),
+    };
+    // Either all tensors have a name there, or none is renamed.
+    let all = gguf.tensors().all(|view| back(view.name()).is_some() || view.name() == "rope_freqs.weight");
+    let mut tensors = Vec::new();
+    for view in gguf.tensors() {
+        let renamed = back(view.name()).filter(|_| all);
+        if all && names == Names::HuggingFace && renamed.is_none() {
+            continue;
+        }
+        let shape = Shape::new(view.dims()).map_err(|e| Error::below(e, Blame::Input).of(view.name()))?;
+        let bytes = view.bytes()?;
+        let kind = view.ggml_type()?;
+        let form = match (plain_dtype(kind), BlockType::from_name(&kind.name().to_lowercase())) {
+            (Some(_), _) => Form::Plain(bytes),
+            (None, Some(block)) => Form::Block(block, bytes),
+            (None, None) => Form::Opaque(kind, bytes),
+        };
+        let (name, transform) = renamed.unwrap_or_else(|| (view.name().to_owned(), hf::Transform::None));
+        let dtype = plain_dtype(kind).unwrap_or(Dtype::F32);
+        tensors.push(SourceTensor::new(name, dtype, shape, form, Watched::Gguf(gguf)).under(transform));
+    }
+    Ok(tensors)
+}
+
+/// The type whose elements stand for themselves.
+pub(crate) fn plain_dtype(kind: GgmlType) -> Option<Dtype> {
+    Some(match kind {
+        GgmlType::F32 => Dtype::F32,
+        GgmlType::F16 => Dtype::F16,
+        GgmlType::BF16 => Dtype::BF16,
+        GgmlType::F64 => Dtype::F64,
+        GgmlType::I8 => Dtype::I8,
+        GgmlType::I16 => Dtype::I16,
+        GgmlType::I32 => Dtype::I32,
+        GgmlType::I64 => Dtype::I64,
+        _ => return None,
+    })
+}
