@@ -43,26 +43,12 @@ pub struct FloatOut<'a> {
     pub scales: &'a mut [u8],
 }
 
-/// Bytes of the codes and of the scales of `rows` by `cols` weights.
+/// Bytes of the codes and of the scales of `rows` by `cols` weights, `usize::MAX` of each where
+/// a count does not fit.
 ///
 /// The F32 factor of NVFP4 is not among them: see [`nvfp4_factor`].
 pub fn float_bytes(float: Float, rows: usize, cols: usize) -> (usize, usize) {
-    let nibbles = rows.saturating_mul(cols.div_ceil(2));
-    let groups = |group: usize| rows.saturating_mul(cols.div_ceil(group));
-    match float {
-        Float::Fp8E4m3(blocks) => {
-            let scales = match blocks {
-                Blocks::Tensor => 1,
-                Blocks::Row => rows,
-                Blocks::Square(side) => rows.div_ceil(side.get() as usize) * cols.div_ceil(side.get() as usize),
-            };
-            (rows.saturating_mul(cols), 4 * scales)
-        }
-        Float::Mxfp4 => (nibbles, groups(32)),
-        Float::Nvfp4 => (nibbles, groups(16)),
-        Float::Nf4(group) => (nibbles, 4 * groups(group.get())),
-        _ => (0, 0),
-    }
+    float.sizes(rows, cols).map_or((usize::MAX, usize::MAX), |sizes| (sizes.codes, sizes.scales))
 }
 
 /// The largest magnitude of finite weights.

@@ -11,7 +11,7 @@ struct tensor {
     struct lent scheme;
     size_t rows, cols;
     uint32_t width;
-    struct lent mask, codes, scales, zeros, base, fixes[9], planes[8];
+    struct lent mask, codes, scales, zeros, factor, base, fixes[9], planes[8];
 };
 
 int32_t niwaki_decode(const struct tensor *tensor, struct floats out);
@@ -77,6 +77,29 @@ int main(void) {
     if (niwaki_decode(&blocks, (struct floats){ wide, 32 }) != 0) wrong = 1;
     expect("q4_0", wide, middle, 32);
 
+    /* 0x38 is 1 as an e4m3, 0x3f 1.875 and 0xc0 -2. */
+    const uint8_t eights[] = { 0x38, 0x3f, 0xc0, 0 };
+    const float two_rows[] = { 0.5f, 2.0f };
+    struct tensor fp8 = { .scheme = TEXT("fp8_e4m3/row"), .rows = 2, .cols = 2,
+                          .codes = LENT(eights), .scales = LENT(two_rows) };
+    if (niwaki_decode(&fp8, (struct floats){ out, 4 }) != 0) wrong = 1;
+    expect("fp8", out, (float[]){ 0.5f, 0.9375f, -4.0f, 0.0f }, 4);
+
+    /* 1.5, -0.5 and 6, times 1 over the factor. */
+    const uint8_t fours[] = { 0x93, 7 };
+    const float factor[] = { 2.0f };
+    struct tensor nvfp4 = { .scheme = TEXT("nvfp4"), .rows = 1, .cols = 3, .codes = LENT(fours),
+                            .scales = { eights, 1 }, .factor = LENT(factor) };
+    if (niwaki_decode(&nvfp4, (struct floats){ out, 3 }) != 0) wrong = 1;
+    expect("nvfp4", out, (float[]){ 0.75f, -0.25f, 3.0f }, 3);
+
+    /* The two ends of the table, and its zero. */
+    const uint8_t normal[] = { 0xf0, 7 };
+    struct tensor nf4 = { .scheme = TEXT("nf4/g2"), .rows = 1, .cols = 3, .codes = LENT(normal),
+                          .scales = LENT(two_rows) };
+    if (niwaki_decode(&nf4, (struct floats){ out, 3 }) != 0) wrong = 1;
+    expect("nf4", out, (float[]){ -0.5f, 0.5f, 0.0f }, 3);
+
     float row[] = { 1, 2, 3 }, two[2], back[3];
     const uint8_t bits[] = { 5 };
     if (niwaki_move(LENT(bits), (struct floats){ row, 3 }, (struct floats){ two, 2 }, (struct floats){ back, 3 }) != 0) {
@@ -99,5 +122,8 @@ int main(void) {
     broken = dense;
     broken.rows = (size_t)-1;
     refused("an overflowing size", &broken, 6);
+    broken = nvfp4;
+    broken.factor.len = 0;
+    refused("a factor that is not there", &broken, 3);
     return wrong;
 }

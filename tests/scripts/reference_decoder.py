@@ -10,7 +10,13 @@ def load(path):
     header = json.loads(raw[8:at])
     meta = header.pop("__metadata__", {})
     return meta, {n: (t["dtype"], raw[at + t["data_offsets"][0]:at + t["data_offsets"][1]]) for n, t in header.items()}
+def e4m3(code):
+    e, m = code >> 3 & 15, code & 7
+    x = math.nan if code & 127 == 127 else (m / 8 if e == 0 else 1 + m / 8) * 2.0**(max(e, 1) - 7)
+    return -x if code & 128 else x
 def numbers(dtype, raw):
+    if dtype == "F8_E4M3":
+        return [e4m3(code) for code in raw]
     if dtype == "BF16":
         raw = b"".join(b"\0\0" + raw[i:i + 2] for i in range(0, len(raw), 2))
     return [f32(x) for x, in struct.iter_unpack({"F16": "<e", "BF16": "<f", "F32": "<f", "F64": "<d"}[dtype], raw)]
@@ -77,6 +83,19 @@ def block(kind, B):  # section 13
     return [f32(f32(half(d) * s[j]) * UNEVEN[x]) for j in range(8) for x in split(q[16 * j:16 * j + 16])]
 SIZES = dict(q4_0=18, q4_1=20, q5_0=22, q5_1=24, q8_0=34, q2_k=84, q3_k=110, q4_k=144, q5_k=176, q6_k=210,
              iq4_nl=18, iq4_xs=136, mxfp4=17)
+NF4 = [f32(x) for x in (-1, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.091050036, 0, 0.0795803,
+                        0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1)]
+def floats(scheme, part, rows, cols):  # section 14
+    raw, s = part("codes")[1], numbers(*part("scales"))
+    if scheme[0] == "fp8_e4m3":
+        n = int(scheme[1][1:]) if scheme[1][0] == "b" else 0
+        group = [r // n * -(-cols // n) + c // n if n else r if "row" in scheme else 0 for r in range(rows) for c in range(cols)]
+        return [f32(x * s[k]) for x, k in zip(numbers("F8_E4M3", raw), group)]
+    g, table = int((scheme + ["g16"])[1][1:]), NF4
+    if scheme[0] == "nvfp4":
+        table = [math.copysign(x / 2, 7 - q) for q, x in enumerate(E2M1)]
+        s = [f32(x / numbers(*part("factor"))[0]) for x in s]
+    return [f32(table[q] * s[j // cols * -(-cols // g) + j % cols // g]) for j, q in enumerate(codes(raw, 4, rows, cols))]
 def decode(name, t, file, b):
     part = lambda suffix: file[f"{name}.{suffix}" if suffix else name]
     scheme, shape, masked = t["scheme"].split("/"), t["shape"], "kept" in t
@@ -91,6 +110,8 @@ def decode(name, t, file, b):
     elif scheme[0] in SIZES:
         raw, size = part("codes")[1], SIZES[scheme[0]]
         values = [x for i in range(0, len(raw), size) for x in block(scheme[0], raw[i:i + size])]
+    elif scheme[0] in ("fp8_e4m3", "nvfp4", "nf4"):
+        values = floats(scheme, part, rows, cols)
     elif scheme[0] == "elastic":
         base, fix = numbers(*part("base")), part(f"fix{b}")[1] if b < 8 else b"\x88" * len(part("base")[1])
         planes = [codes(part(f"plane{7 - i}")[1], 1, streams, n) for i in range(b)]

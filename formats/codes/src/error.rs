@@ -56,6 +56,15 @@ pub enum ErrorKind {
         /// Index of the group.
         group: usize,
     },
+    /// A factor above the scales that is not finite, or not above 0.
+    Factor,
+    /// A float among the codes that is not a number.
+    NotANumber {
+        /// Which part.
+        part: &'static str,
+        /// Row in which it stands.
+        row: usize,
+    },
     /// Bits that belong to no code, plane or mask entry are set.
     StrayBits {
         /// Which part.
@@ -107,7 +116,8 @@ impl fmt::Display for Error {
                     f,
                     "text is no scheme; known: int{{2..8}}/{{tensor|row|gN}}/{{sym|affine}}, elastic/gN[/WIDTHS]"
                 )?;
-                BlockType::ALL.into_iter().try_for_each(|kind| write!(f, ", {kind}"))
+                BlockType::ALL.into_iter().try_for_each(|kind| write!(f, ", {kind}"))?;
+                f.write_str(", fp8_e4m3/{tensor|row|bN}, nvfp4, nf4/gN")
             }
             ErrorKind::Depth(d) => write!(f, "{d} dimensions; the limit is {}", crate::shape::MAX_DIMS),
             ErrorKind::Overflow => write!(f, "element count does not fit into the address space"),
@@ -119,6 +129,8 @@ impl fmt::Display for Error {
                 write!(f, "a row of {cols} weights is no whole number of {kind} blocks of {}", kind.elements())
             }
             ErrorKind::Scale { group } => write!(f, "scale of group {group} is not finite"),
+            ErrorKind::Factor => f.write_str("the factor of the scales is not finite and above 0"),
+            ErrorKind::NotANumber { part, row } => write!(f, "`{part}` has a NaN in row {row}"),
             ErrorKind::StrayBits { part, row } => write!(f, "`{part}` has bits set past the end of row {row}"),
             ErrorKind::Width { asked, served } => write!(f, "width {asked} is not served; served: {served}"),
             ErrorKind::Range { needs, has } => write!(f, "{needs} elements needed, {has} there"),

@@ -16,7 +16,12 @@ use core::fmt;
 use core::num::NonZeroU32;
 use core::str::FromStr;
 
+use crate::scheme::group;
 use crate::{Error, ErrorKind, GroupSize, stamp};
+
+mod view;
+
+pub use view::{FloatSizes, FloatView};
 
 /// The largest value of e4m3.
 pub const E4M3_MAX: f32 = 448.0;
@@ -58,14 +63,19 @@ pub const E4M3: [f32; 256] = {
     table
 };
 
+/// The value of an e4m3, without a look into a table, so that it vectorizes.
+#[inline(always)]
 const fn e4m3(code: u8) -> f32 {
-    let sign = (code as u32 & 0x80) << 24;
-    let (exponent, fraction) = (code as u32 >> 3 & 15, code as u32 & 7);
-    let magnitude = match (exponent, fraction) {
-        (15, 7) => 0x7FC0_0000,
-        // 2^-9 is the value of the lowest bit; its multiples up to 7 are exact.
-        (0, _) => (fraction as f32 / 512.0).to_bits(),
-        _ => (exponent + 127 - 7) << 23 | fraction << 20,
+    let (sign, low) = ((code as u32 & 0x80) << 24, code as u32 & 0x7F);
+    // 2^-9 is the value of the lowest bit; its multiples up to 7 are exact.
+    let subnormal = (low as f32 / 512.0).to_bits();
+    let normal = (low << 20) + ((127 - 7) << 23);
+    let magnitude = if low == 0x7F {
+        0x7FC0_0000
+    } else if low < 8 {
+        subnormal
+    } else {
+        normal
     };
     f32::from_bits(sign | magnitude)
 }
@@ -216,8 +226,12 @@ impl fmt::Display for Float {
 impl FromStr for Float {
     type Err = Error;
 
-    /// Reads the text form.
+    /// Reads the text form. A group size out of range gives that kind of error, anything
+    /// else [`ErrorKind::SchemeText`].
     fn from_str(text: &str) -> Result<Self, Error> {
+        if let Some(text) = text.strip_prefix("nf4/") {
+            return group(text).map(Self::Nf4);
+        }
         let known = match text {
             "fp8_e4m3/tensor" => Some(Self::Fp8E4m3(Blocks::Tensor)),
             "fp8_e4m3/row" => Some(Self::Fp8E4m3(Blocks::Row)),
@@ -225,15 +239,13 @@ impl FromStr for Float {
             "nvfp4" => Some(Self::Nvfp4),
             _ => None,
         };
-        let square = || Some(Self::Fp8E4m3(Blocks::Square(NonZeroU32::new(number(text, "fp8_e4m3/b")?)?)));
-        let nf4 = || Some(Self::Nf4(GroupSize::new(number(text, "nf4/g")? as usize).ok()?));
-        known.or_else(square).or_else(nf4).ok_or_else(|| ErrorKind::SchemeText.into())
+        let square = || Some(Self::Fp8E4m3(Blocks::Square(side(text.strip_prefix("fp8_e4m3/b")?)?)));
+        known.or_else(square).ok_or_else(|| ErrorKind::SchemeText.into())
     }
 }
 
-/// Decimal digits after `head`, without sign or leading zero.
-fn number(text: &str, head: &str) -> Option<u32> {
-    let digits = text.strip_prefix(head)?;
+/// Decimal digits without sign or leading zero.
+fn side(digits: &str) -> Option<NonZeroU32> {
     if digits.starts_with(['0', '+']) { None } else { digits.parse().ok() }
 }
 

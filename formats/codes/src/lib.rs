@@ -33,6 +33,7 @@ pub use block::{BlockType, BlockView};
 pub use dequantize::dequantize_run;
 pub use elastic::{ElasticParts, ElasticSizes, ElasticView, elastic_levels, elastic_values_body};
 pub use error::{Error, ErrorKind};
+pub use floats::{Float, FloatSizes, FloatView};
 #[cfg(feature = "alloc")]
 pub use mask::Mask;
 pub use mask::MaskView;

@@ -7,12 +7,15 @@
 //! elastic/g64          bit-planes that serve every width from 2 to 8
 //! elastic/g64/2,4,8    bit-planes that serve these widths
 //! q4_k                 blocks of ggml's Q4_K
+//! fp8_e4m3/row         floats of 8 bits, one F32 scale a row
+//! nvfp4, nf4/g64       floats of 4 bits with scales
 //! ```
 
 use core::fmt;
 use core::num::NonZeroU32;
 use core::str::FromStr;
 
+use crate::floats::Float;
 use crate::pack::packed_bytes;
 use crate::{Bits, BlockType, Error, ErrorKind, Widths};
 
@@ -143,6 +146,11 @@ pub enum Scheme {
     Elastic(Elastic),
     /// Blocks with scales of their own.
     Block(BlockType),
+    /// Small floats with scales beside them.
+    ///
+    /// The text `mxfp4` is the block type, so no text gives [`Float::Mxfp4`], and no container
+    /// stores it: it is there for the layouts of others.
+    Float(Float),
 }
 
 impl fmt::Display for Scheme {
@@ -169,6 +177,7 @@ impl fmt::Display for Scheme {
                 if e.widths == Widths::ALL { Ok(()) } else { write!(f, "/{}", e.widths) }
             }
             Self::Block(kind) => kind.fmt(f),
+            Self::Float(float) => float.fmt(f),
         }
     }
 }
@@ -177,7 +186,7 @@ impl FromStr for Scheme {
     type Err = Error;
 
     /// Reads the text form. Text that names a width or group out of range gives that
-    /// kind of error, anything else [`ErrorKind::SchemeText`].
+    /// kind of error, anything else [`ErrorKind::SchemeText`]. `mxfp4` is a block type.
     fn from_str(text: &str) -> Result<Self, Error> {
         let mut parts = cut(text, b'/');
         let head = parts.next().unwrap_or_default();
@@ -188,7 +197,7 @@ impl FromStr for Scheme {
         } else if let Some(kind) = BlockType::from_name(head) {
             Self::Block(kind)
         } else {
-            return Err(ErrorKind::SchemeText.into());
+            return text.parse().map(Self::Float);
         };
         match parts.next() {
             None => Ok(scheme),
@@ -235,7 +244,8 @@ fn elastic<'a>(parts: &mut impl Iterator<Item = &'a str>) -> Result<Scheme, Erro
     Ok(Scheme::Elastic(Elastic { group, widths }))
 }
 
-fn group(text: &str) -> Result<GroupSize, Error> {
+/// A group size in text: `g64`.
+pub(crate) fn group(text: &str) -> Result<GroupSize, Error> {
     let n = text.strip_prefix('g').and_then(number).ok_or(ErrorKind::SchemeText)?;
     GroupSize::new(usize::try_from(n).map_err(|_| ErrorKind::GroupSize(n))?)
 }
@@ -273,6 +283,11 @@ mod tests {
             "int3/g1/sym/f32",
             "elastic/g64",
             "elastic/g32/2,4,8",
+            "fp8_e4m3/tensor",
+            "fp8_e4m3/row",
+            "fp8_e4m3/b128",
+            "nvfp4",
+            "nf4/g64",
         ]
         .into_iter()
         .chain(BlockType::ALL.map(BlockType::name))
@@ -280,6 +295,13 @@ mod tests {
             assert_eq!(text.parse::<Scheme>().unwrap().to_string(), text);
         }
         assert_eq!("elastic/g64/2,3,4,5,6,7,8".parse::<Scheme>().unwrap().to_string(), "elastic/g64");
+    }
+
+    #[test]
+    fn a_text_of_blocks_is_never_one_of_floats() {
+        assert_eq!("mxfp4".parse(), Ok(Scheme::Block(BlockType::Mxfp4)));
+        assert_eq!("nvfp4".parse(), Ok(Scheme::Float(Float::Nvfp4)));
+        assert_eq!(Scheme::Float(Float::Mxfp4).to_string(), "mxfp4");
     }
 
     #[test]
@@ -297,10 +319,18 @@ mod tests {
             "q4_2",
             "Q4_0",
             "q4_0/",
+            "mxfp4/",
+            "fp8_e4m3/",
+            "fp8_e4m3/b",
+            "fp8_e4m3/row/f32",
+            "nvfp4/g16",
+            "nf4/g64/",
+            "nf4/row",
         ] {
             assert_eq!(text.parse::<Scheme>().unwrap_err().kind(), ErrorKind::SchemeText, "{text}");
         }
         assert_eq!("int9/row/sym".parse::<Scheme>().unwrap_err().kind(), ErrorKind::Bits(9));
         assert_eq!("int4/g0/sym".parse::<Scheme>().unwrap_err().kind(), ErrorKind::GroupSize(0));
+        assert_eq!("nf4/g0".parse::<Scheme>().unwrap_err().kind(), ErrorKind::GroupSize(0));
     }
 }

@@ -181,7 +181,10 @@ impl ErrorKind {
 fn codes_part(kind: niwaki_codes::ErrorKind) -> Option<&'static str> {
     use niwaki_codes::ErrorKind;
     match kind {
-        ErrorKind::PartLength { part, .. } | ErrorKind::StrayBits { part, .. } => Some(part),
+        ErrorKind::PartLength { part, .. } | ErrorKind::StrayBits { part, .. } | ErrorKind::NotANumber { part, .. } => {
+            Some(part)
+        }
+        ErrorKind::Factor => Some("factor"),
         ErrorKind::ZeroPoint { .. } => Some("zeros"),
         _ => None,
     }

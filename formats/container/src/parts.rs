@@ -5,6 +5,7 @@
 //! masked           NAME.mask  NAME.values
 //! uniform          [NAME.mask]  NAME.codes  NAME.scales  [NAME.zeros]
 //! blocks           NAME.codes
+//! small floats     NAME.codes  NAME.scales  [NAME.factor]
 //! elastic          [NAME.mask]  NAME.base  then per width b: [NAME.fixb]  NAME.plane..
 //! ```
 //!
@@ -12,7 +13,8 @@
 
 use std::fmt;
 
-use niwaki_codes::{Bits, Elastic, Grouping, ScaleType, Scheme, Shape, Symmetry, Uniform};
+use niwaki_codes::floats::Blocks;
+use niwaki_codes::{Bits, Elastic, Float, Grouping, ScaleType, Scheme, Shape, Symmetry, Uniform};
 use niwaki_tensors::{Dtype, decodes_to_f32};
 
 use crate::error::{Error, ErrorKind};
@@ -39,10 +41,12 @@ pub enum Part {
     Values,
     /// Packed codes.
     Codes,
-    /// Scales of uniform codes.
+    /// Scales of uniform codes and of small floats.
     Scales,
     /// Zero points of uniform codes.
     Zeros,
+    /// What the scales of small floats are divided by.
+    Factor,
     /// Origin and span of elastic groups.
     Base,
     /// Corrections of elastic groups at one width.
@@ -75,6 +79,7 @@ impl fmt::Display for Part {
             Self::Codes => f.write_str("codes"),
             Self::Scales => f.write_str("scales"),
             Self::Zeros => f.write_str("zeros"),
+            Self::Factor => f.write_str("factor"),
             Self::Base => f.write_str("base"),
             Self::Fix(bits) => write!(f, "fix{bits}"),
             Self::Plane(plane) => write!(f, "plane{plane}"),
@@ -145,7 +150,8 @@ impl Layout {
     /// for a mask that keeps more weights than there are, [`ErrorKind::NotFloat`] for
     /// codes or masks of a type that is no float, [`ErrorKind::Empty`] for those of no
     /// elements, [`ErrorKind::Codes`] for rows that blocks do not divide,
-    /// [`ErrorKind::Unsupported`] for a scheme of a later version and for masked blocks.
+    /// [`ErrorKind::Unsupported`] for a scheme of a later version, for masked blocks and small
+    /// floats, and for [`Float::Mxfp4`], which is stored as blocks.
     pub fn parts(&self) -> Result<Vec<PartSpec>, Error> {
         let mut parts = Vec::new();
         self.check()?;
@@ -165,8 +171,12 @@ impl Layout {
                 let bytes = kind.row_bytes(cols).map_err(ErrorKind::Codes)?;
                 parts.push(spec(Part::Codes, Dtype::U8, &[rows, bytes])?);
             }
-            (Some(Scheme::Block(kind)), Some(_)) => {
-                return Err(ErrorKind::Unsupported(format!("{kind} with a mask")).into());
+            (Some(Scheme::Float(Float::Mxfp4)), _) => {
+                return Err(ErrorKind::Unsupported("mxfp4 with its scales apart".to_owned()).into());
+            }
+            (Some(Scheme::Float(float)), None) => float_parts(float, rows, cols, &mut parts)?,
+            (Some(scheme @ (Scheme::Block(_) | Scheme::Float(_))), Some(_)) => {
+                return Err(ErrorKind::Unsupported(format!("{scheme} with a mask")).into());
             }
             (Some(other), _) => return Err(ErrorKind::Unsupported(other.to_string()).into()),
         }
@@ -224,6 +234,20 @@ fn uniform_parts(
     parts.push(spec(Part::Scales, scales, groups)?);
     if u.symmetry == Symmetry::Affine {
         parts.push(spec(Part::Zeros, Dtype::U8, groups)?);
+    }
+    Ok(())
+}
+
+fn float_parts(float: Float, rows: usize, cols: usize, parts: &mut Vec<PartSpec>) -> Result<(), Error> {
+    // Where a type of the file says what the bytes are, they have it.
+    let codes = if let Float::Fp8E4m3(_) = float { Dtype::F8_E4M3 } else { Dtype::U8 };
+    let scales = if float.scale_bytes() == 1 { Dtype::F8_E4M3 } else { Dtype::F32 };
+    parts.push(spec(Part::Codes, codes, &[rows, float.row_bytes(cols)])?);
+    let (high, wide) = float.scale_shape(rows, cols);
+    let shape: &[usize] = if let Float::Fp8E4m3(Blocks::Tensor) = float { &[1] } else { &[high, wide] };
+    parts.push(spec(Part::Scales, scales, shape)?);
+    if float.has_factor() {
+        parts.push(spec(Part::Factor, Dtype::F32, &[1])?);
     }
     Ok(())
 }
@@ -322,6 +346,28 @@ mod tests {
         };
         assert_eq!(blocks(&[3, 48], None), "a row of 48 weights is no whole number of q4_0 blocks of 32");
         assert_eq!(blocks(&[3, 64], Some(9)), "scheme q4_0 with a mask has no place in container version 1");
+    }
+
+    #[test]
+    fn small_floats_have_types_of_their_own_where_there_are_any() {
+        let fp8 = |scales| ["w.codes F8_E4M3 3x5 15".to_owned(), format!("w.scales F32 {scales}")];
+        assert_eq!(list(&[3, 5], "fp8_e4m3/tensor", None), fp8("1 4"));
+        assert_eq!(list(&[3, 5], "fp8_e4m3/row", None), fp8("3x1 12"));
+        assert_eq!(list(&[3, 5], "fp8_e4m3/b2", None), fp8("2x3 24"));
+        assert_eq!(list(&[3, 5], "fp8_e4m3/b128", None), fp8("1x1 4"));
+        assert_eq!(list(&[3, 5], "nf4/g2", None), ["w.codes U8 3x3 9", "w.scales F32 3x3 36"]);
+        let nvfp4 = ["w.codes U8 2x10 20", "w.scales F8_E4M3 2x2 4", "w.factor F32 1 4"];
+        assert_eq!(list(&[2, 4, 5], "nvfp4", None), nvfp4);
+        assert_eq!(list(&[5], "nf4/g64", None), ["w.codes U8 1x3 3", "w.scales F32 1x1 4"]);
+        let refused = |scheme, kept| {
+            let layout = Layout { dtype: Dtype::F32, shape: Shape::new(&[2, 32]).unwrap(), scheme: Some(scheme), kept };
+            layout.parts().unwrap_err().to_string()
+        };
+        let masked = "scheme nvfp4 with a mask has no place in container version 1";
+        assert_eq!(refused(Scheme::Float(Float::Nvfp4), Some(9)), masked);
+        let apart = "scheme mxfp4 with its scales apart has no place in container version 1";
+        assert_eq!(refused(Scheme::Float(Float::Mxfp4), None), apart);
+        assert_eq!(refused(Scheme::Float(Float::Mxfp4), Some(9)), apart);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use niwaki_codes::mask::scatter;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{
-    Bits, BlockView, ElasticParts, ElasticView, MaskView, Scheme, Shape, SparseView, UniformView, Widths,
+    Bits, BlockView, ElasticParts, ElasticView, FloatView, MaskView, Scheme, Shape, SparseView, UniformView, Widths,
 };
 use niwaki_tensors::Dtype;
 use niwaki_tensors::{decode_f32, decodes_to_f32};
@@ -163,6 +163,10 @@ impl<'a> Tensor<'a> {
                 View::Elastic(ElasticView::new(scheme, rows, cols, self.elastic_parts())?, width)
             }
             Some(Scheme::Block(kind)) => View::Blocks(BlockView::new(kind, rows, cols, self.need(Part::Codes))?),
+            Some(Scheme::Float(float)) => {
+                let (codes, scales) = (self.need(Part::Codes), self.need(Part::Scales));
+                View::Floats(FloatView::new(float, rows, cols, codes, scales, self.part(Part::Factor))?)
+            }
             Some(other) => return Err(ErrorKind::Unsupported(other.to_string()).into()),
         })
     }
@@ -236,6 +240,7 @@ enum View<'a> {
     Kept(MaskView<'a>, &'a [u8]),
     Uniform(UniformView<'a>),
     Blocks(BlockView<'a>),
+    Floats(FloatView<'a>),
     Elastic(ElasticView<'a>, Bits),
     Sparse(SparseView<'a>),
 }
@@ -265,13 +270,14 @@ impl<'a> Decoder<'a> {
     /// # Errors
     ///
     /// [`ErrorKind::Codes`] for bits past the end of a row or stream, zero points outside
-    /// the width, and parameters that are not finite.
+    /// the width, codes that are NaN, and parameters that are not finite.
     pub fn check(&self) -> Result<(), Error> {
         let checked = match &self.view {
             View::Plain(_) => Ok(()),
             View::Kept(mask, _) => mask.check(),
             View::Uniform(view) => view.check(),
             View::Blocks(view) => view.check(),
+            View::Floats(view) => view.check(),
             View::Elastic(view, _) => view.check(),
             View::Sparse(view) => view.check(),
         };
@@ -297,6 +303,7 @@ impl<'a> Decoder<'a> {
             View::Kept(mask, values) => self.kept(level, (mask, values), rows, out)?,
             View::Uniform(view) => view.dequantize_rows(level, rows, out)?,
             View::Blocks(view) => view.dequantize_rows(level, rows, out)?,
+            View::Floats(view) => view.dequantize_rows(level, rows, out)?,
             View::Elastic(view, width) => view.dequantize_rows(level, *width, rows, out)?,
             View::Sparse(view) => {
                 let before = self.kept_before(&view.mask(), rows.start);

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use niwaki_codes::simd::Level;
 use niwaki_codes::{
-    Bits, BlockView, Elastic, ElasticParts, ElasticView, Error, Mask, MaskView, Scheme, SparseView, Uniform,
+    Bits, BlockView, Elastic, ElasticParts, ElasticView, Error, FloatView, Mask, MaskView, Scheme, SparseView, Uniform,
     UniformView, mask,
 };
 
@@ -91,6 +91,22 @@ pub fn block_view(bytes: &[u8]) -> bool {
     let Ok(view) = BlockView::new(kind, rows, cols, &codes) else { return false };
     let checked = view.check().is_ok();
     assert!(view.row_codes(script.size()).len() <= codes.len());
+    decode(rows, cols, &mut script, |level, rows, out| view.dequantize_rows(level, rows, out));
+    checked
+}
+
+/// Small floats with scales, and a factor above them.
+pub fn float_view(bytes: &[u8]) -> bool {
+    let mut script = Script::new(bytes);
+    let (rows, cols, float) = (script.size(), script.size(), script.float());
+    let Ok(sizes) = float.sizes(rows, cols) else { return false };
+    let (codes, scales) = (script.part(sizes.codes), script.part(sizes.scales));
+    let (codes, scales, factor) = (codes.unwrap_or_default(), scales.unwrap_or_default(), script.part(sizes.factor));
+    let Ok(view) = FloatView::new(float, rows, cols, &codes, &scales, factor.as_deref()) else { return false };
+    let checked = view.check().is_ok();
+    let (row, at) = (script.size(), script.size());
+    assert!(view.row_codes(row).len() <= codes.len());
+    let _ = (view.scale(row, at), view.scale(at, row), view.run());
     decode(rows, cols, &mut script, |level, rows, out| view.dequantize_rows(level, rows, out));
     checked
 }

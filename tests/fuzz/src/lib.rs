@@ -23,7 +23,7 @@ mod script;
 mod tensors;
 mod text;
 
-pub use codes::{block_view, elastic_view, mask_view, sparse_view, uniform_view};
+pub use codes::{block_view, elastic_view, float_view, mask_view, sparse_view, uniform_view};
 pub use container::container_meta;
 pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
@@ -45,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "block_view", run: block_view },
     Target { name: "container_meta", run: container_meta },
     Target { name: "elastic_view", run: elastic_view },
+    Target { name: "float_view", run: float_view },
     Target { name: "foreign_checkpoint", run: foreign_checkpoint },
     Target { name: "gguf_folder", run: gguf_folder },
     Target { name: "gguf_header", run: gguf_header },

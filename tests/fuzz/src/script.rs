@@ -1,5 +1,8 @@
 //! Bytes read as a list of choices.
 
+use std::num::NonZeroU32;
+
+use niwaki_codes::floats::{Blocks, Float};
 use niwaki_codes::{Bits, BlockType, Elastic, GroupSize, Grouping, Scheme, Symmetry, Uniform, Widths};
 
 /// The bytes that are left. Past their end everything is zero.
@@ -75,6 +78,21 @@ impl<'a> Script<'a> {
 
     pub(crate) fn block(&mut self) -> BlockType {
         BlockType::ALL[usize::from(self.byte()) % BlockType::ALL.len()]
+    }
+
+    pub(crate) fn float(&mut self) -> Float {
+        let kind = self.byte();
+        match kind % 8 {
+            0 => Float::Fp8E4m3(Blocks::Tensor),
+            1 => Float::Fp8E4m3(Blocks::Row),
+            2 | 3 => {
+                let side = u32::try_from(self.size()).ok().and_then(NonZeroU32::new);
+                Float::Fp8E4m3(Blocks::Square(side.unwrap_or(NonZeroU32::MAX)))
+            }
+            4 => Float::Mxfp4,
+            5 => Float::Nvfp4,
+            _ => Float::Nf4(self.group()),
+        }
     }
 
     pub(crate) fn scheme(&mut self) -> Scheme {

@@ -11,7 +11,7 @@ use core::slice;
 
 use niwaki_codes::simd::Level;
 use niwaki_codes::{
-    Bits, BlockView, ElasticParts, ElasticView, Error, ErrorKind, MaskView, Scheme, SparseView, UniformView, mask,
+    Bits, BlockView, ElasticParts, ElasticView, Error, ErrorKind, FloatView, MaskView, Scheme, SparseView, UniformView, mask,
 };
 
 unsafe extern "C" {
@@ -77,6 +77,7 @@ pub struct Tensor {
     codes: Lent,
     scales: Lent,
     zeros: Lent,
+    factor: Lent,
     base: Lent,
     fixes: [Lent; 9],
     planes: [Lent; 8],
@@ -116,7 +117,7 @@ pub unsafe extern "C" fn niwaki_move(bits: Lent, row: Floats, kept: Floats, back
 ///
 /// Every part of the tensor is as long as it says.
 unsafe fn decode(tensor: &Tensor, out: &mut [f32]) -> Result<(), Error> {
-    let Tensor { scheme, rows, cols, width, mask, codes, scales, zeros, base, fixes, planes } = *tensor;
+    let Tensor { scheme, rows, cols, width, mask, codes, scales, zeros, factor, base, fixes, planes } = *tensor;
     // SAFETY: by this function's own condition.
     let bytes = |lent: Lent| unsafe { lent.bytes() };
     // SAFETY: as above.
@@ -156,6 +157,11 @@ unsafe fn decode(tensor: &Tensor, out: &mut [f32]) -> Result<(), Error> {
         }
         (Scheme::Block(kind), None) => {
             let view = BlockView::new(kind, rows, cols, bytes(codes))?;
+            view.check()?;
+            view.dequantize_rows(level, 0..rows, out)
+        }
+        (Scheme::Float(float), None) => {
+            let view = FloatView::new(float, rows, cols, bytes(codes), bytes(scales), some(factor))?;
             view.check()?;
             view.dequantize_rows(level, 0..rows, out)
         }

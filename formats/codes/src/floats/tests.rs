@@ -112,7 +112,8 @@ fn float_schemes_have_one_spelling() {
     for text in ["fp8_e4m3/tensor", "fp8_e4m3/row", "fp8_e4m3/b128", "mxfp4", "nvfp4", "nf4/g64"] {
         assert_eq!(text.parse::<Float>().unwrap().to_string(), text);
     }
-    for text in ["", "fp8", "fp8_e4m3", "fp8_e4m3/b0", "fp8_e4m3/b064", "mxfp4/g32", "nf4", "nf4/g0", "nf4/g+4"] {
+    for text in ["", "fp8", "fp8_e4m3", "fp8_e4m3/b0", "fp8_e4m3/b064", "mxfp4/g32", "nf4", "nf4/64", "nf4/g+4"] {
         assert_eq!(text.parse::<Float>().unwrap_err().kind(), ErrorKind::SchemeText, "{text}");
     }
+    assert_eq!("nf4/g0".parse::<Float>().unwrap_err().kind(), ErrorKind::GroupSize(0));
 }

@@ -21,6 +21,7 @@ fn sample() -> Meta {
         ("b", plain(&[3])),
         ("e", coded("elastic/g4/2,4", None)),
         ("m", coded("int3/g2/affine", Some(5))),
+        ("n", coded("nvfp4", None)),
         ("w", coded("int4/g4/sym", None)),
     ];
     let mut meta = Meta::new(tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect())
@@ -105,6 +106,11 @@ fn every_contradiction_is_named() {
         ),
         ("/tensors/w/scheme", json!("dense"), "tensor `w`: metadata lacks the hash of part ``"),
         ("/tensors/w/kept", json!(3), "tensor `w`: metadata lacks the hash of part `mask`"),
+        ("/tensors/w/scheme", json!("nf4/g4/sym"), "tensor `w`: scheme `nf4/g4/sym` is not known"),
+        ("/tensors/n/scheme", json!("fp8_e4m3/b0"), "tensor `n`: scheme `fp8_e4m3/b0` is not known"),
+        ("/tensors/n/scheme", json!("nf4/g16"), "tensor `n`: metadata has a part `factor`, which nf4/g16 has not"),
+        ("/tensors/n/kept", json!(3), "tensor `n`: scheme nvfp4 with a mask has no place in container version 1"),
+        ("/tensors/n/parts/factor", Value::Null, "tensor `n`: metadata lacks the hash of part `factor`"),
         ("/tensors/m/kept", Value::Null, "tensor `m`: metadata has a part `mask`, which int3/g2/affine has not"),
         ("/tensors/m/kept", json!(25), "tensor `m`: mask keeps 25 of 24 weights"),
         ("/tensors/w/dtype", json!("F33"), "tensor `w`: type `F33` is not known"),

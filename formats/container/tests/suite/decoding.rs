@@ -15,6 +15,9 @@ fn forms() -> Vec<(&'static str, Layout)> {
     vec![
         ("plain", layout(Dtype::BF16, &[37, 21], "dense", None)),
         ("uniform", layout(Dtype::F32, &[37, 21], "int3/g8/affine", None)),
+        ("fp8", layout(Dtype::BF16, &[37, 21], "fp8_e4m3/b16", None)),
+        ("fp4", layout(Dtype::BF16, &[37, 21], "nvfp4", None)),
+        ("nf4", layout(Dtype::F32, &[37, 21], "nf4/g5", None)),
         ("elastic", layout(Dtype::F32, &[37, 21], "elastic/g8", None)),
         ("kept", layout(Dtype::F16, &[37, 600], "dense", Some(5000))),
         ("sparse", layout(Dtype::F32, &[37, 600], "int5/g16/sym", Some(5000))),
@@ -73,7 +76,10 @@ fn tensors_come_in_plan_order_with_elastic_ones_last() {
     write(&folder.file("a"), &forms(), 5);
     let artifact = open(&folder.file("a"));
     let names: Vec<_> = artifact.tensors().map(|t| t.name()).collect();
-    assert_eq!(names, ["plain", "uniform", "kept", "sparse", "by_row", "elastic", "sparse_elastic"]);
+    assert_eq!(
+        names,
+        ["plain", "uniform", "fp8", "fp4", "nf4", "kept", "sparse", "by_row", "elastic", "sparse_elastic",]
+    );
     assert_eq!(artifact.kind(), Kind::Container);
     assert!(artifact.widths().unwrap().iter().eq([bits(2), bits(5)]));
     assert!(artifact.get("elastic.base").is_none());

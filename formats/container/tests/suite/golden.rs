@@ -15,7 +15,8 @@ use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
 
 use crate::made::{Folder, decoded, layout, open, write, write_parts};
 
-const NAMES: [&str; 7] = ["blocks", "elastic", "example", "masked", "mixed", "mixed-sliced-4", "uniform"];
+const NAMES: [&str; 9] =
+    ["blocks", "elastic", "example", "example-floats", "floats", "masked", "mixed", "mixed-sliced-4", "uniform"];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
@@ -49,6 +50,28 @@ fn blocks() -> Vec<(String, Layout)> {
     tensors.push(("vector".to_owned(), layout(Dtype::F32, &[64], "q8_0", None)));
     tensors.push(("conv".to_owned(), layout(Dtype::F16, &[3, 16, 4], "q5_1", None)));
     tensors
+}
+
+/// Every small float: groups and squares that divide the rows and such that do not, rows that bytes
+/// do not fill, a vector, a scalar, a tensor of four dimensions.
+fn floats() -> Vec<(String, Layout)> {
+    let forms = [
+        ("fp8_tensor", Dtype::BF16, &[3, 13][..], "fp8_e4m3/tensor"),
+        ("fp8_row", Dtype::F32, &[3, 13], "fp8_e4m3/row"),
+        ("fp8_squares", Dtype::BF16, &[6, 8], "fp8_e4m3/b2"),
+        ("fp8_cut_squares", Dtype::BF16, &[7, 13], "fp8_e4m3/b3"),
+        ("fp8_one_square", Dtype::F16, &[3, 5], "fp8_e4m3/b128"),
+        ("nvfp4", Dtype::BF16, &[3, 64], "nvfp4"),
+        ("nvfp4_short", Dtype::F16, &[4, 37], "nvfp4"),
+        ("nf4", Dtype::BF16, &[2, 128], "nf4/g64"),
+        ("nf4_short", Dtype::F32, &[3, 21], "nf4/g8"),
+        ("nf4_odd", Dtype::F32, &[3, 20], "nf4/g5"),
+        ("nf4_wide", Dtype::F32, &[3, 9], "nf4/g64"),
+        ("vector", Dtype::F32, &[11], "nvfp4"),
+        ("scalar", Dtype::F32, &[], "fp8_e4m3/tensor"),
+        ("conv", Dtype::F64, &[2, 3, 3, 3], "fp8_e4m3/row"),
+    ];
+    forms.map(|(name, dtype, dims, scheme)| (name.to_owned(), layout(dtype, dims, scheme, None))).into()
 }
 
 fn elastic() -> Vec<(String, Layout)> {
@@ -115,8 +138,33 @@ fn write_example(path: &Path) {
         ("e.plane7", &[0b1100]),
         ("e.plane6", &[0b1010]),
     ];
-    let parts = parts.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).into();
-    write_parts(path, &tensors, &parts, |meta| {
+    write_bare(path, &tensors, &parts);
+}
+
+/// The file of the section on small floats.
+fn write_float_example(path: &Path) {
+    let tensors = [
+        ("f", layout(Dtype::F32, &[3, 3], "fp8_e4m3/b2", None)),
+        ("n", layout(Dtype::F32, &[2, 3], "nvfp4", None)),
+        ("q", layout(Dtype::F32, &[5], "nf4/g2", None)),
+    ];
+    let floats = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>();
+    let parts: [(&str, &[u8]); 7] = [
+        ("f.codes", &[0x38, 0xc0, 0x7e, 0x01, 0x3c, 0xb0, 0x08, 0x80, 0x4a]),
+        ("f.scales", &floats(&[1.0, 0.5, 2.0, 0.25])),
+        ("n.codes", &[0x93, 0x07, 0xf1, 0x0c]),
+        ("n.scales", &[0x38, 0x44]),
+        ("n.factor", &floats(&[2.0])),
+        ("q.codes", &[0xf0, 0x87, 0x0f]),
+        ("q.scales", &floats(&[1.0, 2.0, 0.5])),
+    ];
+    write_bare(path, &tensors, &parts);
+}
+
+/// Writes parts with nothing in the metadata that decoding does not need.
+fn write_bare(path: &Path, tensors: &[(&str, Layout)], parts: &[(&str, &[u8])]) {
+    let parts = parts.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+    write_parts(path, tensors, &parts, |meta| {
         let tensors = std::mem::take(&mut meta.tensors);
         let bare = |t: TensorMeta| TensorMeta { source_digest: None, ..t };
         *meta = Meta::new(tensors.into_iter().map(|(name, tensor)| (name, bare(tensor))).collect());
@@ -131,12 +179,14 @@ fn write_all(folder: &Path) {
         ("masked", masked()),
         ("mixed", mixed()),
         ("blocks", blocks()),
+        ("floats", floats()),
     ];
     for (seed, (name, tensors)) in (1..).zip(files) {
         let tensors: Vec<(&str, Layout)> = tensors.iter().map(|(name, layout)| (name.as_str(), *layout)).collect();
         write(&folder.join(format!("{name}.safetensors")), &tensors, seed);
     }
     write_example(&folder.join("example.safetensors"));
+    write_float_example(&folder.join("example-floats.safetensors"));
     let cut = folder.join("mixed-sliced-4.safetensors");
     slice(&open(&folder.join("mixed.safetensors")), Bits::new(4).unwrap(), &cut, Overwrite::Replace).unwrap();
     for name in NAMES {
@@ -203,9 +253,13 @@ fn dump(data: &[u8]) -> String {
     })
 }
 
+fn page() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../FORMAT.md")).unwrap()
+}
+
 #[test]
 fn the_worked_example_is_the_golden_file() {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../FORMAT.md")).unwrap();
+    let page = page();
     let artifact = open(&golden("example.safetensors"));
     let shard = &artifact.checkpoint().shards()[0];
     let bytes = dump(&shard.bytes()[shard.data_start()..]);
@@ -218,6 +272,33 @@ fn the_worked_example_is_the_golden_file() {
     for entry in shard.entries() {
         let offsets = format!("\"data_offsets\":[{},{}]", entry.begin, entry.end);
         assert!(page.contains(&offsets), "FORMAT.md lacks {} at {offsets}", entry.name);
+    }
+}
+
+#[test]
+fn the_example_of_small_floats_is_the_golden_file() {
+    let page = page();
+    let artifact = open(&golden("example-floats.safetensors"));
+    let shard = &artifact.checkpoint().shards()[0];
+    let bytes = dump(&shard.bytes()[shard.data_start()..]);
+    assert!(page.contains(&bytes), "FORMAT.md lacks these bytes:\n{bytes}");
+    for entry in shard.entries().iter().filter(|entry| !niwaki_tensors::is_pad(&entry.name)) {
+        let shape: Vec<String> = entry.shape.iter().map(usize::to_string).collect();
+        let line = format!("{:10}{:<9}[{}]", entry.name, entry.dtype.to_string(), shape.join(", "));
+        assert!(page.contains(&line), "FORMAT.md lacks this part:\n{line}");
+    }
+    // What the page says that they decode to.
+    let expected: [(&str, &[f32]); 3] = [
+        ("f", &[1.0, -2.0, 224.0, 0.001_953_125, 1.5, -0.25, 0.03125, -0.0, 1.25]),
+        ("n", &[0.75, -0.25, 3.0, 0.75, -9.0, -3.0]),
+        ("q", &[-1.0, 1.0, 0.0, 0.159_160_6, 0.5]),
+    ];
+    for (name, expected) in expected {
+        let tensor = artifact.get(name).unwrap();
+        let mut out = vec![f32::NAN; expected.len()];
+        tensor.dequantize_rows(Level::best(), None, 0..tensor.matrix().0, &mut out).unwrap();
+        let same = out.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{name}: {out:?}, not {expected:?}");
     }
 }
 

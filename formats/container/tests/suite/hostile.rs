@@ -15,6 +15,9 @@ fn tensors() -> Vec<(&'static str, Layout)> {
         ("w", layout(Dtype::F32, &[3, 5], "int3/g4/affine", None)),
         ("m", layout(Dtype::F32, &[3, 5], "int4/row/sym", Some(7))),
         ("k", layout(Dtype::BF16, &[3, 5], "dense", Some(7))),
+        ("f", layout(Dtype::F32, &[3, 5], "fp8_e4m3/b2", None)),
+        ("n", layout(Dtype::BF16, &[2, 33], "nvfp4", None)),
+        ("q", layout(Dtype::F32, &[3, 5], "nf4/g3", None)),
         ("e", layout(Dtype::F32, &[3, 5], "elastic/g4/2,4", None)),
         ("x", layout(Dtype::F32, &[3, 5], "elastic/g4/2,3", Some(8))),
     ]
@@ -49,6 +52,8 @@ fn find<'a>(tensors: &'a mut [Physical], name: &str) -> &'a mut Physical {
 fn a_missing_part_is_named() {
     let said = message(|t| t.retain(|(name, ..)| name != "w.scales"), |_| ());
     assert_eq!(said, "tensor `w`: part `w.scales` is not there");
+    let said = message(|t| t.retain(|(name, ..)| name != "n.factor"), |_| ());
+    assert_eq!(said, "tensor `n`: part `n.factor` is not there");
     let said = message(|t| t.retain(|(name, ..)| name != "b"), |_| ());
     assert_eq!(said, "tensor `b`: part `b` is not there");
 }
@@ -59,6 +64,15 @@ fn a_part_of_another_type_or_shape_is_named() {
     assert_eq!(said, "tensor `w`: part `w.scales` needs F16 3x2, has BF16 3x2");
     let said = message(|t| find(t, "w.codes").2 = vec![6, 1], |_| ());
     assert_eq!(said, "tensor `w`: part `w.codes` needs U8 3x2, has U8 6x1");
+    // The bytes alone do not say that they are floats.
+    let said = message(|t| find(t, "f.codes").1 = Dtype::U8, |_| ());
+    assert_eq!(said, "tensor `f`: part `f.codes` needs F8_E4M3 3x5, has U8 3x5");
+    let said = message(|t| find(t, "f.scales").2 = vec![3, 2], |_| ());
+    assert_eq!(said, "tensor `f`: part `f.scales` needs F32 2x3, has F32 3x2");
+    let said = message(|t| find(t, "n.scales").1 = Dtype::U8, |_| ());
+    assert_eq!(said, "tensor `n`: part `n.scales` needs F8_E4M3 2x3, has U8 2x3");
+    let said = message(|t| find(t, "n.factor").2 = vec![1, 1], |_| ());
+    assert_eq!(said, "tensor `n`: part `n.factor` needs F32 1, has F32 1x1");
     let shorter = |t: &mut Vec<Physical>| {
         find(t, "e.plane6").2 = vec![2, 1];
         find(t, "e.plane6").3.pop();
@@ -93,6 +107,11 @@ fn a_scheme_of_other_sizes_is_found_by_its_parts() {
         tensor.layout.scheme = Some("int4/g4/affine".parse().unwrap());
     };
     assert_eq!(message(|_| (), widen), "tensor `w`: part `w.codes` needs U8 3x3, has U8 3x2");
+    let by_row = |meta: &mut Meta| {
+        let tensor = meta.tensors.get_mut("f").unwrap();
+        tensor.layout.scheme = Some("fp8_e4m3/row".parse().unwrap());
+    };
+    assert_eq!(message(|_| (), by_row), "tensor `f`: part `f.scales` needs F32 3x1, has F32 2x3");
 }
 
 #[test]

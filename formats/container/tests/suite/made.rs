@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use niwaki_codes::simd::Level;
-use niwaki_codes::{Bits, BlockType, BlockView, Grouping, Scheme, Shape, Symmetry, Uniform, half_floats::f32_to_f16};
+use niwaki_codes::{
+    Bits, BlockType, BlockView, Float, Grouping, Scheme, Shape, Symmetry, Uniform, half_floats::f32_to_f16,
+};
 use niwaki_container::{Artifact, Digest, Layout, META_KEY, Meta, Part, PartSpec, Placement, Slot, TensorMeta};
 use niwaki_tensors::{Dtype, Limits, Overwrite, Writer, metadata_len};
 
@@ -163,6 +165,13 @@ fn contents(layout: &Layout, spec: &PartSpec, random: &mut Random) -> Vec<u8> {
         (Part::Codes, Some(Scheme::Block(kind))) => {
             (0..rows * cols / kind.elements()).flat_map(|_| block(kind, random)).collect()
         }
+        (Part::Codes, Some(Scheme::Float(Float::Fp8E4m3(_)))) => e4m3(spec.bytes, random),
+        (Part::Codes, Some(Scheme::Float(_))) => packed(streams(cols), 4, random),
+        (Part::Scales, Some(Scheme::Float(_))) if spec.dtype == Dtype::F8_E4M3 => e4m3(spec.bytes, random),
+        (Part::Scales, Some(Scheme::Float(_))) => {
+            (0..spec.bytes / 4).flat_map(|_| (random.float() * 1.1).to_le_bytes()).collect()
+        }
+        (Part::Factor, _) => (random.float().abs() * 1.1 + 0.1).to_le_bytes().to_vec(),
         (Part::Scales, Some(Scheme::Uniform(uniform))) => scales(&uniform, spec, random),
         (Part::Zeros, Some(Scheme::Uniform(u))) => {
             (0..spec.bytes).map(|_| random.byte() % u.bits.levels().min(255) as u8).collect()
@@ -172,6 +181,11 @@ fn contents(layout: &Layout, spec: &PartSpec, random: &mut Random) -> Vec<u8> {
         (Part::Plane(_), _) => packed(streams(cols), 1, random),
         (part, scheme) => panic!("no contents for {part} of {scheme:?}"),
     }
+}
+
+/// So many e4m3 that are numbers.
+fn e4m3(n: usize, random: &mut Random) -> Vec<u8> {
+    (0..n).map(|_| random.byte()).map(|code| if code & 0x7F == 0x7F { code ^ 1 } else { code }).collect()
 }
 
 /// A block of random bytes with finite scales.

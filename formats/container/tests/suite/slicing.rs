@@ -19,6 +19,7 @@ fn tensors() -> Vec<(&'static str, Layout)> {
         ("f", layout(Dtype::BF16, &[3, 50], "elastic/g16/2,4,6", None)),
         ("m", layout(Dtype::F32, &[3, 50], "elastic/g8/2,3,4,6,7", Some(70))),
         ("q", layout(Dtype::F32, &[3, 64], "q4_1", None)),
+        ("n", layout(Dtype::F32, &[3, 50], "nvfp4", None)),
         ("ids", layout(Dtype::I64, &[2], "dense", None)),
     ]
 }

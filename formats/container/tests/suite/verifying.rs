@@ -15,6 +15,9 @@ fn tensors() -> Vec<(&'static str, Layout)> {
         ("r", layout(Dtype::F32, &[3, 5], "int4/row/sym", None)),
         ("m", layout(Dtype::F32, &[3, 5], "int4/g4/sym", Some(7))),
         ("k", layout(Dtype::F32, &[3, 5], "dense", Some(7))),
+        ("f", layout(Dtype::F32, &[3, 5], "fp8_e4m3/row", None)),
+        ("n", layout(Dtype::BF16, &[2, 33], "nvfp4", None)),
+        ("q", layout(Dtype::F32, &[3, 5], "nf4/g3", None)),
         ("e", layout(Dtype::F32, &[3, 5], "elastic/g4/2,4", None)),
     ]
 }
@@ -85,14 +88,25 @@ fn contents_that_no_encoder_writes_are_named() {
         ["tensor `e`, part `plane7`: `plane7` has bits set past the end of row 2"]
     );
     assert_eq!(with_part("m.codes", 3, 0xFF), ["tensor `m`, part `codes`: `codes` has bits set past the end of row 0"]);
+    assert_eq!(with_part("q.codes", 5, 0x10), ["tensor `q`, part `codes`: `codes` has bits set past the end of row 1"]);
+    assert_eq!(with_part("f.codes", 14, 0xFF), ["tensor `f`, part `codes`: `codes` has a NaN in row 2"]);
+    let factor = "tensor `n`, part `factor`: the factor of the scales is not finite and above 0";
+    assert_eq!([with_part("n.factor", 3, 0xC0), with_part("n.factor", 3, 0xFF)], [[factor], [factor]]);
 }
 
 #[test]
 fn parameters_that_are_not_finite_are_named() {
     let folder = Folder::new();
     write(&folder.file("a"), &tensors(), 1);
-    for (part, bytes) in [("w.scales", &[0x00, 0x7C][..]), ("r.scales", &[0, 0, 0x80, 0x7F]), ("e.base", &[0x01, 0x7E])]
-    {
+    let parameters: [(&str, &[u8]); 6] = [
+        ("w.scales", &[0x00, 0x7C]),
+        ("r.scales", &[0, 0, 0x80, 0x7F]),
+        ("f.scales", &[0, 0, 0x80, 0xFF]),
+        ("n.scales", &[0x7F]),
+        ("q.scales", &[0, 0, 0xC0, 0x7F]),
+        ("e.base", &[0x01, 0x7E]),
+    ];
+    for (part, bytes) in parameters {
         let mut parts = parts(&folder.file("a"));
         parts.get_mut(part).unwrap()[..bytes.len()].copy_from_slice(bytes);
         write_parts(&folder.file("b"), &tensors(), &parts, |_| ());
@@ -249,9 +263,17 @@ fn digests_are_what_the_format_page_says() {
         b"zeros\0U8\x003x2\0",
         &content("w.zeros"),
     ]);
+    let n = join(&[
+        b"niwaki code\0nvfp4\0BF16\x002x33\0codes\0U8\x002x17\0",
+        &content("n.codes"),
+        b"factor\0F32\x001\0",
+        &content("n.factor"),
+        b"scales\0F8_E4M3\x002x3\0",
+        &content("n.scales"),
+    ]);
     let digest = |name: &str| artifact.get(name).unwrap().meta().unwrap().digest.0;
-    assert_eq!((digest("b"), digest("k"), digest("w")), (b, k, w));
-    let names = ["b", "e", "k", "m", "r", "w"];
+    assert_eq!((digest("b"), digest("k"), digest("w"), digest("n")), (b, k, w, n));
+    let names = ["b", "e", "f", "k", "m", "n", "q", "r", "w"];
     let listed: Vec<Vec<u8>> = names.iter().map(|n| [n.as_bytes(), b"\0", &digest(n)].concat()).collect();
     let all = join(&[b"niwaki checkpoint\0", &listed.concat()]);
     assert_eq!((artifact.digest().unwrap().0, artifact.metas()[0].digest.0), (all, all));
