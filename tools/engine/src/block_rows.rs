@@ -1,6 +1,7 @@
 //! Whether a tensor can be stored as blocks, and what holds it where it cannot.
 
 use niwaki_codes::BlockType;
+use niwaki_codes::floats::Float;
 use niwaki_quant::Fit;
 
 use crate::error::{Error, ErrorKind};
@@ -21,6 +22,19 @@ pub(crate) fn check(kind: BlockType, row: usize, fit: Fit, masked: bool) -> Resu
         return Err(error.hinting(format!("the nearest scheme that holds it is `{}`", nearest(kind, row))));
     }
     Ok(())
+}
+
+/// Refuses masks, and fits, for small floats.
+pub(crate) fn check_float(float: Float, fit: Fit, masked: bool) -> Result<(), Error> {
+    let refuse = |what: String, hint: &str| {
+        let error = Error::from(ErrorKind::Held { format: "a container", scheme: format!("{float} {what}") });
+        Err(error.hinting(hint))
+    };
+    match (masked, fit) {
+        (true, _) => refuse("with a mask".to_owned(), "`int8/row/sym` can be masked"),
+        (_, Fit::MinMax) => Ok(()),
+        (_, fit) => refuse(format!("with fit `{fit}`"), "its scale is that of the largest weight; leave `fit` out"),
+    }
 }
 
 /// The scheme for rows that `kind` does not fill: the type that llama.cpp falls back to,

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use niwaki_codes::floats::{Blocks as FloatBlocks, Float};
 use niwaki_codes::{Elastic, Grouping, Scheme, Uniform};
 
 /// Weights of a block, where rows and groups allow.
@@ -44,6 +45,13 @@ pub(crate) struct Blocks {
 impl Blocks {
     /// The blocks of a tensor of `rows` by `cols` to be encoded as `scheme`.
     pub(crate) fn new(rows: usize, cols: usize, scheme: Scheme) -> Self {
+        if let Scheme::Float(float) = scheme {
+            let side = match float {
+                Float::Fp8E4m3(FloatBlocks::Square(side)) => side.get() as usize,
+                _ => 1,
+            };
+            return Self::of_steps(rows, cols, Some(side));
+        }
         let step = match scheme {
             // A row that shares one scale is not cut: its fit sees all of it.
             Scheme::Uniform(Uniform { grouping: Grouping::Row, .. }) => cols,

@@ -16,7 +16,7 @@ use crate::recipe::{ModelFacts, nearest};
 use crate::source::{Names, Source, SourceTensor};
 
 pub(crate) use gguf::{GgufSeats, Seat, ggml_of};
-pub(crate) use tool::Tool;
+pub(crate) use tool::{Tool, as_float};
 
 /// A format that is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,14 +32,16 @@ pub enum Format {
     Gptq,
     /// AWQ, version `gemm`.
     Awq,
-    /// MLX affine.
+    /// MLX: affine, mxfp4.
     Mlx,
+    /// FP8 with scales of squares, as DeepSeek's.
+    Fp8,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Safetensors, Self::Gguf, Self::CompressedTensors, Self::Gptq, Self::Awq, Self::Mlx];
+    pub const ALL: [Self; 7] =
+        [Self::Safetensors, Self::Gguf, Self::CompressedTensors, Self::Gptq, Self::Awq, Self::Mlx, Self::Fp8];
 
     /// The word for it on the command line.
     pub const fn name(self) -> &'static str {
@@ -50,6 +52,7 @@ impl Format {
             Self::Gptq => "gptq",
             Self::Awq => "awq",
             Self::Mlx => "mlx",
+            Self::Fp8 => "fp8",
         }
     }
 }

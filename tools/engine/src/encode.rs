@@ -1,9 +1,11 @@
 //! One block of weights: decode where needed, encode, write each part at its place.
 
+use niwaki_codes::floats::{Blocks as FloatBlocks, Float};
 use niwaki_codes::{BlockType, Elastic, Grouping, Scheme, Uniform};
 use niwaki_container::Part;
-use niwaki_quant::{ElasticOut, GridPoint, Solver, Step, Sums, UniformOut, Values};
-use niwaki_quant::{encode_block_rows, encode_elastic_rows, encode_rows, encode_with};
+use niwaki_quant::{ElasticOut, FloatOut, GridPoint, Solver, Step, Sums, UniformOut, Values};
+use niwaki_quant::{encode_block_rows, encode_elastic_rows, encode_float_rows, encode_rows, encode_with};
+use niwaki_quant::{float_bytes, nvfp4_factor};
 use niwaki_tensors::Dtype;
 
 use crate::blocks::{BLOCK, Block};
@@ -105,13 +107,17 @@ impl Place {
     }
 }
 
+/// What all weights of a tensor share.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared {
+    /// The grid, where there is one for all.
+    pub(crate) grid: Option<GridPoint>,
+    /// The largest magnitude, where a scale hangs on it.
+    pub(crate) largest: f32,
+}
+
 /// Encodes one block and writes its share of every part.
-pub(crate) fn block(
-    job: &Job<'_>,
-    b: &Block,
-    grid: Option<GridPoint>,
-    scratch: &mut Scratch,
-) -> Result<ByWidth, Error> {
+pub(crate) fn block(job: &Job<'_>, b: &Block, shared: Shared, scratch: &mut Scratch) -> Result<ByWidth, Error> {
     let (_, cols) = job.planned.layout.matrix();
     if job.takes_over() {
         return taken_over(job, b);
@@ -126,9 +132,12 @@ pub(crate) fn block(
     }
     let range = place.elements..place.elements + b.elements();
     let values = job.source.values(range, &mut scratch.decoded)?;
-    match (scheme, grid) {
+    match (scheme, shared.grid) {
         (Scheme::Uniform(scheme), Some(grid)) => {
             on_grid(job, scheme, grid, place, (values, size.1), &mut scratch.bytes)
+        }
+        (Scheme::Float(float), _) => {
+            float_rows(job, float, b.rows.start, (values, cols), shared.largest, &mut scratch.bytes)
         }
         _ => rows(job, scheme, place, (values, size), &mut scratch.bytes),
     }
@@ -200,8 +209,43 @@ pub(crate) fn rows(
         }
         Scheme::Block(kind) => block_rows(job, kind, place, (values, cols), buffer),
         Scheme::Elastic(scheme) => elastic(job, &scheme, place, (values, (rows, cols)), buffer, wrong),
-        _ => Ok(ByWidth::new()),
+        other => Err(Error::from(ErrorKind::Unsupported { what: format!("encoding {other}") }).of(&job.planned.name)),
     }
+}
+
+/// Whether a scale of small floats hangs on the largest weight of the whole tensor.
+pub(crate) fn shares_a_scale(float: Float) -> bool {
+    matches!(float, Float::Nvfp4 | Float::Fp8E4m3(FloatBlocks::Tensor))
+}
+
+/// Bytes of scales before row `first`: as many as a tensor of the rows before it has.
+pub(crate) fn scales_before(float: Float, first: usize, cols: usize) -> usize {
+    let (lines, wide) = float.scale_shape(first, cols);
+    let one = matches!(float, Float::Fp8E4m3(FloatBlocks::Tensor));
+    if one { 0 } else { lines * wide * float.scale_bytes() }
+}
+
+/// Encodes whole rows as small floats.
+fn float_rows(
+    job: &Job<'_>,
+    float: Float,
+    first: usize,
+    (values, cols): (Values<'_>, usize),
+    largest: f32,
+    buffer: &mut Vec<u8>,
+) -> Result<ByWidth, Error> {
+    let rows = values.len().checked_div(cols).unwrap_or(0);
+    let (codes, scales) = float_bytes(float, rows, cols);
+    let [codes, scales] = cut(buffer, [codes, scales]);
+    let out = FloatOut { codes: &mut *codes, scales: &mut *scales };
+    let measured = encode_float_rows(job.run.level, float, values, cols, largest, out)
+        .map_err(|e| not_encodable(&e.offset(first * cols, 0), &job.planned.name))?;
+    job.write(Part::Codes, first * float.row_bytes(cols), codes)?;
+    job.write(Part::Scales, scales_before(float, first, cols), scales)?;
+    if first == 0 {
+        job.write(Part::Factor, 0, &nvfp4_factor(largest).to_le_bytes())?;
+    }
+    Ok(vec![(0, measured)])
 }
 
 /// Encodes whole rows, or a run of blocks; the plan saw that blocks fill the rows.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! observe    whole-tensor grids only: passes over the weights until the grid is found
+//! largest    small floats that share a scale: a pass for the largest magnitude
 //! encode     block by block: hash a piece of the source, encode, write at a known place
 //! hash       content hashes of the parts, read back from the output
 //! ```
@@ -12,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use niwaki_codes::{Grouping, Scheme, Uniform, simd::Level};
 use niwaki_container::{ContentHasher, Digest, Part, PartSpec, PieceHash};
-use niwaki_quant::{Distortion, GridPoint, Solver, Step, Sums};
+use niwaki_quant::{Distortion, GridPoint, Solver, Step, Sums, largest};
 use niwaki_tensors::Writer;
 
 use crate::blocks::{BLOCK, Blocks};
@@ -54,6 +55,8 @@ pub(crate) type ByWidth = Vec<(u32, Distortion)>;
 struct State {
     stage: Stage,
     grid: Option<GridPoint>,
+    /// The largest magnitude of the tensor.
+    largest: f32,
     sums: Vec<Option<Sums>>,
     source: Vec<Option<PieceHash>>,
     distortion: Vec<ByWidth>,
@@ -67,6 +70,8 @@ enum Stage {
     Waiting,
     /// Looking for the grid of the whole tensor.
     Observe(Box<Solver>),
+    /// Looking for the largest magnitude of the whole tensor.
+    Largest,
     Encode,
     /// Hashing parts: those just written, or those that an earlier run is said to have finished.
     Hash {
@@ -143,10 +148,34 @@ impl<'a> Job<'a> {
     }
 
     fn start(&self, state: &mut State) -> usize {
-        match self.solver() {
-            Some(solver) => self.start_observe(state, solver),
-            None => self.start_encode(state),
+        match (self.planned.layout.scheme, self.solver()) {
+            (_, Some(solver)) => self.start_observe(state, solver),
+            (Some(Scheme::Float(float)), _) if encode::shares_a_scale(float) && !self.takes_over() => {
+                state.stage = Stage::Largest;
+                self.pieces()
+            }
+            _ => self.start_encode(state),
         }
+    }
+
+    /// Pieces of the tensor that are looked at before it is encoded.
+    fn pieces(&self) -> usize {
+        self.planned.elements().div_ceil(BLOCK)
+    }
+
+    /// The weights of such a piece.
+    fn piece(&self, index: usize) -> std::ops::Range<usize> {
+        index * BLOCK..((index + 1) * BLOCK).min(self.planned.elements())
+    }
+
+    fn look_for_largest(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
+        let range = self.piece(index);
+        let start = range.start;
+        let found = largest(self.run.level, self.source.values(range, &mut scratch.decoded)?);
+        let found = found.map_err(|e| encode::not_encodable(&e.offset(start, 0), &self.planned.name))?;
+        let mut state = self.state();
+        state.largest = state.largest.max(found);
+        Ok(())
     }
 
     fn start_hash(&self, state: &mut State, earlier: bool) -> usize {
@@ -166,14 +195,14 @@ impl<'a> Job<'a> {
     }
 
     fn start_observe(&self, state: &mut State, solver: Solver) -> usize {
-        let items = self.planned.elements().div_ceil(BLOCK);
+        let items = self.pieces();
         state.stage = Stage::Observe(Box::new(solver));
         state.sums = (0..items).map(|_| None).collect();
         items
     }
 
     fn observe(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
-        let range = index * BLOCK..((index + 1) * BLOCK).min(self.planned.elements());
+        let range = self.piece(index);
         let solver = match &self.state().stage {
             Stage::Observe(solver) => solver.clone(),
             _ => return Ok(()),
@@ -204,8 +233,11 @@ impl<'a> Job<'a> {
         let distortion = match (&self.planned.selection, self.blocks()) {
             (Some(selection), _) => masked::encode(self, selection, scratch)?,
             (None, Some(blocks)) => {
-                let grid = self.state().grid;
-                encode::block(self, &blocks.get(index), grid, scratch)?
+                let shared = {
+                    let state = self.state();
+                    encode::Shared { grid: state.grid, largest: state.largest }
+                };
+                encode::block(self, &blocks.get(index), shared, scratch)?
             }
             (None, None) => ByWidth::new(),
         };
@@ -308,6 +340,7 @@ impl queue::Job for Job<'_> {
         self.source.ensure_unchanged()?;
         let stage = match self.state().stage {
             Stage::Observe(_) => Self::observe,
+            Stage::Largest => Self::look_for_largest,
             Stage::Encode => Self::encode,
             Stage::Hash { .. } => Self::hash,
             Stage::Waiting => return Ok(()),
@@ -332,6 +365,7 @@ impl queue::Job for Job<'_> {
                     None => Ok(None),
                 }
             }
+            Stage::Largest => Ok(Some(self.start_encode(&mut state))),
             Stage::Encode if self.copies() => {
                 let source = self.source_digest(&state);
                 self.finish(&mut state, vec![source]).map(|()| None)

@@ -266,6 +266,10 @@ fn decide(
         selection = selection.filter(|s| s.kept(&shape) < shape.elements());
         block_rows::check(kind, matrix(&shape).1, fit, selection.is_some()).map_err(|e| e.of(tensor.name()))?;
     }
+    if let Some(Scheme::Float(float)) = scheme {
+        selection = selection.filter(|s| s.kept(&shape) < shape.elements());
+        block_rows::check_float(float, fit, selection.is_some()).map_err(|e| e.of(tensor.name()))?;
+    }
     let settled = match names.written {
         Ok(_) => to.settle(index, tensor, scheme.map(|scheme| (scheme, fit)))?,
         Err(_) => Settled { layout: Layout::plain(dtype, shape), note: None },

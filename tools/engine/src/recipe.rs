@@ -197,7 +197,16 @@ fn distance(a: &str, b: &str) -> usize {
 /// [`ErrorKind::Scheme`], with the nearest spelling as hint.
 pub fn scheme(text: &str) -> Result<Scheme, Error> {
     text.parse().map_err(|e: niwaki_codes::Error| {
-        let known = ["int4/g64/sym", "int4/g64/affine", "int8/row/sym", "int8/tensor/sym", "elastic/g64"];
+        let known = [
+            "int4/g64/sym",
+            "int4/g64/affine",
+            "int8/row/sym",
+            "int8/tensor/sym",
+            "elastic/g64",
+            "fp8_e4m3/row",
+            "nvfp4",
+            "nf4/g64",
+        ];
         let error = Error::from(ErrorKind::Scheme { text: text.to_owned(), why: e.to_string() });
         match nearest(&text.to_lowercase(), known.into_iter().chain(BlockType::ALL.map(BlockType::name))) {
             Some(near) => error.hinting(format!("did you mean `{near}`?")),

@@ -1,8 +1,9 @@
 //! Formats of other tools over safetensors: compressed-tensors, GPTQ, AWQ, MLX.
 
-use niwaki_codes::{Bits, Grouping, Scheme, Symmetry, Uniform};
+use niwaki_codes::floats::Float;
+use niwaki_codes::{Bits, BlockType, Grouping, Scheme, Symmetry, Uniform};
 use niwaki_container::Layout;
-use niwaki_foreign::{Activations, Format as Stored, Outline};
+use niwaki_foreign::{Activations, Format as Stored, Outline, Part, float_parts};
 use niwaki_quant::Fit;
 use niwaki_tensors::Dtype;
 
@@ -31,6 +32,7 @@ impl Tool {
             Format::Gptq => Stored::Gptq,
             Format::Awq => Stored::Awq,
             Format::Mlx => Stored::Mlx,
+            Format::Fp8 => Stored::Fp8,
             _ if self.activations == Activations::Dynamic && scheme.bits == Bits::MAX => Stored::IntQuantized,
             _ => Stored::PackQuantized,
         }
@@ -43,6 +45,31 @@ impl Tool {
             Dtype::BF16 => Dtype::BF16,
             _ => Dtype::F16,
         }
+    }
+
+    /// How small floats are laid out; none where the tool has none such.
+    fn stored_float(self, float: Float) -> Option<Stored> {
+        match (self.format, float) {
+            (Format::CompressedTensors, Float::Fp8E4m3(_)) => Some(Stored::FloatQuantized),
+            (Format::CompressedTensors, Float::Nvfp4) => Some(Stored::Nvfp4Packed),
+            (Format::CompressedTensors, Float::Mxfp4) => Some(Stored::Mxfp4Packed),
+            (Format::Mlx, Float::Mxfp4) => Some(Stored::MlxMxfp4),
+            (Format::Fp8, Float::Fp8E4m3(_)) => Some(Stored::Fp8),
+            _ => None,
+        }
+    }
+
+    /// The stored tensors of small floats.
+    pub(crate) fn floats(self, tensor: &SourceTensor<'_>, float: Float) -> Result<(Stored, Vec<Part>), Error> {
+        let stored = self.stored_float(float).ok_or_else(|| {
+            let error = Error::from(ErrorKind::Held { format: self.format.name(), scheme: float.to_string() });
+            match self.format {
+                Format::CompressedTensors | Format::Fp8 => error.hinting("the nearest that it holds is `fp8_e4m3/row`"),
+                Format::Mlx => error.hinting("the nearest that it holds is `mxfp4`"),
+                _ => error.hinting("the nearest that it holds is `int4/g128/sym`"),
+            }
+        })?;
+        Ok((stored, float_parts(stored, tensor.name(), float, tensor.shape().dims())?))
     }
 
     /// The stored tensors of a weight.
@@ -62,6 +89,10 @@ impl Tool {
                     Error::from(ErrorKind::Held { format: self.format.name(), scheme: what }).hinting("keep it")
                 );
             }
+            if let Some(float) = as_float(scheme) {
+                self.floats(tensor, float)?;
+                return Ok(Settled { layout: Layout { scheme: Some(scheme), ..plain }, note: None });
+            }
             let Scheme::Uniform(uniform) = scheme else {
                 let near = self.nearest(tensor, &first(Some(scheme), None));
                 let error = Error::from(ErrorKind::Held { format: self.format.name(), scheme: scheme.to_string() });
@@ -75,6 +106,13 @@ impl Tool {
         }
         let Some(coding) = tensor.coding() else { return Ok(Settled { layout: plain, note: None }) };
         tensor.check_decodes()?;
+        if let Some(scheme @ (Scheme::Float(_) | Scheme::Block(BlockType::Mxfp4))) = tensor.scheme()
+            && let Some(float) = as_float(scheme)
+            && matrix
+            && self.floats(tensor, float).is_ok()
+        {
+            return Ok(Settled { layout: Layout { scheme: Some(scheme), ..plain }, note: None });
+        }
         let near = first(tensor.scheme(), self.bits.or(tensor.width()));
         let near = self.nearest(tensor, &near).filter(|_| matrix && !tensor.masked());
         let Some(near) = near else {
@@ -99,6 +137,15 @@ impl Tool {
             }
         }
         None
+    }
+}
+
+/// Small floats of a scheme; MXFP4 goes by the name of ggml's blocks.
+pub(crate) fn as_float(scheme: Scheme) -> Option<Float> {
+    match scheme {
+        Scheme::Float(float) => Some(float),
+        Scheme::Block(BlockType::Mxfp4) => Some(Float::Mxfp4),
+        _ => None,
     }
 }
 

@@ -1,12 +1,18 @@
 //! Folders in the layout of another tool: safetensors and a `config.json` that says what the
 //! codes mean.
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
+use niwaki_codes::floats::Float;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Grouping, Scheme, Uniform};
-use niwaki_foreign::{Coded as Given, Module, ModuleScheme, Outline, UniformRows, quantization_config};
-use niwaki_quant::{Distortion, Solver, UniformOut, encode_rows, encode_with};
+use niwaki_foreign::{
+    Coded as Given, Format as Layouts, Module, ModuleScheme, Outline, Part, UniformRows, quantization_config,
+};
+use niwaki_quant::{Distortion, FloatOut, Solver, UniformOut, encode_float_rows, encode_rows, encode_with};
+use niwaki_quant::{float_bytes, largest, nvfp4_factor};
 use niwaki_tensors::{Entry, Layout, Limits, Writer, metadata_len};
 use serde_json::Value as Json;
 
@@ -14,8 +20,8 @@ use super::{Progress, Scratch, Work};
 use crate::blocks::{BLOCK, Blocks};
 use crate::compare;
 use crate::compress::Options;
-use crate::destination::{Format, Tool};
-use crate::encode::{not_encodable, solve};
+use crate::destination::{Format, Tool, as_float};
+use crate::encode::{narrowed, not_encodable, scales_before, shares_a_scale, solve};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::plan::{Plan, Planned};
 use crate::recontain::Plain;
@@ -39,11 +45,17 @@ pub(crate) fn tool(
     let mut tensors = Vec::with_capacity(plan.tensors.len());
     for planned in &plan.tensors {
         let tensor = &source.tensors()[planned.index];
-        let outline = match planned.layout.scheme {
-            Some(Scheme::Uniform(scheme)) => Some((scheme, tool.outline(tensor, &scheme)?)),
-            _ => None,
+        let codes = match planned.layout.scheme {
+            Some(Scheme::Uniform(scheme)) => Codes::Uniform(scheme, tool.outline(tensor, &scheme)?),
+            other => match other.and_then(as_float) {
+                Some(float) => {
+                    let (format, parts) = tool.floats(tensor, float)?;
+                    Codes::Float(float, format, parts)
+                }
+                None => Codes::None,
+            },
         };
-        tensors.push(Stored { planned, tensor, outline });
+        tensors.push(Stored { planned, tensor, codes });
     }
     let config = config(&tensors, tool)?;
     let target = Target::folder(out, config, options)?;
@@ -65,25 +77,38 @@ pub(crate) fn tool(
 struct Stored<'a> {
     planned: &'a Planned,
     tensor: &'a SourceTensor<'a>,
-    outline: Option<(Uniform, Outline)>,
+    codes: Codes,
+}
+
+/// Codes and where their parts lie.
+enum Codes {
+    /// It is stored as it is.
+    None,
+    Uniform(Uniform, Outline),
+    Float(Float, Layouts, Vec<Part>),
 }
 
 impl Stored<'_> {
     fn entries(&self) -> Vec<Entry> {
-        match &self.outline {
-            Some((_, outline)) => {
-                let entry = |part: &niwaki_foreign::Part| Entry {
-                    name: part.name.clone(),
-                    dtype: part.dtype,
-                    shape: part.shape.clone(),
-                };
-                outline.parts().iter().map(entry).collect()
-            }
-            None => {
+        let entry = |part: &Part| Entry { name: part.name.clone(), dtype: part.dtype, shape: part.shape.clone() };
+        match &self.codes {
+            Codes::Uniform(_, outline) => outline.parts().iter().map(entry).collect(),
+            Codes::Float(_, _, parts) => parts.iter().map(entry).collect(),
+            Codes::None => {
                 let (dtype, shape) = (self.planned.layout.dtype, self.planned.layout.shape.dims().to_vec());
                 vec![Entry { name: self.planned.written.clone(), dtype, shape }]
             }
         }
+    }
+
+    /// What its module's configuration says of it.
+    fn described(&self) -> Option<Module<'_>> {
+        let (format, scheme) = match &self.codes {
+            Codes::Uniform(_, outline) => (outline.format(), ModuleScheme::Uniform(*outline.scheme())),
+            Codes::Float(float, format, _) => (*format, ModuleScheme::Float(*float)),
+            Codes::None => return None,
+        };
+        Some(Module { name: self.module(), format, scheme })
     }
 
     /// The module that the weight belongs to.
@@ -96,21 +121,9 @@ impl Stored<'_> {
 /// What `config.json` says of the codes, under the keys where it says it; nothing where no
 /// tensor has any.
 fn config(tensors: &[Stored<'_>], tool: Tool) -> Result<Vec<(&'static str, Json)>, Error> {
-    let module = |stored: &Stored<'_>| -> Option<(String, Outline)> {
-        let (_, outline) = stored.outline.as_ref()?;
-        Some((stored.module().to_owned(), outline.clone()))
-    };
-    let modules: Vec<_> = tensors.iter().filter_map(module).collect();
-    let modules: Vec<_> = modules
-        .iter()
-        .map(|(name, outline)| Module {
-            name,
-            format: outline.format(),
-            scheme: ModuleScheme::Uniform(*outline.scheme()),
-        })
-        .collect();
+    let modules: Vec<_> = tensors.iter().filter_map(Stored::described).collect();
     let same_kind = |stored: &&Stored<'_>| {
-        stored.outline.is_none()
+        stored.described().is_none()
             && stored.planned.layout.shape.dims().len() == 2
             && stored.planned.name.ends_with(".weight")
             && !stored.planned.name.contains("embed")
@@ -154,7 +167,12 @@ fn write(
     let layout = Layout::exact(entries.into_iter().map(|(.., entry)| entry).collect(), metadata_len(&metadata))?;
     let bytes = layout.file_bytes();
     let writer = Writer::create(&target.file, layout, options.overwrite())?;
-    let works = tensors.iter().zip(&places).map(|(stored, entries)| Item { stored, writer: &writer, entries });
+    let works = tensors.iter().zip(&places).map(|(stored, entries)| Item {
+        stored,
+        writer: &writer,
+        entries,
+        most: OnceLock::new(),
+    });
     super::run(works.collect(), &options.pool()?, total, progress)?;
     writer.finish(&metadata, options.durable)?;
     Ok(bytes)
@@ -166,7 +184,9 @@ fn measured(out: &Path, tensors: &[Stored<'_>], options: &Options) -> Result<Vec
     let written = opened.source(None, Names::Own)?;
     let pool = options.pool()?;
     let lost = |stored: &Stored<'_>| match written.get(&stored.planned.written) {
-        Some(found) if stored.outline.is_some() => pool.install(|| compare::sqnr(stored.tensor, found)).map(rounded_db),
+        Some(found) if stored.described().is_some() => {
+            pool.install(|| compare::sqnr(stored.tensor, found)).map(rounded_db)
+        }
         _ => Ok(None),
     };
     tensors.iter().map(lost).collect()
@@ -178,20 +198,78 @@ struct Item<'a> {
     writer: &'a Writer,
     /// The entry of each part.
     entries: &'a [usize],
+    /// The largest magnitude, once it is known.
+    most: OnceLock<f32>,
 }
 
 impl Item<'_> {
     fn blocks(&self) -> Blocks {
         let (rows, cols) = self.stored.tensor.matrix();
-        match &self.stored.outline {
-            None => Blocks::of_runs(rows, cols),
-            Some((Uniform { grouping: Grouping::Tensor, .. }, _)) => Blocks::of_steps(rows, cols, None),
-            Some((_, outline)) => Blocks::of_steps(rows, cols, outline.step()),
+        match &self.stored.codes {
+            Codes::None => Blocks::of_runs(rows, cols),
+            Codes::Uniform(Uniform { grouping: Grouping::Tensor, .. }, _) => Blocks::of_steps(rows, cols, None),
+            Codes::Uniform(_, outline) => Blocks::of_steps(rows, cols, outline.step()),
+            Codes::Float(float, ..) => Blocks::new(rows, cols, Scheme::Float(*float)),
         }
     }
 
+    fn write(&self, part: usize, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        Ok(self.writer.write_at(self.entries.get(part).copied().unwrap_or(usize::MAX), at, bytes)?)
+    }
+
+    /// Elements as they are.
+    fn elements(&self, start: usize, count: usize, decoded: &mut Vec<f32>) -> Result<(), Error> {
+        let (tensor, dtype) = (self.stored.tensor, self.stored.planned.layout.dtype);
+        let size = dtype.bitsize() / 8;
+        let at = start * size;
+        if let Some(bytes) = tensor.elements().filter(|_| dtype == tensor.dtype()) {
+            return self.write(0, at as u64, bytes.get(at..at + count * size).unwrap_or_default());
+        }
+        decoded.resize(count, 0.0);
+        tensor.decode(start..start + count, decoded)?;
+        self.write(0, at as u64, &narrowed(decoded, dtype))
+    }
+
+    /// Whole rows as small floats.
+    fn floats(&self, float: Float, rows: Range<usize>, scratch: &mut Scratch) -> Result<(), Error> {
+        let Scratch { decoded, bytes } = scratch;
+        let (tensor, (_, cols)) = (self.stored.tensor, self.stored.tensor.matrix());
+        let most = self.largest(float, decoded)?;
+        let values = tensor.values(rows.start * cols..rows.end * cols, decoded)?;
+        let (codes, scales) = float_bytes(float, rows.len(), cols);
+        bytes.resize(codes + scales, 0);
+        let (codes, scales) = bytes.split_at_mut(codes);
+        let out = FloatOut { codes: &mut *codes, scales: &mut *scales };
+        encode_float_rows(Level::best(), float, values, cols, most, out)
+            .map_err(|e| not_encodable(&e.offset(rows.start * cols, 0), tensor.name()))?;
+        self.write(0, (rows.start * float.row_bytes(cols)) as u64, codes)?;
+        self.write(1, scales_before(float, rows.start, cols) as u64, scales)?;
+        if rows.start == 0 && float.has_factor() {
+            self.write(2, 0, &nvfp4_factor(most).to_le_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The largest magnitude of the tensor, where a scale hangs on it.
+    fn largest(&self, float: Float, decoded: &mut Vec<f32>) -> Result<f32, Error> {
+        if !shares_a_scale(float) {
+            return Ok(0.0);
+        }
+        if let Some(most) = self.most.get() {
+            return Ok(*most);
+        }
+        let (tensor, mut most) = (self.stored.tensor, 0.0f32);
+        let all = tensor.shape().elements();
+        for start in (0..all).step_by(BLOCK) {
+            let values = tensor.values(start..(start + BLOCK).min(all), decoded)?;
+            let found = largest(Level::best(), values);
+            most = most.max(found.map_err(|e| not_encodable(&e.offset(start, 0), tensor.name()))?);
+        }
+        Ok(*self.most.get_or_init(|| most))
+    }
+
     /// Codes of whole rows: those that are there already, or new ones.
-    fn codes(&self, scheme: &Uniform, rows: std::ops::Range<usize>, decoded: &mut Vec<f32>) -> Result<Plain, Error> {
+    fn codes(&self, scheme: &Uniform, rows: Range<usize>, decoded: &mut Vec<f32>) -> Result<Plain, Error> {
         let tensor = self.stored.tensor;
         let (_, cols) = tensor.matrix();
         let same =
@@ -242,26 +320,17 @@ impl Work for Item<'_> {
         tensor.ensure_unchanged()?;
         let block = self.blocks().get(index);
         let (_, cols) = tensor.matrix();
-        let Some((scheme, outline)) = &self.stored.outline else {
-            let dtype = self.stored.planned.layout.dtype;
-            let (start, count, size) = (block.start(cols), block.elements(), dtype.bitsize() / 8);
-            let entry = self.entries.first().copied().unwrap_or(usize::MAX);
-            let at = start * size;
-            if let Some(bytes) = tensor.elements().filter(|_| dtype == tensor.dtype()) {
-                self.writer.write_at(entry, at as u64, bytes.get(at..at + count * size).unwrap_or_default())?;
-                return Ok(None);
+        match &self.stored.codes {
+            Codes::None => self.elements(block.start(cols), block.elements(), &mut scratch.decoded)?,
+            Codes::Float(float, ..) => self.floats(*float, block.rows, scratch)?,
+            Codes::Uniform(scheme, outline) => {
+                let plain = self.codes(scheme, block.rows.clone(), &mut scratch.decoded)?;
+                let given = Given { codes: &plain.codes, scales: &plain.scales, zeros: &plain.zeros };
+                let laid = outline.pieces(&plain.scheme, block.rows, given);
+                for piece in laid.map_err(|e| Error::from(e).of(tensor.name()))?.pieces {
+                    self.write(piece.part, piece.at, &piece.bytes)?;
+                }
             }
-            scratch.decoded.resize(count, 0.0);
-            tensor.decode(start..start + count, &mut scratch.decoded)?;
-            self.writer.write_at(entry, at as u64, &crate::encode::narrowed(&scratch.decoded, dtype))?;
-            return Ok(None);
-        };
-        let plain = self.codes(scheme, block.rows.clone(), &mut scratch.decoded)?;
-        let given = Given { codes: &plain.codes, scales: &plain.scales, zeros: &plain.zeros };
-        let laid = outline.pieces(&plain.scheme, block.rows, given);
-        for piece in laid.map_err(|e| Error::from(e).of(tensor.name()))?.pieces {
-            let entry = self.entries.get(piece.part).copied().unwrap_or(usize::MAX);
-            self.writer.write_at(entry, piece.at, &piece.bytes)?;
         }
         Ok(None)
     }

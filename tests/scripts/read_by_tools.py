@@ -1,0 +1,124 @@
+"""Reads a model that niwaki wrote with the tools that the format belongs to, and compares.
+
+    python3 tests/scripts/read_by_tools.py gguf FILE.gguf PLAIN.safetensors
+    python3 tests/scripts/read_by_tools.py compressed-tensors|mlx FOLDER PLAIN.safetensors
+
+PLAIN is what `niwaki export FILE --to safetensors` made of the same model: under Hugging Face's
+names for GGUF files of the Llama family. Prints `N tensors, M quantized: same`, or the first difference and ends with 1.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file as load_numpy
+
+
+LLAMA = {
+    "token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head",
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}
+
+
+def gguf_tensors(path):
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+
+    reader = GGUFReader(path)
+    field = lambda key: reader.fields[key].contents() if key in reader.fields else None
+    heads = {"attn_q": field("llama.attention.head_count"), "attn_k": field("llama.attention.head_count_kv")}
+    for tensor in reader.tensors:
+        quantized = tensor.tensor_type.name not in ("F32", "F16", "BF16")
+        name, value = tensor.name, dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if field("general.architecture") == "llama":
+            number, layer, leaf = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(\w+)", name).groups()
+            block = f"model.layers.{number}." if number else ""
+            if layer in ("attn_q", "attn_k"):
+                # The rotary embedding of llama.cpp turns neighbours, that of Hugging Face halves.
+                rows, cols = value.shape
+                value = value.reshape(heads[layer], rows // heads[layer] // 2, 2, cols).swapaxes(1, 2).reshape(rows, cols)
+            name = f"{block}{LLAMA[layer]}.{leaf}"
+        yield name, quantized, value
+
+
+def compressed_tensors(folder):
+    import torch
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.quantization import QuantizationConfig
+    from safetensors.torch import load_file
+
+    stored = load_file(folder / "model.safetensors")
+    config = QuantizationConfig(**json.loads((folder / "config.json").read_text())["quantization_config"])
+    modules = sorted({name.rpartition(".")[0] for name in stored if name.endswith(".weight_scale")})
+    for module in modules:
+        (scheme,) = [
+            group for group in config.config_groups.values()
+            if module in group.targets or len(config.config_groups) == 1
+        ]
+        prefix = module + "."
+        state = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
+        decode = BaseCompressor.get_value_from_registry(scheme.format or config.format).decompress
+        yield prefix + "weight", True, decode(state, scheme)["weight"].to(torch.float32).numpy()
+    for name, value in stored.items():
+        module, _, leaf = name.rpartition(".")
+        if not (module in modules and leaf.startswith("weight")):
+            yield name, False, value.to(torch.float32).numpy()
+
+
+def mlx(folder):
+    import mlx.core as mx
+
+    mx.set_default_device(mx.cpu)
+    stored = mx.load(str(folder / "model.safetensors"))
+    config = json.loads((folder / "config.json").read_text())["quantization"]
+    for name, value in stored.items():
+        module, _, leaf = name.rpartition(".")
+        if leaf in ("scales", "biases"):
+            continue
+        if leaf == "weight" and module + ".scales" in stored:
+            own = {**config, **config.get(module, {})}
+            keys = {key: own[key] for key in ("group_size", "bits", "mode") if key in own}
+            scales, biases = stored[module + ".scales"], stored.get(module + ".biases")
+            value = mx.dequantize(value, scales, biases, **keys, dtype=mx.float32)
+            yield name, True, np.array(value)
+        else:
+            yield name, False, np.array(value.astype(mx.float32))
+
+
+def half(value):
+    """Whether all numbers are bfloat16."""
+    return not (value.view(np.uint32) & 0xFFFF).any()
+
+
+def rounded(value):
+    """The nearest bfloat16, ties to even."""
+    bits = value.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def main():
+    kind, model, plain = sys.argv[1], Path(sys.argv[2]), load_numpy(sys.argv[3])
+    tensors = {"gguf": gguf_tensors, "compressed-tensors": compressed_tensors, "mlx": mlx}[kind](model)
+    count = quantized = 0
+    for name, coded, value in tensors:
+        expected = plain.pop(name).astype(np.float32)
+        if coded and kind == "compressed-tensors" and half(value):
+            # The tool decodes FP4 to bfloat16.
+            expected = rounded(expected)
+        if value.shape != expected.shape or not np.array_equal(value, expected):
+            print(f"{name}: {value.shape} {value.ravel()[:4]} is not {expected.shape} {expected.ravel()[:4]}")
+            return 1
+        count, quantized = count + 1, quantized + coded
+    if plain:
+        print(f"only in {sys.argv[3]}: {sorted(plain)[:3]}")
+        return 1
+    print(f"{count} tensors, {quantized} quantized: same")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
