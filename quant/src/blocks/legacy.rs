@@ -51,8 +51,8 @@ pub(super) fn q4_1(level: Level, x: &[f32], ahead: Ahead<'_>, out: &mut [u8]) ->
     let x = x.as_chunks().0;
     let (mut low, mut high) = ends(level, x, ahead);
     first_zeros(level, x, &mut low, &mut high);
-    let (steps, bases) = ranged(level, &low, &high, 15.0);
-    q4_1_codes(level, x, &steps, &bases, later(ahead, x), out)
+    let steps = ranged(level, &low, &high, 15.0);
+    q4_1_codes(level, x, &steps, later(ahead, x), out)
 }
 
 /// Blocks of F16 scale, 32 high bits and 16 bytes, half-split.
@@ -68,8 +68,8 @@ pub(super) fn q5_1(level: Level, x: &[f32], ahead: Ahead<'_>, out: &mut [u8]) ->
     let x = x.as_chunks().0;
     let (mut low, mut high) = ends(level, x, ahead);
     first_zeros(level, x, &mut low, &mut high);
-    let (steps, bases) = ranged(level, &low, &high, 31.0);
-    q5_1_codes(level, x, &steps, &bases, later(ahead, x), out)
+    let steps = ranged(level, &low, &high, 31.0);
+    q5_1_codes(level, x, &steps, later(ahead, x), out)
 }
 
 /// Blocks of F16 scale and 32 signed bytes.
@@ -97,7 +97,7 @@ stamp! {
 }
 
 stamp! {
-    fn ranged = ranged_body(low: &Each, high: &Each, top: f32) -> (Steps, Bases);
+    fn ranged = ranged_body(low: &Each, high: &Each, top: f32) -> Steps;
 }
 
 stamp! {
@@ -105,9 +105,7 @@ stamp! {
 }
 
 stamp! {
-    fn q4_1_codes = q4_1_body(
-        x: &[[f32; BLOCK]], steps: &Steps, bases: &Bases, ahead: Ahead<'_>, out: &mut [u8],
-    ) -> Tally;
+    fn q4_1_codes = q4_1_body(x: &[[f32; BLOCK]], steps: &Steps, ahead: Ahead<'_>, out: &mut [u8]) -> Tally;
 }
 
 stamp! {
@@ -115,9 +113,7 @@ stamp! {
 }
 
 stamp! {
-    fn q5_1_codes = q5_1_body(
-        x: &[[f32; BLOCK]], steps: &Steps, bases: &Bases, ahead: Ahead<'_>, out: &mut [u8],
-    ) -> Tally;
+    fn q5_1_codes = q5_1_body(x: &[[f32; BLOCK]], steps: &Steps, ahead: Ahead<'_>, out: &mut [u8]) -> Tally;
 }
 
 stamp! {
@@ -210,20 +206,20 @@ struct Steps {
     inverse: Each,
     /// What is added before a number of steps is rounded down.
     offset: Each,
+    /// The step as it is stored, and what that decodes to.
+    half: Each<u16>,
     step: Each,
-    half: Each<u16>,
-}
-
-/// What codes count from, where that is not 0.
-struct Bases {
-    exact: Each,
+    /// What codes count from, the same as it is stored, and what that decodes to.
+    low: Each,
+    low_half: Each<u16>,
     base: Each,
-    half: Each<u16>,
 }
 
 #[inline(always)]
 fn steps_body(range: &Each, by: f32, offset: f32, top: f32) -> Steps {
-    let mut steps = Steps { inverse: [0.0; MANY], offset: [0.0; MANY], step: [0.0; MANY], half: [0; MANY] };
+    let zero = [0.0; MANY];
+    let (half, low_half) = ([0; MANY], [0; MANY]);
+    let mut steps = Steps { inverse: zero, offset: zero, half, step: zero, low: zero, low_half, base: zero };
     for i in 0..MANY {
         let d = range[i] / by;
         let inverse = choose(d != 0.0, 1.0 / d, 0.0);
@@ -237,104 +233,81 @@ fn steps_body(range: &Each, by: f32, offset: f32, top: f32) -> Steps {
     steps
 }
 
-/// The steps from the smallest to the largest weight.
+/// The steps from the smallest weights to the largest.
 #[inline(always)]
-fn ranged_body(low: &Each, high: &Each, top: f32) -> (Steps, Bases) {
-    let (mut range, mut base, mut half) = ([0.0; MANY], [0.0; MANY], [0; MANY]);
+fn ranged_body(low: &Each, high: &Each, top: f32) -> Steps {
+    let mut range = [0.0; MANY];
     for i in 0..MANY {
         range[i] = high[i] - low[i];
-        half[i] = f32_to_f16(low[i]);
-        base[i] = f16_to_f32(half[i]);
     }
-    (steps_body(&range, top, 0.5, top + 0.5), Bases { exact: *low, base, half })
+    let mut steps = steps_body(&range, top, 0.5, top + 0.5);
+    steps.low = *low;
+    for i in 0..MANY {
+        steps.low_half[i] = f32_to_f16(low[i]);
+        steps.base[i] = f16_to_f32(steps.low_half[i]);
+    }
+    steps
 }
 
 #[inline(always)]
 fn q4_0_body(x: &[[f32; BLOCK]], steps: &Steps, ahead: Ahead<'_>, out: &mut [u8]) -> Tally {
-    let mut tally = Tally::default();
-    for (i, (x, out)) in x.iter().zip(out.as_chunks_mut::<18>().0).enumerate().take(MANY) {
-        fetch(ahead, i);
-        out[..2].copy_from_slice(&steps.half[i].to_le_bytes());
-        for j in 0..LANES {
-            let (a, b) = (x[j], x[j + LANES]);
-            let (first, second) = (
-                whole(min(a * steps.inverse[i] + steps.offset[i], 15.5)),
-                whole(min(b * steps.inverse[i] + steps.offset[i], 15.5)),
-            );
-            out[2 + j] = (first.to_bits() | second.to_bits() << 4) as u8;
-            add(&mut tally, j, a, (first - (WHOLE + 8.0)) * steps.step[i]);
-            add(&mut tally, j, b, (second - (WHOLE + 8.0)) * steps.step[i]);
-        }
-    }
-    tally
+    codes::<18, 15, false>(x, steps, ahead, out)
 }
 
 #[inline(always)]
-fn q4_1_body(x: &[[f32; BLOCK]], steps: &Steps, bases: &Bases, ahead: Ahead<'_>, out: &mut [u8]) -> Tally {
-    let mut tally = Tally::default();
-    for (i, (x, out)) in x.iter().zip(out.as_chunks_mut::<20>().0).enumerate().take(MANY) {
-        fetch(ahead, i);
-        out[..2].copy_from_slice(&steps.half[i].to_le_bytes());
-        out[2..4].copy_from_slice(&bases.half[i].to_le_bytes());
-        for j in 0..LANES {
-            let (a, b) = (x[j], x[j + LANES]);
-            let (first, second) = (
-                whole(min((a - bases.exact[i]) * steps.inverse[i] + steps.offset[i], 15.5)),
-                whole(min((b - bases.exact[i]) * steps.inverse[i] + steps.offset[i], 15.5)),
-            );
-            out[4 + j] = (first.to_bits() | second.to_bits() << 4) as u8;
-            add(&mut tally, j, a, (first - WHOLE) * steps.step[i] + bases.base[i]);
-            add(&mut tally, j, b, (second - WHOLE) * steps.step[i] + bases.base[i]);
-        }
-    }
-    tally
+fn q4_1_body(x: &[[f32; BLOCK]], steps: &Steps, ahead: Ahead<'_>, out: &mut [u8]) -> Tally {
+    codes::<20, 15, true>(x, steps, ahead, out)
 }
 
 #[inline(always)]
 fn q5_0_body(x: &[[f32; BLOCK]], steps: &Steps, ahead: Ahead<'_>, out: &mut [u8]) -> Tally {
-    let mut tally = Tally::default();
-    for (i, (x, out)) in x.iter().zip(out.as_chunks_mut::<22>().0).enumerate().take(MANY) {
-        fetch(ahead, i);
-        out[..2].copy_from_slice(&steps.half[i].to_le_bytes());
-        let mut codes = [0; BLOCK];
-        for j in 0..LANES {
-            let (a, b) = (x[j], x[j + LANES]);
-            let (first, second) = (
-                whole(min(a * steps.inverse[i] + steps.offset[i], 31.5)),
-                whole(min(b * steps.inverse[i] + steps.offset[i], 31.5)),
-            );
-            codes[j] = first.to_bits() as u8;
-            codes[j + LANES] = second.to_bits() as u8;
-            add(&mut tally, j, a, (first - (WHOLE + 16.0)) * steps.step[i]);
-            add(&mut tally, j, b, (second - (WHOLE + 16.0)) * steps.step[i]);
-        }
-        half_split(&codes, &mut out[6..]);
-        out[2..6].copy_from_slice(&fifth_bits(&codes));
-    }
-    tally
+    codes::<22, 31, false>(x, steps, ahead, out)
 }
 
 #[inline(always)]
-fn q5_1_body(x: &[[f32; BLOCK]], steps: &Steps, bases: &Bases, ahead: Ahead<'_>, out: &mut [u8]) -> Tally {
+fn q5_1_body(x: &[[f32; BLOCK]], steps: &Steps, ahead: Ahead<'_>, out: &mut [u8]) -> Tally {
+    codes::<24, 31, true>(x, steps, ahead, out)
+}
+
+/// Blocks of `BYTES` bytes with codes up to `TOP`, 15 or 31, that count from the smallest
+/// weight where they are `RANGED`, else from the middle of the codes.
+#[inline(always)]
+fn codes<const BYTES: usize, const TOP: u16, const RANGED: bool>(
+    x: &[[f32; BLOCK]],
+    steps: &Steps,
+    ahead: Ahead<'_>,
+    out: &mut [u8],
+) -> Tally {
+    let top = f32::from(TOP) + 0.5;
+    let middle = f32::from(if RANGED { 0 } else { TOP / 2 + 1 });
     let mut tally = Tally::default();
-    for (i, (x, out)) in x.iter().zip(out.as_chunks_mut::<24>().0).enumerate().take(MANY) {
+    for (i, (x, out)) in x.iter().zip(out.as_chunks_mut::<BYTES>().0).enumerate().take(MANY) {
         fetch(ahead, i);
         out[..2].copy_from_slice(&steps.half[i].to_le_bytes());
-        out[2..4].copy_from_slice(&bases.half[i].to_le_bytes());
-        let mut codes = [0; BLOCK];
+        if RANGED {
+            out[2..4].copy_from_slice(&steps.low_half[i].to_le_bytes());
+        }
+        let code = |x: f32| {
+            let above = if RANGED { x - steps.low[i] } else { x };
+            whole(min(above * steps.inverse[i] + steps.offset[i], top))
+        };
+        let value = |code: f32| {
+            let y = (code - (WHOLE + middle)) * steps.step[i];
+            if RANGED { y + steps.base[i] } else { y }
+        };
+        let mut fifth = 0;
         for j in 0..LANES {
             let (a, b) = (x[j], x[j + LANES]);
-            let (first, second) = (
-                whole(min((a - bases.exact[i]) * steps.inverse[i] + steps.offset[i], 31.5)),
-                whole(min((b - bases.exact[i]) * steps.inverse[i] + steps.offset[i], 31.5)),
-            );
-            codes[j] = first.to_bits() as u8;
-            codes[j + LANES] = second.to_bits() as u8;
-            add(&mut tally, j, a, (first - WHOLE) * steps.step[i] + bases.base[i]);
-            add(&mut tally, j, b, (second - WHOLE) * steps.step[i] + bases.base[i]);
+            let (first, second) = (code(a), code(b));
+            let bits = (first.to_bits(), second.to_bits());
+            out[BYTES - LANES + j] = (bits.0 & 15 | bits.1 << 4) as u8;
+            fifth |= (bits.0 >> 4 & 1) << j | (bits.1 >> 4 & 1) << (j + LANES);
+            add(&mut tally, j, a, value(first));
+            add(&mut tally, j, b, value(second));
         }
-        half_split(&codes, &mut out[8..]);
-        out[4..8].copy_from_slice(&fifth_bits(&codes));
+        if TOP > 15 {
+            out[BYTES - LANES - 4..BYTES - LANES].copy_from_slice(&fifth.to_le_bytes());
+        }
     }
     tally
 }
@@ -377,27 +350,4 @@ fn add(tally: &mut Tally, lane: usize, x: f32, y: f32) {
     tally.signal[lane] += x * x;
     tally.noise[lane] += error * error;
     tally.max_abs[lane] = max(error.abs(), tally.max_abs[lane]);
-}
-
-/// The low four bits of codes, those 16 apart in one byte.
-#[inline(always)]
-fn half_split(codes: &[u8; BLOCK], out: &mut [u8]) {
-    let (low, high) = codes.split_at(BLOCK / 2);
-    for ((byte, low), high) in out.iter_mut().zip(low).zip(high) {
-        *byte = low & 15 | high << 4;
-    }
-}
-
-/// Bit 4 of every code.
-#[inline(always)]
-fn fifth_bits(codes: &[u8; BLOCK]) -> [u8; 4] {
-    let mut bits = [0; 4];
-    // Else the compiler takes the words apart that it could load.
-    core::hint::black_box(codes);
-    for (bits, codes) in bits.iter_mut().zip(codes.as_chunks::<8>().0) {
-        let fifth = u64::from_le_bytes(*codes) >> 4 & 0x0101_0101_0101_0101;
-        // Brings the bit of byte `i` to bit `56 + i`, and no two to one place.
-        *bits = (fifth.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
-    }
-    bits
 }
