@@ -5,8 +5,8 @@
 //! divide the weight of largest magnitude by -8 or -16, sign and all, so that it lands on
 //! the end of the codes that reaches further.
 //!
-//! A run of blocks takes three steps, each one loop for every level: the ends of all blocks,
-//! their scales side by side, then codes and what they lose.
+//! A run of blocks takes three passes: the ends of all blocks, their scales side by side, then
+//! codes together with what they lose.
 #![allow(clippy::needless_range_loop, reason = "lanes of several arrays")]
 
 use niwaki_codes::half_floats::{f16_to_f32, f32_to_f16};
@@ -300,7 +300,8 @@ fn codes<const BYTES: usize, const TOP: u16, const RANGED: bool>(
             let (a, b) = (x[j], x[j + LANES]);
             let (first, second) = (code(a), code(b));
             let bits = (first.to_bits(), second.to_bits());
-            out[BYTES - LANES + j] = (bits.0 & 15 | bits.1 << 4) as u8;
+            let low = if TOP > 15 { bits.0 & 15 } else { bits.0 };
+            out[BYTES - LANES + j] = (low | bits.1 << 4) as u8;
             fifth |= (bits.0 >> 4 & 1) << j | (bits.1 >> 4 & 1) << (j + LANES);
             add(&mut tally, j, a, value(first));
             add(&mut tally, j, b, value(second));
