@@ -2,7 +2,8 @@
 //!
 //! The bytes of the first rows are checked against the scalar level, and what the encoder
 //! says it lost against what the blocks decode to. The lines that begin with `lost` say the
-//! decibels and the best CPU time of a few runs, finding what was lost included.
+//! decibels and the best CPU time of a few runs, finding what was lost included. Types with
+//! one scale for 32 weights are also encoded from bf16; rates count four bytes a weight.
 //!
 //! ```text
 //! cargo bench -p niwaki-benches --bench blocks             # every type
@@ -27,13 +28,13 @@ const CHECKED: usize = 128;
 /// Runs of which the one that took least CPU time counts.
 const RUNS: usize = 3;
 
-fn encode(level: Level, kind: BlockType, weights: &[u8], out: &mut [u8]) -> Distortion {
-    encode_block_rows(level, kind, Values::F32(weights), COLS, out).unwrap()
+fn encode(level: Level, kind: BlockType, weights: Values<'_>, out: &mut [u8]) -> Distortion {
+    encode_block_rows(level, kind, weights, COLS, out).unwrap()
 }
 
 /// The bytes of the first rows at two levels, and the difference to what they decode to.
-fn check(kind: BlockType, weights: &[u8]) {
-    let weights = &weights[..4 * CHECKED * COLS];
+fn check(kind: BlockType, weights: Values<'_>) {
+    let weights = weights.slice(0..CHECKED * COLS);
     let mut parts = [Level::Scalar, Level::best()].map(|level| {
         let mut out = vec![1; CHECKED * kind.row_bytes(COLS).unwrap()];
         let lost = encode(level, kind, weights, &mut out);
@@ -44,18 +45,19 @@ fn check(kind: BlockType, weights: &[u8]) {
     let mut decoded = vec![0.0; CHECKED * COLS];
     let view = BlockView::new(kind, CHECKED, COLS, out).unwrap();
     view.dequantize_rows(Level::Scalar, 0..CHECKED, &mut decoded).unwrap();
-    let floats: Vec<f32> = weights.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let mut floats = vec![0.0; CHECKED * COLS];
+    weights.decode(Level::Scalar, &mut floats);
     let (ours, theirs) = (lost.sqnr_db().unwrap(), Distortion::between(&floats, &decoded).sqnr_db().unwrap());
     assert!((ours - theirs).abs() < 0.001, "{ours} dB said, {theirs} dB decoded");
 }
 
-fn bench(c: &mut Criterion, kind: BlockType, weights: &[u8]) {
+fn bench(c: &mut Criterion, name: &str, kind: BlockType, weights: Values<'_>) {
     check(kind, weights);
     let mut out = vec![1; ROWS * kind.row_bytes(COLS).unwrap()];
     let mut group = c.benchmark_group("blocks");
-    group.sample_size(10).throughput(Throughput::Bytes(weights.len() as u64));
+    group.sample_size(10).throughput(Throughput::Bytes(4 * weights.len() as u64));
     let mut ran = false;
-    group.bench_function(kind.name(), |b| {
+    group.bench_function(name, |b| {
         ran = true;
         b.iter(|| black_box(encode(Level::best(), kind, weights, &mut out)));
     });
@@ -71,13 +73,19 @@ fn bench(c: &mut Criterion, kind: BlockType, weights: &[u8]) {
             best = best.min(after - before);
         }
     }
-    println!("lost  {kind}: {:.3} dB, {:.2} s of CPU time", lost.sqnr_db().unwrap(), best.as_secs_f64());
+    println!("lost  {name}: {:.3} dB, {:.3} s of CPU time", lost.sqnr_db().unwrap(), best.as_secs_f64());
 }
 
 fn blocks(c: &mut Criterion) {
-    let weights: Vec<u8> = normal(ROWS * COLS).iter().flat_map(|x| x.to_le_bytes()).collect();
+    let weights = normal(ROWS * COLS);
+    let single: Vec<u8> = weights.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let brain: Vec<u8> = weights.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect();
+    drop(weights);
     for kind in BlockType::ALL {
-        bench(c, kind, &weights);
+        bench(c, kind.name(), kind, Values::F32(&single));
+    }
+    for kind in [BlockType::Q4_0, BlockType::Q4_1, BlockType::Q5_0, BlockType::Q5_1, BlockType::Q8_0] {
+        bench(c, &format!("{kind} from bf16"), kind, Values::Bf16(&brain));
     }
 }
 

@@ -2,9 +2,10 @@
 
 use core::ops::Range;
 
-use niwaki_codes::half_floats::{read_f32, widen_bf16, widen_f16};
+use niwaki_codes::half_floats::{read_f32, widen_bf16};
 use niwaki_codes::simd::Level;
 
+use crate::kernels::widen_f16;
 use crate::round::Ahead;
 
 /// Borrowed weights of one dtype, still encoded.

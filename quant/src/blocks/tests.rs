@@ -90,6 +90,82 @@ fn what_is_lost_is_the_difference_to_what_the_blocks_decode_to() {
     }
 }
 
+/// Rows of 96 weights for which what is rounded or chosen is close.
+fn awkward() -> Vec<f32> {
+    let mut weights: Vec<f32> = pseudo_random(96 * 33).as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let random = weights.clone();
+    let signed = |i: usize, x: f32| if random[i] < 0.0 { -x } else { x };
+    let rows: [&dyn Fn(usize) -> f32; 16] = [
+        &|_| 0.0,
+        &|_| -0.0,
+        &|i| signed(i, 0.0),
+        &|i| signed(i, 1.0),
+        &|i| if i % 32 < 16 { -0.75 } else { 0.75 },
+        &|i| random[i].abs(),
+        &|i| -random[i].abs(),
+        &|i| random[i].max(0.0),
+        &|i| random[i].min(-0.0),
+        // From subnormal numbers to those with an inverse.
+        &|i| random[i] * 1e-44,
+        &|i| random[i] * 1e-41,
+        &|i| random[i] * 2f32.powi(-148 + (i / 32 % 3) as i32 * 10),
+        &|i| random[i] * 2f32.powi(-144 + (i / 32 % 3) as i32),
+        &|i| random[i] * 1e-12,
+        // To the largest scales that F16 holds.
+        &|i| (i % 17) as f32 * 8_000.0 - 64_000.0,
+        &|i| (i % 31) as f32 * 0.5 - 7.75,
+    ];
+    for row in rows {
+        weights.extend((0..96).map(row));
+    }
+    weights
+}
+
+#[test]
+fn every_level_encodes_awkward_weights_alike() {
+    let floats = awkward();
+    let single: Vec<u8> = floats.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let brain: Vec<u8> = floats.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect();
+    let halves: Vec<u8> = floats.iter().flat_map(|x| half::f16::from_f32(x.clamp(-6e4, 6e4)).to_le_bytes()).collect();
+    for (kind, _) in TYPES {
+        for values in [Values::F32(&single), Values::Bf16(&brain), Values::F16(&halves)] {
+            let go = |level| {
+                let mut out = vec![0xA5; values.len() / kind.elements() * kind.bytes()];
+                let lost = encode_block_rows(level, kind, values, 96, &mut out).unwrap();
+                (out, lost.signal.to_bits(), lost.noise.to_bits(), lost.max_abs.to_bits(), lost.elements)
+            };
+            let plain = go(Level::Scalar);
+            for level in Level::all() {
+                assert!(go(level) == plain, "{level:?} {kind}");
+            }
+        }
+    }
+}
+
+#[test]
+fn floats_of_any_alignment_are_encoded_alike() {
+    let weights = pseudo_random(4096 + 96);
+    let mut moved = vec![0; weights.len() + 4];
+    for (kind, _) in TYPES {
+        for by in 0..4 {
+            moved[by..by + weights.len()].copy_from_slice(&weights);
+            let there = encoded(Level::best(), kind, &moved[by..by + weights.len()]).unwrap();
+            assert!(there == encoded(Level::best(), kind, &weights).unwrap(), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn one_block_is_the_same_whatever_stands_beside_it() {
+    let weights: Vec<u8> = awkward().iter().flat_map(|x| x.to_le_bytes()).collect();
+    for (kind, _) in TYPES {
+        let (whole, _) = encoded(Level::best(), kind, &weights).unwrap();
+        for (weights, block) in weights.chunks(128).zip(whole.chunks(kind.bytes())) {
+            assert_eq!(encoded(Level::best(), kind, weights).unwrap().0, block, "{kind}");
+        }
+    }
+}
+
 #[test]
 fn halves_are_encoded_as_the_floats_that_they_are() {
     let halves: Vec<u8> = (0..4096u32).flat_map(|i| ((i * 40_503 % 0x4400) as u16).to_le_bytes()).collect();

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::*;
 
+use niwaki_codes::half_floats::f16_to_f32;
 use niwaki_codes::simd::{Avx2, Avx512};
 
 use crate::batch::{Batch, GROUPS};
@@ -84,6 +85,88 @@ fn avx512_spans<const ENDS: bool, const G: usize>(x: &[f32], group: usize, first
             }
         }
     }
+}
+
+/// Widens halves.
+pub(super) fn widen_f16_avx2(_: Avx2, from: &[u8], to: &mut [f32]) {
+    // SAFETY: an `Avx2` is only made by `Avx2::detect`, which saw the features.
+    unsafe { f16c_widen(from, to) }
+}
+
+/// Widens halves.
+pub(super) fn widen_f16_avx512(_: Avx512, from: &[u8], to: &mut [f32]) {
+    // SAFETY: an `Avx512` is only made by `Avx512::detect`, which saw those of `Avx2`, too.
+    unsafe { f16c_widen(from, to) }
+}
+
+#[target_feature(enable = "avx,f16c")]
+fn f16c_widen(from: &[u8], to: &mut [f32]) {
+    let (many, from) = from.as_chunks::<16>();
+    let (outs, to) = to.split_at_mut((8 * many.len()).min(to.len() / 8 * 8));
+    for (from, to) in many.iter().zip(outs.as_chunks_mut::<8>().0) {
+        // SAFETY: sixteen bytes are one vector, and there is room for eight floats.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast()))) };
+    }
+    let rest = many.get(outs.len() / 8..).unwrap_or(&[]).as_flattened();
+    let rest = rest.as_chunks::<2>().0.iter().chain(from.as_chunks::<2>().0);
+    for (from, to) in rest.zip(to) {
+        *to = f16_to_f32(u16::from_le_bytes(*from));
+    }
+}
+
+/// The ends of up to eight blocks of 32 weights.
+pub(super) fn block_ends_avx2(_: Avx2, x: &[[f32; 32]], low: &mut [f32; 8], high: &mut [f32; 8]) {
+    // SAFETY: an `Avx2` is only made by `Avx2::detect`, which saw the feature.
+    unsafe { avx2_block_ends(x, low, high) }
+}
+
+/// The ends of up to eight blocks of 32 weights.
+pub(super) fn block_ends_avx512(_: Avx512, x: &[[f32; 32]], low: &mut [f32; 8], high: &mut [f32; 8]) {
+    // SAFETY: an `Avx512` is only made by `Avx512::detect`, which saw those of `Avx2`, too.
+    unsafe { avx2_block_ends(x, low, high) }
+}
+
+#[target_feature(enable = "avx2")]
+fn avx2_block_ends(x: &[[f32; 32]], low: &mut [f32; 8], high: &mut [f32; 8]) {
+    if let Some(x) = x.first_chunk() {
+        // SAFETY: there is room for eight numbers each.
+        unsafe {
+            _mm256_storeu_ps(low.as_mut_ptr(), avx2_ends_of_8::<false>(x));
+            _mm256_storeu_ps(high.as_mut_ptr(), avx2_ends_of_8::<true>(x));
+        }
+        return;
+    }
+    for (x, (low, high)) in x.iter().zip(low.iter_mut().zip(high)) {
+        let same = [*x; 8];
+        *low = _mm256_cvtss_f32(avx2_ends_of_8::<false>(&same));
+        *high = _mm256_cvtss_f32(avx2_ends_of_8::<true>(&same));
+    }
+}
+
+/// The smaller or the larger numbers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn avx2_end<const HIGH: bool>(a: __m256, b: __m256) -> __m256 {
+    if HIGH { _mm256_max_ps(a, b) } else { _mm256_min_ps(a, b) }
+}
+
+/// The ends of eight blocks at once: pairs of vectors are shuffled so that one maximum
+/// halves both.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn avx2_ends_of_8<const HIGH: bool>(x: &[[f32; 32]; 8]) -> __m256 {
+    let eighths = |block: usize| {
+        // SAFETY: 32 floats are four vectors of eight.
+        let v = |k: usize| unsafe { _mm256_loadu_ps(x[block].as_ptr().add(8 * k)) };
+        avx2_end::<HIGH>(avx2_end::<HIGH>(v(0), v(1)), avx2_end::<HIGH>(v(2), v(3)))
+    };
+    let halves = |a, b| avx2_end::<HIGH>(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+    let pairs = |a, b| avx2_end::<HIGH>(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    let (a, b) = (halves(eighths(0), eighths(4)), halves(eighths(1), eighths(5)));
+    let (c, d) = (halves(eighths(2), eighths(6)), halves(eighths(3), eighths(7)));
+    let (a, b) = (pairs(a, c), pairs(b, d));
+    // Numbers now stand for blocks 0, 2, 0, 2, 4, .. and 1, 3, 1, 3, 5, ..
+    pairs(a, b)
 }
 
 /// The largest number of each row.
