@@ -13,7 +13,23 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file as load_numpy
+
+
+def load_plain(path):
+    """The tensors of a safetensors file of floats, as F32: NumPy has no bfloat16."""
+    data = Path(path).read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    tensors = {}
+    for name, entry in json.loads(data[8:start]).items():
+        if name == "__metadata__":
+            continue
+        begin, end = (start + offset for offset in entry["data_offsets"])
+        kind = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}[entry["dtype"]]
+        value = np.frombuffer(data[begin:end], kind)
+        if entry["dtype"] == "BF16":
+            value = (value.astype(np.uint32) << 16).view(np.float32)
+        tensors[name] = value.astype(np.float32).reshape(entry["shape"])
+    return tensors
 
 
 LLAMA = {
@@ -82,7 +98,10 @@ def mlx(folder):
         if leaf == "weight" and module + ".scales" in stored:
             own = {**config, **config.get(module, {})}
             keys = {key: own[key] for key in ("group_size", "bits", "mode") if key in own}
+            # MLX computes in the type of the scales; in F32 its products and sums are not rounded twice.
             scales, biases = stored[module + ".scales"], stored.get(module + ".biases")
+            if biases is not None:
+                scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
             value = mx.dequantize(value, scales, biases, **keys, dtype=mx.float32)
             yield name, True, np.array(value)
         else:
@@ -101,14 +120,17 @@ def rounded(value):
 
 
 def main():
-    kind, model, plain = sys.argv[1], Path(sys.argv[2]), load_numpy(sys.argv[3])
+    kind, model, plain = sys.argv[1], Path(sys.argv[2]), load_plain(sys.argv[3])
     tensors = {"gguf": gguf_tensors, "compressed-tensors": compressed_tensors, "mlx": mlx}[kind](model)
     count = quantized = 0
     for name, coded, value in tensors:
-        expected = plain.pop(name).astype(np.float32)
-        if coded and kind == "compressed-tensors" and half(value):
-            # The tool decodes FP4 to bfloat16.
+        expected = plain.pop(name)
+        if half(value):
+            # The tool decodes to bfloat16.
             expected = rounded(expected)
+        elif half(expected):
+            # The export is in bfloat16, as the model was.
+            value = rounded(value)
         if value.shape != expected.shape or not np.array_equal(value, expected):
             print(f"{name}: {value.shape} {value.ravel()[:4]} is not {expected.shape} {expected.ravel()[:4]}")
             return 1

@@ -118,6 +118,7 @@ pub fn write_scene(made: &Path) {
     ];
     write(made.join("llm/model.safetensors"), &llm);
     std::fs::write(made.join("llm/config.json"), "{\"model_type\": \"llama\"}\n").expect("room for a file");
+    crate::llama::write_llama(&made.join("llama"));
 }
 
 #[cfg(test)]

@@ -5,4 +5,5 @@ pub mod checkpoints;
 pub mod cli;
 pub mod compressed;
 pub mod folder;
+pub mod llama;
 pub mod transcript;

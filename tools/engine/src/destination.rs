@@ -121,6 +121,14 @@ pub(crate) enum Seats {
 pub(crate) struct Settled {
     pub(crate) layout: Layout,
     pub(crate) note: Option<String>,
+    /// Bytes that it takes, where these are not those of the layout.
+    pub(crate) bytes: Option<u64>,
+}
+
+impl Settled {
+    pub(crate) fn new(layout: Layout, note: Option<String>) -> Self {
+        Self { layout, note, bytes: None }
+    }
 }
 
 impl Destination {
@@ -201,14 +209,14 @@ impl Destination {
 fn ours(tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settled, Error> {
     let plain = Layout::plain(tensor.dtype(), *tensor.shape());
     if let Some((scheme, _)) = rule {
-        return Ok(Settled { layout: Layout { scheme: Some(scheme), ..plain }, note: None });
+        return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, None));
     }
     match (tensor.coding(), tensor.scheme()) {
-        (None, _) => Ok(Settled { layout: plain, note: None }),
-        (Some(_), Some(scheme)) => Ok(Settled { layout: Layout { scheme: Some(scheme), ..plain }, note: None }),
+        (None, _) => Ok(Settled::new(plain, None)),
+        (Some(_), Some(scheme)) => Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, None)),
         (Some(coding), None) => {
             tensor.check_decodes()?;
-            Ok(Settled { layout: plain, note: Some(format!("{coding} is decoded to {}", plain.dtype)) })
+            Ok(Settled::new(plain, Some(format!("{coding} is decoded to {}", plain.dtype))))
         }
     }
 }

@@ -148,7 +148,8 @@ impl Plan {
                 allowed |= hit;
                 *matched |= hit;
             }
-            let planned = decide((index, tensor), (&to, &names), allowed, &mut rules, &mut masks)?;
+            let planned = decide((index, tensor), (&to, &names), allowed, &mut rules, &mut masks);
+            let planned = planned.map_err(|e| e.of(tensor.name()))?;
             match names.written {
                 Err(why) => dropped.push((tensor.name().to_owned(), why)),
                 Ok(_) => {
@@ -205,6 +206,89 @@ impl Named<'_> {
     }
 }
 
+/// The rules that hold for a tensor.
+#[derive(Default)]
+struct Ruled<'r> {
+    encode: Option<&'r Rule>,
+    mask: Option<&'r Rule>,
+    shadowed: Vec<String>,
+    note: Option<String>,
+}
+
+/// The last rule of each kind that matches.
+fn rule<'r>(tensor: &SourceTensor<'_>, names: &Named<'_>, allowed: bool, rules: &mut [Matcher<'r>]) -> Ruled<'r> {
+    let mut ruled = Ruled::default();
+    for m in rules.iter_mut().filter(|m| names.hit(&m.glob)) {
+        m.matched = true;
+        if tensor.shape().dims().len() < m.rule.min_dims {
+            continue;
+        }
+        if !tensor.is_float() && m.rule.action != Action::Keep {
+            ruled.note = Some(format!("{} is carried as it is", tensor.dtype()));
+            continue;
+        }
+        if !allowed {
+            ruled.note = Some("not named by `only`".to_owned());
+            continue;
+        }
+        m.acted = true;
+        let slot = if matches!(m.rule.action, Action::Mask(_)) { &mut ruled.mask } else { &mut ruled.encode };
+        if let Some(loser) = slot.replace(m.rule) {
+            ruled.shadowed.push(loser.to_string());
+        }
+    }
+    ruled
+}
+
+/// The scheme that a rule gives a tensor, and a note where it is the rule's fall-back.
+fn scheme_of(ruled: &Ruled<'_>, shape: &Shape) -> (Option<(Scheme, Fit)>, Option<String>) {
+    let Some(Action::Encode { scheme, fit, fallback }) = ruled.encode.map(|rule| &rule.action) else {
+        return (None, None);
+    };
+    let row = shape.dims().last().copied().unwrap_or(0);
+    match (scheme, fallback) {
+        _ if shape.elements() == 0 => (None, None),
+        (Scheme::Block(kind), Some(fallback)) if !row.is_multiple_of(kind.elements()) => {
+            let note = format!("{kind} blocks of {} do not fill rows of {row}: {fallback}", kind.elements());
+            (Some((Scheme::Block(*fallback), *fit)), Some(note))
+        }
+        _ => (Some((*scheme, *fit)), None),
+    }
+}
+
+/// The weights that a mask keeps.
+fn select(
+    ruled: &Ruled<'_>,
+    tensor: &SourceTensor<'_>,
+    to: Format,
+    masks: &mut MaskFiles,
+) -> Result<Option<Selection>, Error> {
+    let shape = tensor.shape();
+    let Some(Action::Mask(source)) = ruled.mask.map(|rule| &rule.action).filter(|_| shape.elements() > 0) else {
+        return Ok(None);
+    };
+    if to != Format::Safetensors {
+        let error = Error::from(ErrorKind::Held { format: to.name(), scheme: "masks".to_owned() });
+        return Err(error.hinting("`--to safetensors` does; `export` writes zeros from that"));
+    }
+    Ok(Some(match source {
+        MaskSource::Magnitude(pattern) => Selection::Magnitude(*pattern),
+        MaskSource::File(path) => Selection::Given(masks.mask(path, tensor.name(), matrix(shape))?),
+    }))
+}
+
+/// Refuses what no layout holds of schemes that hold every weight of a tensor.
+fn check_whole(codes: Option<(Scheme, Fit)>, shape: &Shape, selection: &mut Option<Selection>) -> Result<(), Error> {
+    let Some((scheme @ (Scheme::Block(_) | Scheme::Float(_)), fit)) = codes else { return Ok(()) };
+    // A mask that keeps all is none.
+    *selection = selection.take().filter(|s| s.kept(shape) < shape.elements());
+    match scheme {
+        Scheme::Block(kind) => block_rows::check(kind, matrix(shape).1, fit, selection.is_some()),
+        Scheme::Float(float) => block_rows::check_float(float, fit, selection.is_some()),
+        _ => Ok(()),
+    }
+}
+
 fn decide(
     (index, tensor): (usize, &SourceTensor<'_>),
     (to, names): (&Destination, &Named<'_>),
@@ -212,81 +296,34 @@ fn decide(
     rules: &mut [Matcher<'_>],
     masks: &mut MaskFiles,
 ) -> Result<Planned, Error> {
-    let (dtype, shape) = (tensor.dtype(), *tensor.shape());
-    let float = tensor.is_float();
-    let (mut encode, mut mask) = (None, None);
-    let (mut shadowed, mut note) = (Vec::new(), None);
-    for m in rules.iter_mut().filter(|m| names.hit(&m.glob)) {
-        m.matched = true;
-        if shape.dims().len() < m.rule.min_dims {
-            continue;
-        }
-        if !float && m.rule.action != Action::Keep {
-            note = Some(format!("{} is carried as it is", dtype));
-            continue;
-        }
-        if !allowed {
-            note = Some("not named by `only`".to_owned());
-            continue;
-        }
-        m.acted = true;
-        let slot = if matches!(m.rule.action, Action::Mask(_)) { &mut mask } else { &mut encode };
-        if let Some(loser) = slot.replace(m.rule) {
-            shadowed.push(loser.to_string());
-        }
-    }
-    let codes = encode.and_then(|rule: &Rule| match rule.action {
-        Action::Encode { scheme, fit, fallback } => Some((scheme, fit, fallback)),
-        Action::Keep | Action::Mask(_) => None,
-    });
-    let mut selection = match mask.map(|rule: &Rule| &rule.action) {
-        _ if shape.elements() == 0 => None,
-        Some(Action::Mask(_)) if to.format() != Format::Safetensors => {
-            let error = Error::from(ErrorKind::Held { format: to.format().name(), scheme: "masks".to_owned() });
-            return Err(error.of(tensor.name()).hinting("`--to safetensors` does; `export` writes zeros from that"));
-        }
-        Some(Action::Mask(MaskSource::Magnitude(pattern))) => Some(Selection::Magnitude(*pattern)),
-        Some(Action::Mask(MaskSource::File(path))) => {
-            Some(Selection::Given(masks.mask(path, tensor.name(), matrix(&shape))?))
-        }
-        _ => None,
-    };
-    let texts: Vec<String> = [encode, mask].into_iter().flatten().map(ToString::to_string).collect();
-    let fit = codes.map_or(Fit::MinMax, |(_, fit, _)| fit);
-    let mut scheme = codes.map(|(scheme, ..)| scheme).filter(|_| shape.elements() > 0);
-    if let (Some(Scheme::Block(kind)), Some((.., Some(fallback)))) = (scheme, codes) {
-        let row = shape.dims().last().copied().unwrap_or(0);
-        if !row.is_multiple_of(kind.elements()) {
-            note = Some(format!("{kind} blocks of {} do not fill rows of {row}: {fallback}", kind.elements()));
-            scheme = Some(Scheme::Block(fallback));
-        }
-    }
-    if let Some(Scheme::Block(kind)) = scheme {
-        // A mask that keeps all is none.
-        selection = selection.filter(|s| s.kept(&shape) < shape.elements());
-        block_rows::check(kind, matrix(&shape).1, fit, selection.is_some()).map_err(|e| e.of(tensor.name()))?;
-    }
-    if let Some(Scheme::Float(float)) = scheme {
-        selection = selection.filter(|s| s.kept(&shape) < shape.elements());
-        block_rows::check_float(float, fit, selection.is_some()).map_err(|e| e.of(tensor.name()))?;
-    }
+    let (shape, coding) = (tensor.shape(), tensor.coding());
+    let ruled = rule(tensor, names, allowed, rules);
+    let (codes, fallback) = scheme_of(&ruled, shape);
+    let mut selection = select(&ruled, tensor, to.format(), masks)?;
+    check_whole(codes, shape, &mut selection)?;
     let settled = match names.written {
-        Ok(_) => to.settle(index, tensor, scheme.map(|scheme| (scheme, fit)))?,
-        Err(_) => Settled { layout: Layout::plain(dtype, shape), note: None },
+        Ok(_) => to.settle(index, tensor, codes)?,
+        Err(_) => Settled::new(Layout::plain(tensor.dtype(), *shape), None),
     };
-    let kept = selection.as_ref().map(|s| s.kept(&shape));
+    let (kept, scheme) = (selection.as_ref().map(|s| s.kept(shape)), codes.map(|(scheme, _)| scheme));
     // A mask over codes that are there already stores the weights themselves.
     let layout = match kept {
         Some(_) => Layout { kept, scheme, ..settled.layout },
         None => settled.layout,
     };
-    if tensor.coding().is_some() && (scheme.is_some() || kept.is_some()) {
-        tensor.check_decodes().map_err(|e| e.of(tensor.name()))?;
+    if coding.is_some() && (scheme.is_some() || kept.is_some()) {
+        tensor.check_decodes()?;
     }
-    let coding = tensor.coding();
+    // Codes that an export lays out anew have been through one rounding: the best fit is due.
+    let fit = match codes {
+        Some((_, fit)) => fit,
+        None if coding.is_some() && to.format() != Format::Safetensors => Fit::Lsq,
+        None => Fit::MinMax,
+    };
     let again = coding.as_ref().filter(|_| scheme.is_some() && !tensor.takes_over(&layout));
-    let notes = [note, again.map(|coding| format!("encoded anew from {coding}")), settled.note];
-    let notes: Vec<String> = notes.into_iter().flatten().collect();
+    let again = again.map(|coding| format!("encoded anew from {coding}"));
+    let notes: Vec<String> = [ruled.note, fallback, again, settled.note].into_iter().flatten().collect();
+    let texts: Vec<String> = [ruled.encode, ruled.mask].into_iter().flatten().map(ToString::to_string).collect();
     Ok(Planned {
         name: tensor.name().to_owned(),
         index,
@@ -296,12 +333,12 @@ fn decide(
         fit,
         selection,
         rule: (!texts.is_empty()).then(|| texts.join(", ")),
-        shadowed,
+        shadowed: ruled.shadowed,
         note: (!notes.is_empty()).then(|| notes.join("; ")),
         bytes_before: tensor.stored_bytes(),
-        bytes_after: match tensor.opaque() {
-            Some(_) if layout.is_plain() => tensor.stored_bytes(),
-            _ => layout.bytes().map_err(|e| Error::from(e).of(tensor.name()))?,
+        bytes_after: match settled.bytes {
+            Some(bytes) => bytes,
+            None => layout.bytes()?,
         },
     })
 }

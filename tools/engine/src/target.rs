@@ -48,6 +48,10 @@ impl Target {
         let mut journal = file.clone().into_os_string();
         journal.push(".niwaki-journal");
         let journal = PathBuf::from(journal);
+        if let Some(file) = folder.as_ref().filter(|folder| folder.is_file()) {
+            let error = Error::from(ErrorKind::Usage { what: "is a file; the output is a folder".to_owned() });
+            return Err(error.at(file));
+        }
         let made = match &folder {
             Some(folder) if !folder.exists() => {
                 std::fs::create_dir(folder).map_err(|e| file_error(&e, folder))?;

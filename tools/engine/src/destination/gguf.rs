@@ -127,7 +127,7 @@ impl GgufSeats {
         if float32 && tensor.is_float() {
             let note = rule.map(|(scheme, _)| format!("engines expect F32, not {scheme}"));
             tensor.check_decodes()?;
-            return Ok(Settled { layout: plain(Dtype::F32), note });
+            return Ok(Settled::new(plain(Dtype::F32), note));
         }
         if let Some((scheme, _)) = rule {
             let Scheme::Block(kind) = scheme else {
@@ -138,7 +138,8 @@ impl GgufSeats {
             return blocks(tensor, kind);
         }
         if let Some(kind) = tensor.opaque() {
-            return Ok(Settled { layout: plain(tensor.dtype()), note: Some(format!("{kind} is carried as it is")) });
+            let settled = Settled::new(plain(tensor.dtype()), Some(format!("{kind} is carried as it is")));
+            return Ok(Settled { bytes: Some(tensor.stored_bytes()), ..settled });
         }
         let Some(coding) = tensor.coding() else { return elements(tensor) };
         if let Some(Scheme::Block(kind)) = tensor.scheme() {
@@ -148,10 +149,10 @@ impl GgufSeats {
         let row = tensor.shape().dims().last().copied().unwrap_or(0);
         if tensor.shape().dims().len() < 2 || !row.is_multiple_of(kind.elements()) {
             let note = format!("{coding} is decoded: {kind} blocks of {} do not fill its rows", kind.elements());
-            return Ok(Settled { layout: plain(Dtype::F16), note: Some(note) });
+            return Ok(Settled::new(plain(Dtype::F16), Some(note)));
         }
         let Settled { layout, .. } = blocks(tensor, kind)?;
-        Ok(Settled { layout, note: Some(format!("{coding} becomes {kind}")) })
+        Ok(Settled::new(layout, Some(format!("{coding} becomes {kind}"))))
     }
 }
 
@@ -172,7 +173,7 @@ fn blocks(tensor: &SourceTensor<'_>, kind: BlockType) -> Result<Settled, Error> 
     let row = tensor.shape().dims().last().copied().unwrap_or(0);
     block_rows::check(kind, row, Fit::MinMax, false)?;
     let layout = Layout { scheme: Some(Scheme::Block(kind)), ..Layout::plain(tensor.dtype(), *tensor.shape()) };
-    Ok(Settled { layout, note: None })
+    Ok(Settled::new(layout, None))
 }
 
 /// Elements that stand for themselves, in the nearest type that ggml has.
@@ -188,7 +189,7 @@ fn elements(tensor: &SourceTensor<'_>) -> Result<Settled, Error> {
         }
     };
     let note = (dtype != has).then(|| format!("{has} is stored as {dtype}"));
-    Ok(Settled { layout: Layout::plain(dtype, *tensor.shape()), note })
+    Ok(Settled::new(Layout::plain(dtype, *tensor.shape()), note))
 }
 
 /// ggml's type of elements.

@@ -5,7 +5,7 @@ use niwaki_codes::{Bits, BlockType, Grouping, Scheme, Symmetry, Uniform};
 use niwaki_container::Layout;
 use niwaki_foreign::{Activations, Format as Stored, Outline, Part, float_parts};
 use niwaki_quant::Fit;
-use niwaki_tensors::Dtype;
+use niwaki_tensors::{Dtype, byte_len};
 
 use super::{Format, Likeness, Settled};
 use crate::error::{Error, ErrorKind};
@@ -79,6 +79,19 @@ impl Tool {
     }
 
     pub(super) fn settle(self, tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settled, Error> {
+        let settled = self.choose(tensor, rule)?;
+        let of_parts = |parts: &[Part]| -> u64 { parts.iter().map(part_bytes).sum() };
+        let bytes = match settled.layout.scheme {
+            Some(Scheme::Uniform(uniform)) => Some(of_parts(self.outline(tensor, &uniform)?.parts())),
+            Some(scheme) => {
+                as_float(scheme).map(|float| self.floats(tensor, float)).transpose()?.map(|(_, p)| of_parts(&p))
+            }
+            None => None,
+        };
+        Ok(Settled { bytes, ..settled })
+    }
+
+    fn choose(self, tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settled, Error> {
         let plain = Layout::plain(tensor.dtype(), *tensor.shape());
         let coded = |scheme| Layout { scheme: Some(Scheme::Uniform(scheme)), ..plain };
         let matrix = tensor.shape().dims().len() == 2 && tensor.name().ends_with("weight");
@@ -91,7 +104,11 @@ impl Tool {
             }
             if let Some(float) = as_float(scheme) {
                 self.floats(tensor, float)?;
-                return Ok(Settled { layout: Layout { scheme: Some(scheme), ..plain }, note: None });
+                return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, None));
+            }
+            if self.format == Format::Fp8 {
+                let error = Error::from(ErrorKind::Held { format: self.format.name(), scheme: scheme.to_string() });
+                return Err(error.hinting("the nearest that it holds is `fp8_e4m3/row`"));
             }
             let Scheme::Uniform(uniform) = scheme else {
                 let near = self.nearest(tensor, &first(Some(scheme), None));
@@ -102,25 +119,25 @@ impl Tool {
                 });
             };
             self.outline(tensor, &uniform)?;
-            return Ok(Settled { layout: coded(uniform), note: None });
+            return Ok(Settled::new(coded(uniform), None));
         }
-        let Some(coding) = tensor.coding() else { return Ok(Settled { layout: plain, note: None }) };
+        let Some(coding) = tensor.coding() else { return Ok(Settled::new(plain, None)) };
         tensor.check_decodes()?;
         if let Some(scheme @ (Scheme::Float(_) | Scheme::Block(BlockType::Mxfp4))) = tensor.scheme()
             && let Some(float) = as_float(scheme)
             && matrix
             && self.floats(tensor, float).is_ok()
         {
-            return Ok(Settled { layout: Layout { scheme: Some(scheme), ..plain }, note: None });
+            return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, None));
         }
         let near = first(tensor.scheme(), self.bits.or(tensor.width()));
         let near = self.nearest(tensor, &near).filter(|_| matrix && !tensor.masked());
         let Some(near) = near else {
-            return Ok(Settled { layout: plain, note: Some(format!("{coding} is decoded to {}", plain.dtype)) });
+            return Ok(Settled::new(plain, Some(format!("{coding} is decoded to {}", plain.dtype))));
         };
         let text = Scheme::Uniform(near).to_string();
         let note = (text != coding).then(|| format!("{coding} becomes {text}"));
-        Ok(Settled { layout: coded(near), note })
+        Ok(Settled::new(coded(near), note))
     }
 
     /// The nearest scheme that the format holds.
@@ -138,6 +155,11 @@ impl Tool {
         }
         None
     }
+}
+
+/// Bytes of one stored tensor.
+fn part_bytes(part: &Part) -> u64 {
+    byte_len(part.dtype, part.shape.iter().product()).unwrap_or(0) as u64
 }
 
 /// Small floats of a scheme; MXFP4 goes by the name of ggml's blocks.

@@ -359,14 +359,37 @@ impl<'a> SourceTensor<'a> {
     /// # Errors
     ///
     /// Those of reading them.
-    pub(crate) fn codes<'b>(&'b self, rows: Range<usize>) -> Result<Option<Coded<'b>>, Error> {
+    pub(crate) fn codes(&self, rows: Range<usize>) -> Result<Option<Coded<'a>>, Error> {
+        let (all, _) = self.matrix();
+        match self.transform {
+            Transform::None => self.stored_codes(rows),
+            Transform::PermuteRows { .. } | Transform::UnpermuteRows { .. } => {
+                let mut gathered = None;
+                for row in rows {
+                    let from = self.transform.source_row(row, all);
+                    let Some(row) = self.stored_codes(from..from + 1)? else { return Ok(None) };
+                    gathered = Some(match gathered {
+                        None => row,
+                        Some(before) => Coded::followed_by(before, row),
+                    });
+                }
+                Ok(gathered)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn stored_codes(&self, rows: Range<usize>) -> Result<Option<Coded<'a>>, Error> {
         let (all, cols) = self.matrix();
+        let blocks = |kind: BlockType, bytes: &'a [u8]| {
+            let each = cols / kind.elements() * kind.bytes();
+            let some = bytes.get(rows.start * each..rows.end * each).unwrap_or_default();
+            Ok(Some(Coded::Blocks(kind, Cow::Borrowed(some))))
+        };
         match (&self.form, self.scheme()) {
-            (Form::Block(kind, bytes), Some(_)) => Ok(Some(Coded::Blocks(*kind, self.block_rows(*kind, bytes, rows)))),
-            (_, Some(_)) if self.transform != Transform::None => Ok(None),
+            (Form::Block(kind, bytes), Some(_)) => blocks(*kind, bytes),
             (Form::Ours(decoder), Some(Scheme::Block(kind))) => {
-                let bytes = decoder.tensor().part(Part::Codes).unwrap_or_default();
-                Ok(Some(Coded::Blocks(kind, self.block_rows(kind, bytes, rows))))
+                blocks(kind, decoder.tensor().part(Part::Codes).unwrap_or_default())
             }
             (Form::Ours(decoder), Some(Scheme::Uniform(uniform))) => {
                 let part = |part, range: Range<usize>| {
@@ -393,19 +416,26 @@ impl<'a> SourceTensor<'a> {
             _ => Ok(None),
         }
     }
+}
 
-    /// Bytes of whole rows of blocks, each row from where the transform has it.
-    fn block_rows<'b>(&self, kind: BlockType, bytes: &'b [u8], rows: Range<usize>) -> Cow<'b, [u8]> {
-        let (all, cols) = self.matrix();
-        let each = cols / kind.elements() * kind.bytes();
-        if self.transform == Transform::None {
-            return Cow::Borrowed(bytes.get(rows.start * each..rows.end * each).unwrap_or_default());
+impl Coded<'_> {
+    /// These rows and then those.
+    fn followed_by(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Blocks(kind, mut bytes), Self::Blocks(_, more)) => {
+                bytes.to_mut().extend_from_slice(&more);
+                Self::Blocks(kind, bytes)
+            }
+            (Self::Uniform(uniform, mut rows), Self::Uniform(_, more)) => {
+                rows.codes.extend(more.codes);
+                if uniform.grouping != Grouping::Tensor {
+                    rows.scales.extend(more.scales);
+                    rows.zeros.extend(more.zeros);
+                }
+                Self::Uniform(uniform, rows)
+            }
+            (first, _) => first,
         }
-        let row = |row: usize| {
-            let from = self.transform.source_row(row, all) * each;
-            bytes.get(from..from + each).unwrap_or_default()
-        };
-        Cow::Owned(rows.flat_map(|r| row(r).iter().copied()).collect())
     }
 }
 
