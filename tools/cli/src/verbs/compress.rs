@@ -123,10 +123,11 @@ fn summary(report: &Report, plan: &Plan, args: &Compress, session: &mut Session<
     session.say("")?;
     session.say(format!("{} became {} ({})", human(before), human(after), percent(after, before)))?;
     session.say(format!(
-        "of these {} are weights, {:.2} bits each; {} are names, digests and this report",
+        "of these {} are weights, {:.2} bits each; {} are {}",
         human(tensors),
         report.bits_per_weight,
-        human(after.saturating_sub(tensors))
+        human(after.saturating_sub(tensors)),
+        if report.digest.is_some() { "names, digests and this report" } else { "names and metadata" }
     ))?;
     let digest = report.digest.as_ref().map(|digest| format!(", digest {}", short(digest))).unwrap_or_default();
     session.say(format!("wrote {}{digest}", args.output.output.display()))?;

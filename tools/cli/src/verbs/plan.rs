@@ -15,6 +15,14 @@ struct Json<'a> {
     input_bytes: u64,
     output_bytes: u64,
     tensors: Vec<Tensor<'a>>,
+    dropped: Vec<Dropped<'a>>,
+}
+
+/// A tensor that is not written.
+#[derive(Serialize)]
+struct Dropped<'a> {
+    name: &'a str,
+    why: &'a str,
 }
 
 #[derive(Serialize)]
@@ -69,7 +77,8 @@ pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer
     let (before, after) = (plan.bytes_before(), plan.bytes_after());
     if session.global.json {
         let tensors = plan.tensors.iter().map(Tensor::from).collect();
-        session.json(&Json { input_bytes: before, output_bytes: after, tensors })?;
+        let dropped = plan.dropped.iter().map(|(name, why)| Dropped { name, why }).collect();
+        session.json(&Json { input_bytes: before, output_bytes: after, tensors, dropped })?;
         return Ok(Answer::Yes);
     }
     let mut table = Table::new(&[
@@ -89,6 +98,10 @@ pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer
             human(t.bytes_after),
             reason(t),
         ]);
+    }
+    for (name, why) in &plan.dropped {
+        let none = || "-".to_owned();
+        table.row([name.clone(), none(), "drop".to_owned(), none(), none(), (*why).to_owned()]);
     }
     table.row(["total".to_owned(), String::new(), String::new(), human(before), human(after), percent(after, before)]);
     session.say_all(table.lines())?;

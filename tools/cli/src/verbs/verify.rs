@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Verify, session: &mut Session<'_>) -> Result<Answer, St
             let digest = artifact.digest().map(|d| d.to_string()).unwrap_or_default();
             let faults = verify(artifact, threads(session)).faults;
             let faults = faults.into_iter().map(|f| json(f, artifact)).collect();
-            (faults, vec![format!("{} tensors", artifact.tensors().len()), format!("digest {digest}")])
+            (faults, vec![counted(artifact.tensors().len()), format!("digest {digest}")])
         }
         Opened::Tensors(_) => foreign_faults(&opened, threads(session))?,
     };
@@ -61,7 +61,7 @@ fn gguf_faults(gguf: &Gguf) -> (Vec<JsonFault>, Vec<String>) {
         part: None,
     };
     let architecture = gguf.metadata().text("general.architecture").unwrap_or("none").to_owned();
-    let found = vec![format!("{} tensors", gguf.len()), format!("architecture {architecture}")];
+    let found = vec![counted(gguf.len()), format!("architecture {architecture}")];
     (gguf.verify().into_iter().map(fault).collect(), found)
 }
 
@@ -89,7 +89,11 @@ fn foreign_faults(opened: &Opened, threads: usize) -> Result<(Vec<JsonFault>, Ve
     for (name, index) in not_finite(&source, threads)? {
         faults.push(faulty(format!("tensor `{name}`: weight {index} decodes to NaN or an infinity"), Some(&name)));
     }
-    Ok((faults, vec![format!("{} tensors", source.tensors().len()), format!("layout {family}")]))
+    Ok((faults, vec![counted(source.tensors().len()), format!("layout {family}")]))
+}
+
+fn counted(tensors: usize) -> String {
+    if tensors == 1 { "1 tensor".to_owned() } else { format!("{tensors} tensors") }
 }
 
 fn json(fault: Fault, artifact: &Artifact) -> JsonFault {

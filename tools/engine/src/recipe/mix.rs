@@ -48,10 +48,27 @@ mixes! {
     "iq4_nl" => Iq4Nl, 25; "iq4_xs" => Iq4Xs, 30; "mxfp4" => Mxfp4, 38;
 }
 
-/// Tensors that llama.cpp does not quantize.
-const KEPT: &str = "{*_norm.weight,*ffn_gate_inp.weight,position_embd.weight,token_types.weight,*altup*,*laurel*,\
-*per_layer_model_proj*,*ssm_conv1d*,*shortconv.conv.weight,*time_mix_*,*attn_rel_b.weight,*.position_embd*,\
-*.rel_pos*,*.patch_embd*,*.patch_merger*}";
+/// Tensors that llama.cpp does not quantize: what their names hold.
+const KEPT: [&str; 18] = [
+    "_norm.weight",
+    "ffn_gate_inp.weight",
+    "position_embd.weight",
+    "token_types.weight",
+    "altup",
+    "laurel",
+    "per_layer_model_proj",
+    "ssm_conv1d",
+    "shortconv.conv.weight",
+    "time_mix_",
+    "attn_rel_b.weight",
+    ".position_embd",
+    ".rel_pos",
+    ".patch_embd",
+    ".patch_merger",
+    "indexer.k_proj.weight",
+    "indexer.q_proj.weight",
+    "sam.net_",
+];
 
 impl Mix {
     /// The mix of this name; `q3_k`, `q4_k` and `q5_k` are their `_m`.
@@ -104,7 +121,9 @@ impl Mix {
         if self.base != BlockType::Q8_0 {
             rules.push(quantize(head, BlockType::Q6K));
         }
-        rules.push(Rule { tensors: KEPT.to_owned(), min_dims: 0, optional: true, action: Action::Keep });
+        for part in KEPT.iter().filter(|part| model.names.iter().any(|name| name.contains(**part))) {
+            rules.push(Rule { tensors: format!("*{part}*"), min_dims: 2, optional: true, action: Action::Keep });
+        }
         Recipe { seed: 0, only: Vec::new(), rules }
     }
 

@@ -29,6 +29,9 @@ use crate::report::{Report, TensorReport, bits_per_weight, rounded_db};
 use crate::source::{Names, Opened, Source, SourceTensor};
 use crate::target::Target;
 
+/// The module of the output head in Hugging Face's models.
+const HEAD: &str = "lm_head";
+
 /// Writes the plan as a folder.
 pub(crate) fn tool(
     source: &Source<'_>,
@@ -128,7 +131,11 @@ fn config(tensors: &[Stored<'_>], tool: Tool) -> Result<Vec<(&'static str, Json)
             && stored.planned.name.ends_with(".weight")
             && !stored.planned.name.contains("embed")
     };
-    let ignore: Vec<&str> = tensors.iter().filter(same_kind).map(Stored::module).collect();
+    let mut ignore: Vec<&str> = tensors.iter().filter(same_kind).map(Stored::module).collect();
+    // An output head that is the embedding over again has no tensor, and engines have its module.
+    if !ignore.contains(&HEAD) && !modules.iter().any(|module| module.name == HEAD) {
+        ignore.push(HEAD);
+    }
     if modules.is_empty() {
         let error = Error::from(ErrorKind::NoMatch { rule: format!("`--to {}`", tool.format) });
         return Err(error.hinting("it holds codes of matrices called `….weight`, and none has any"));
