@@ -52,10 +52,11 @@ fn blocks_go_from_file_to_file_and_only_where_they_fill_the_rows() {
     let odd: (_, _, &[usize], _) = ("a.weight", Dtype::F32, &[96, 130], &data[..]);
     write_file(source.as_ref(), &[odd], &[], Overwrite::Replace).unwrap();
     let error = run(&source, &quantize("q4_0"), &out, 1).unwrap_err();
-    assert_eq!(error.to_string(), "tensor `a.weight`: q4_0 blocks of 32 do not fill the row of 130 weights");
+    let expected = format!("`{source}`: tensor `a.weight`: q4_0 blocks of 32 do not fill the row of 130 weights");
+    assert_eq!(error.to_string(), expected);
     assert_eq!(error.hint(), Some("the nearest scheme that holds it is `int4/g32/sym`"));
     let error = run(&source, &(quantize("q4_0") + &mask(0.3)), &out, 1).unwrap_err();
-    assert_eq!(error.to_string(), "tensor `a.weight`: q4_0 blocks have no mask");
+    assert_eq!(error.to_string(), format!("`{source}`: tensor `a.weight`: q4_0 blocks have no mask"));
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn plan_and_inspect_and_compare_and_verify_answer_with_the_keys_of_the_contract(
     let out = compressed(&folder, "int4/g32/affine");
 
     let plan = niwaki(["plan", &fashion(), "--scheme", "int4/g32/affine", "--json"]).ok();
-    assert_eq!(keys(&plan.out), ["version", "input_bytes", "output_bytes", "tensors"]);
+    assert_eq!(keys(&plan.out), ["version", "input_bytes", "output_bytes", "tensors", "dropped"]);
 
     let inspect = niwaki(["inspect", &out, "--json"]).ok();
     assert_eq!(keys(&inspect.out)[..6], ["version", "kind", "parameters", "bytes", "macs", "tensors"]);

@@ -160,18 +160,18 @@ impl From<niwaki_container::Error> for Failure {
 
 impl From<niwaki_engine::Error> for Failure {
     fn from(error: niwaki_engine::Error) -> Self {
+        let (message, path) = (error.to_string(), error.path().map(|p| p.display().to_string()));
         match error.into_layer() {
             Ok(Layer::Tensors(error)) => error.into(),
             Ok(Layer::Container(error)) => error.into(),
             Ok(Layer::Gguf(error)) => failure!(error),
-            Ok(Layer::Foreign(error)) => {
-                let tensor = error.tensor().map(str::to_owned);
-                Self {
-                    tensor,
-                    hint: error.hint().map(|h| h.to_string()),
-                    ..Failure::below(&error, &error.kind(), &error.blame())
-                }
-            }
+            Ok(Layer::Foreign(error)) => Self {
+                message,
+                path,
+                tensor: error.tensor().map(str::to_owned),
+                hint: error.hint().map(str::to_owned),
+                ..Self::below(&error, &error.kind(), &error.blame())
+            },
             Err(error) => {
                 let failure = failure!(error);
                 // Of what the system says, whose fault it is says more than "below".

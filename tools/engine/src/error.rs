@@ -227,54 +227,39 @@ impl From<ErrorKind> for Error {
     }
 }
 
-impl From<niwaki_tensors::Error> for Error {
-    fn from(e: niwaki_tensors::Error) -> Self {
-        let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame: e.blame() });
-        ours.inner.path = e.path().map(Path::to_owned);
-        ours.inner.tensor = e.tensor().map(ToString::to_string);
-        ours.inner.hint = e.hint().map(ToString::to_string);
-        ours.inner.layer = Some(Layer::Tensors(e));
-        ours
-    }
+/// An error of a crate below, with whatever it says of itself.
+macro_rules! layer {
+    ($($variant:ident: $error:ty, path $path:expr;)*) => {$(
+        impl From<$error> for Error {
+            fn from(e: $error) -> Self {
+                let path: fn(&$error) -> Option<&Path> = $path;
+                let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame: e.blame() });
+                ours.inner.path = path(&e).map(Path::to_owned);
+                ours.inner.tensor = e.tensor().map(ToString::to_string);
+                ours.inner.hint = e.hint().map(ToString::to_string);
+                ours.inner.layer = Some(Layer::$variant(e));
+                ours
+            }
+        }
+    )*};
 }
 
-impl From<niwaki_container::Error> for Error {
-    fn from(e: niwaki_container::Error) -> Self {
-        let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame: e.blame() });
-        ours.inner.path = e.path().map(Path::to_owned);
-        ours.inner.tensor = e.tensor().map(ToString::to_string);
-        ours.inner.hint = e.hint().map(ToString::to_string);
-        ours.inner.layer = Some(Layer::Container(e));
-        ours
-    }
-}
-
-impl From<niwaki_gguf::Error> for Error {
-    fn from(e: niwaki_gguf::Error) -> Self {
-        let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame: e.blame() });
-        ours.inner.path = e.path().map(Path::to_owned);
-        ours.inner.tensor = e.tensor().map(ToString::to_string);
-        ours.inner.hint = e.hint().map(ToString::to_string);
-        ours.inner.layer = Some(Layer::Gguf(e));
-        ours
-    }
-}
-
-impl From<niwaki_foreign::Error> for Error {
-    /// Its sentence without the tensor's name, which stands in front of ours.
-    fn from(e: niwaki_foreign::Error) -> Self {
-        let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame: e.blame() });
-        ours.inner.tensor = e.tensor().map(ToString::to_string);
-        ours.inner.hint = e.hint().map(ToString::to_string);
-        ours.inner.layer = Some(Layer::Foreign(e));
-        ours
-    }
+layer! {
+    Tensors: niwaki_tensors::Error, path |e| e.path();
+    Container: niwaki_container::Error, path |e| e.path();
+    Gguf: niwaki_gguf::Error, path |e| e.path();
+    // It knows tensors, not files.
+    Foreign: niwaki_foreign::Error, path |_| None;
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let ErrorKind::Below { what, .. } = self.kind() {
-            return f.write_str(what);
+            // A sentence of the layouts of other tools names no file.
+            return match (&self.inner.layer, self.path()) {
+                (Some(Layer::Foreign(_)), Some(path)) => write!(f, "`{}`: {what}", path.display()),
+                _ => f.write_str(what),
+            };
         }
         if let Some(path) = self.path() {
             write!(f, "`{}`: ", path.display())?;

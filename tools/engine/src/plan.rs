@@ -149,7 +149,7 @@ impl Plan {
                 *matched |= hit;
             }
             let planned = decide((index, tensor), (&to, &names), allowed, &mut rules, &mut masks);
-            let planned = planned.map_err(|e| e.of(tensor.name()))?;
+            let planned = planned.map_err(|e| e.of(tensor.name()).at(source.opened().path()))?;
             match names.written {
                 Err(why) => dropped.push((tensor.name().to_owned(), why)),
                 Ok(_) => {
