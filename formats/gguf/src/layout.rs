@@ -1,6 +1,8 @@
 //! Where everything in a file to be written stands, decided before a byte of data is.
 
-use crate::error::{Error, ErrorKind, Place};
+use niwaki_tensors::{Place, Places};
+
+use crate::error::{Error, ErrorKind, Place as ErrorPlace};
 use crate::ggml::GgmlType;
 use crate::header::{KEY_BYTES, MAGIC, MOST_DIMS, NAME_BYTES, alignment, check_name, check_size};
 use crate::value::{Array, Metadata, Texts, Value};
@@ -91,11 +93,6 @@ impl Layout {
         self.data_start() + self.data_bytes
     }
 
-    /// The name of a tensor.
-    pub fn name(&self, entry: usize) -> Option<&str> {
-        Some(&self.entries.get(entry)?.name)
-    }
-
     /// The bytes of a tensor.
     pub fn entry_bytes(&self, entry: usize) -> Option<u64> {
         Some(self.entries.get(entry)?.bytes)
@@ -106,21 +103,31 @@ impl Layout {
         Some(self.data_start() + self.entries.get(entry)?.begin)
     }
 
-    /// Where the padding after the tensors lies in the file: first byte and length.
-    pub(crate) fn pads(&self) -> impl Iterator<Item = (u64, u64)> {
+    /// Where everything stands in the file: tensors by number, and the padding after them.
+    pub(crate) fn places(&self) -> Places {
+        let place = |entry: &Placed| Place {
+            name: entry.name.clone(),
+            at: self.data_start() + entry.begin,
+            bytes: entry.bytes,
+        };
         let begins = self.entries.iter().skip(1).map(|entry| entry.begin).chain([self.data_bytes]);
         let gaps = self.entries.iter().zip(begins).map(|(entry, next)| (entry.begin + entry.bytes, next));
-        gaps.filter(|(from, to)| from < to).map(|(from, to)| (self.data_start() + from, to - from))
+        let gaps = gaps.filter(|(from, to)| from < to).map(|(from, to)| (self.data_start() + from, to - from));
+        Places {
+            entries: self.entries.iter().map(place).collect(),
+            gaps: gaps.collect(),
+            file_bytes: self.file_bytes(),
+        }
     }
 }
 
 fn check_names(metadata: &Metadata, entries: &[Entry]) -> Result<(), Error> {
     for ((key, _), number) in metadata.iter().zip(0..) {
-        check_name(key, KEY_BYTES as u64).map_err(|e| e.within(|| Place::KeyNumber(number)))?;
+        check_name(key, KEY_BYTES as u64).map_err(|e| e.within(|| ErrorPlace::KeyNumber(number)))?;
     }
     for (entry, number) in entries.iter().zip(0..) {
         check_name(&entry.name, WRITTEN_NAME_BYTES).map_err(|e| match e.kind() {
-            ErrorKind::NoName => e.within(|| Place::TensorNumber(number)),
+            ErrorKind::NoName => e.within(|| ErrorPlace::TensorNumber(number)),
             _ => e.of(&entry.name),
         })?;
     }

@@ -3,16 +3,15 @@
 use std::fmt;
 use std::path::Path;
 
-use niwaki_tensors::{Overwrite, PartialFile};
+use niwaki_tensors::{Overwrite, PlacedFile};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::layout::Layout;
 
-/// A file that is being written: a [`PartialFile`] and where every tensor stands in it.
+/// A file that is being written: a [`PlacedFile`] and the layout that placed it.
 pub struct Writer {
-    file: PartialFile,
+    file: PlacedFile,
     layout: Layout,
-    resumed: bool,
 }
 
 impl Writer {
@@ -20,9 +19,9 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// Those of [`PartialFile::create`].
+    /// Those of [`PlacedFile::create`].
     pub fn create(path: &Path, layout: Layout, overwrite: Overwrite) -> Result<Self, Error> {
-        Ok(Self { file: PartialFile::create(path, layout.file_bytes(), overwrite)?, layout, resumed: false })
+        Ok(Self { file: PlacedFile::create(path, layout.places(), overwrite)?, layout })
     }
 
     /// Opens the partial file that a killed run left behind; none where there is none, or
@@ -34,8 +33,8 @@ impl Writer {
     ///
     /// Those of [`create`](Self::create).
     pub fn resume(path: &Path, layout: Layout, overwrite: Overwrite) -> Result<Option<Self>, Error> {
-        let file = PartialFile::resume(path, layout.file_bytes(), overwrite)?;
-        Ok(file.map(|file| Self { file, layout, resumed: true }))
+        let file = PlacedFile::resume(path, layout.places(), overwrite)?;
+        Ok(file.map(|file| Self { file, layout }))
     }
 
     /// The output.
@@ -58,11 +57,9 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoEntry`], [`ErrorKind::Bounds`], and whatever the system refuses: a full
-    /// disk leaves an old file as it was.
+    /// Those of [`PlacedFile::write_at`].
     pub fn write_at(&self, entry: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        let at = self.locate(entry, offset, bytes.len())?;
-        self.file.write_at(at, bytes).map_err(|e| Error::from(e).of(self.layout.name(entry).unwrap_or_default()))
+        Ok(self.file.write_at(entry, offset, bytes)?)
     }
 
     /// Reads back bytes of the tensor `entry`.
@@ -71,37 +68,16 @@ impl Writer {
     ///
     /// Those of [`write_at`](Self::write_at).
     pub fn read_at(&self, entry: usize, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
-        let at = self.locate(entry, offset, bytes.len())?;
-        self.file.read_at(at, bytes).map_err(|e| Error::from(e).of(self.layout.name(entry).unwrap_or_default()))
-    }
-
-    /// Where in the file a piece of a tensor stands.
-    fn locate(&self, entry: usize, offset: u64, len: usize) -> Result<u64, Error> {
-        let layout = &self.layout;
-        let (Some(start), Some(has)) = (layout.file_offset(entry), layout.entry_bytes(entry)) else {
-            return Err(Error::from(ErrorKind::NoEntry { index: entry, has: layout.len() }).at(self.path()));
-        };
-        let len = len as u64;
-        if offset.checked_add(len).is_none_or(|end| end > has) {
-            let error = Error::from(ErrorKind::Bounds { begin: offset, len, has }).at(self.path());
-            return Err(error.of(layout.name(entry).unwrap_or_default()));
-        }
-        Ok(start + offset)
+        Ok(self.file.read_at(entry, offset, bytes)?)
     }
 
     /// Writes the header and gives the file its name. `durable` waits until the disk has it.
     ///
     /// # Errors
     ///
-    /// Those of [`PartialFile::finish`]. The old file is then as it was.
+    /// Those of [`PlacedFile::finish`]. The old file is then as it was.
     pub fn finish(self, durable: bool) -> Result<(), Error> {
-        if self.resumed {
-            for (at, len) in self.layout.pads() {
-                self.file.write_at(at, &vec![0; len as usize])?;
-            }
-        }
-        self.file.write_at(0, self.layout.header())?;
-        Ok(self.file.finish(durable)?)
+        Ok(self.file.finish(self.layout.header(), durable)?)
     }
 }
 

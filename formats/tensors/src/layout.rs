@@ -14,6 +14,7 @@ use crate::dtype::{Dtype, byte_len, elements};
 use crate::error::{Error, ErrorKind};
 use crate::header::{LENGTH_BYTES, METADATA_KEY};
 use crate::limits::FORMAT_HEADER_BYTES;
+use crate::placed::{Place, Places};
 
 /// Every tensor begins at a multiple of this many bytes.
 pub const ALIGNMENT: u64 = 64;
@@ -159,19 +160,23 @@ impl Layout {
         self.find(entry).map(|placed| self.data_start() + placed.begin)
     }
 
-    /// The name of a declared tensor.
-    pub(crate) fn name(&self, entry: usize) -> Option<&str> {
-        self.find(entry).map(|placed| placed.entry.name.as_str())
-    }
-
     fn find(&self, entry: usize) -> Option<&Placed> {
         self.placed.get(*self.declared.get(entry)?)
     }
 
-    /// Where the pads lie in the file, first byte and length.
-    pub(crate) fn pads(&self) -> impl Iterator<Item = (u64, u64)> {
-        let pads = self.placed.iter().filter(|placed| is_pad(&placed.entry.name));
-        pads.map(|placed| (self.data_start() + placed.begin, placed.end - placed.begin))
+    /// Where everything stands in the file: declared tensors by number, and the pads.
+    pub(crate) fn places(&self) -> Places {
+        let place = |placed: &Placed| Place {
+            name: placed.entry.name.clone(),
+            at: self.data_start() + placed.begin,
+            bytes: placed.end - placed.begin,
+        };
+        let pads = self.placed.iter().filter(|placed| is_pad(&placed.entry.name)).map(place);
+        Places {
+            entries: self.declared.iter().filter_map(|at| self.placed.get(*at)).map(place).collect(),
+            gaps: pads.map(|pad| (pad.at, pad.bytes)).collect(),
+            file_bytes: self.file_bytes(),
+        }
     }
 
     /// Bytes of the header, reserved room and spaces included, without the eight bytes in

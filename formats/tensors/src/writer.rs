@@ -7,13 +7,12 @@ use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
 use crate::layout::{Entry, Layout, metadata_len};
 use crate::output::Overwrite;
-use crate::partial::PartialFile;
+use crate::placed::PlacedFile;
 
-/// A file that is being written: a [`PartialFile`] and where every tensor stands in it.
+/// A file that is being written: a [`PlacedFile`] and the layout that placed it.
 pub struct Writer {
-    file: PartialFile,
+    file: PlacedFile,
     layout: Layout,
-    resumed: bool,
 }
 
 impl Writer {
@@ -21,9 +20,9 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// Those of [`PartialFile::create`].
+    /// Those of [`PlacedFile::create`].
     pub fn create(path: &Path, layout: Layout, overwrite: Overwrite) -> Result<Self, Error> {
-        Ok(Self { file: PartialFile::create(path, layout.file_bytes(), overwrite)?, layout, resumed: false })
+        Ok(Self { file: PlacedFile::create(path, layout.places(), overwrite)?, layout })
     }
 
     /// Opens the partial file that a killed run left behind; none where there is none, or
@@ -35,8 +34,8 @@ impl Writer {
     ///
     /// Those of [`create`](Self::create).
     pub fn resume(path: &Path, layout: Layout, overwrite: Overwrite) -> Result<Option<Self>, Error> {
-        let file = PartialFile::resume(path, layout.file_bytes(), overwrite)?;
-        Ok(file.map(|file| Self { file, layout, resumed: true }))
+        let file = PlacedFile::resume(path, layout.places(), overwrite)?;
+        Ok(file.map(|file| Self { file, layout }))
     }
 
     /// The output.
@@ -59,11 +58,9 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoEntry`], [`ErrorKind::Bounds`], and whatever the system refuses: a full
-    /// disk leaves an old file as it was.
+    /// Those of [`PlacedFile::write_at`].
     pub fn write_at(&self, entry: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        let at = self.locate(entry, offset, bytes.len())?;
-        self.file.write_at(at, bytes).map_err(|e| self.refused(entry, e))
+        self.file.write_at(entry, offset, bytes)
     }
 
     /// Reads back bytes of the tensor `entry`.
@@ -72,26 +69,7 @@ impl Writer {
     ///
     /// Those of [`write_at`](Self::write_at).
     pub fn read_at(&self, entry: usize, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
-        let at = self.locate(entry, offset, bytes.len())?;
-        self.file.read_at(at, bytes).map_err(|e| self.refused(entry, e))
-    }
-
-    fn refused(&self, entry: usize, error: Error) -> Error {
-        error.of(self.layout.name(entry).unwrap_or_default())
-    }
-
-    /// Where in the file a piece of a tensor stands.
-    fn locate(&self, entry: usize, offset: u64, len: usize) -> Result<u64, Error> {
-        let (layout, path) = (&self.layout, self.file.path());
-        let (Some(start), Some(has)) = (layout.file_offset(entry), layout.entry_bytes(entry)) else {
-            return Err(Error::from(ErrorKind::NoEntry { index: entry, has: layout.len() }).at(path));
-        };
-        let len = len as u64;
-        if offset.checked_add(len).is_none_or(|end| end > has) {
-            let error = Error::from(ErrorKind::Bounds { begin: offset, len, has }).at(path);
-            return Err(error.of(layout.name(entry).unwrap_or_default()));
-        }
-        Ok(start + offset)
+        self.file.read_at(entry, offset, bytes)
     }
 
     /// Writes the header and gives the file its name. `durable` waits until the disk has it.
@@ -101,14 +79,8 @@ impl Writer {
     /// [`ErrorKind::HeaderRoom`] for metadata that needs more room than the layout reserved,
     /// and whatever the system refuses. The old file is then as it was.
     pub fn finish(self, metadata: &[(&str, &str)], durable: bool) -> Result<(), Error> {
-        if self.resumed {
-            for (at, len) in self.layout.pads() {
-                self.file.write_at(at, &vec![0; len as usize])?;
-            }
-        }
         let header = self.layout.header(metadata).map_err(|e| e.at(self.file.path()))?;
-        self.file.write_at(0, &header)?;
-        self.file.finish(durable)
+        self.file.finish(&header, durable)
     }
 }
 
