@@ -221,7 +221,6 @@ fn gguf_to_gguf_carries_all_metadata_of_any_architecture() {
     metadata.set("strange.block_count", Value::U32(3));
     metadata.set("strange.numbers", Value::Array(Array::F32(vec![1.5, -2.0])));
     metadata.set("general.alignment", Value::U32(64));
-    let entry = |name: &str, dims: &[usize], ggml_type| Entry { name: name.to_owned(), dims: dims.to_vec(), ggml_type };
     let entries = [
         entry("blk.0.ffn_up.weight", &[4, 256], GgmlType::F16),
         entry("blk.0.odd.weight", &[2, 256], GgmlType::IQ2_XS),
@@ -347,6 +346,151 @@ fn hostile_inputs_end_in_one_line_and_leave_nothing() {
     refuse("compress @llama --to gguf --scheme q8_0 -o @good.gguf", "exists");
     refuse("compress @llama --to gptq --activations dynamic --scheme int8/row/sym -o @out", "dynamic");
     refuse("compress @llama --scheme q4_k_m -o @out", "`q4_k_m` is a mix of GGUF types");
+}
+
+/// A GGUF file of these tensors, each filled with one byte.
+fn write_gguf(path: &str, metadata: &Metadata, entries: &[Entry], fill: u8) {
+    let writer = Writer::create(path.as_ref(), Layout::new(metadata, entries).unwrap(), Overwrite::Replace).unwrap();
+    for index in 0..entries.len() {
+        let bytes = writer.layout().entry_bytes(index).unwrap();
+        writer.write_at(index, 0, &vec![fill; bytes as usize]).unwrap();
+    }
+    writer.finish(false).unwrap();
+}
+
+fn entry(name: &str, dims: &[usize], ggml_type: GgmlType) -> Entry {
+    Entry { name: name.to_owned(), dims: dims.to_vec(), ggml_type }
+}
+
+#[test]
+fn an_output_never_ruins_what_stands_there() {
+    let folder = scene();
+    let tokenizer = std::fs::read(folder.at("llama/tokenizer.json")).unwrap();
+    for to in ["mlx", "safetensors"] {
+        let answer = attempt(&folder, &format!("compress @llama --to {to} --scheme int4/g64/affine -o @llama --force"));
+        assert!(answer.error().contains("is the input"), "{}", answer.err);
+    }
+    assert_eq!(std::fs::read(folder.at("llama/tokenizer.json")).unwrap(), tokenizer);
+    // Other weights in the folder would win over the new ones.
+    std::fs::create_dir(folder.at("old")).unwrap();
+    std::fs::write(folder.at("old/model.safetensors.index.json"), "{}").unwrap();
+    let answer = attempt(&folder, "compress @llama --to mlx --scheme int4/g64/affine -o @old --force");
+    assert!(answer.error().contains("model.safetensors.index.json"), "{}", answer.err);
+    // A configuration that cannot be changed ends the run before it begins.
+    std::fs::write(folder.at("llama/config.json"), "{\"a\": NaN").unwrap();
+    let answer = attempt(&folder, "compress @llama --to mlx --scheme int4/g64/affine -o @new");
+    assert!(answer.error().contains("is no JSON object"), "{}", answer.err);
+    assert!(!Path::new(&folder.at("new")).exists());
+    let answer = attempt(&folder, "export @llama --to gguf -o @a.safetensors");
+    assert!(answer.error().contains("is named `.safetensors`"), "{}", answer.err);
+}
+
+#[test]
+fn odd_tensors_of_gguf_keep_their_numbers() {
+    let folder = Folder::new("formats");
+    let mut metadata = Metadata::new();
+    metadata.set("general.architecture", Value::Text("llama".to_owned()));
+    metadata.set("llama.attention.head_count", Value::U32(2));
+    metadata.set("niwaki", Value::Text("{}".to_owned()));
+    let path = folder.at("a.gguf");
+    let entries = [
+        entry("token_embd.weight", &[4, 64], GgmlType::Q8_0),
+        entry("blk.0.attn_k.bias", &[64], GgmlType::Q8_0),
+        entry("blk.0.ffn_up.weight", &[0, 64], GgmlType::Q4_0),
+        entry("rope_freqs.weight", &[8], GgmlType::F32),
+    ];
+    let writer = Writer::create(path.as_ref(), Layout::new(&metadata, &entries).unwrap(), Overwrite::Refuse).unwrap();
+    let block = |first: u8| [&[0, 0x3C][..], &(first..first + 32).collect::<Vec<_>>()].concat();
+    writer.write_at(0, 0, &[block(1), block(33)].concat().repeat(4)).unwrap();
+    writer.write_at(1, 0, &[block(1), block(33)].concat()).unwrap();
+    writer.finish(false).unwrap();
+    std::fs::write(folder.at("keep.toml"), "version = 1\n").unwrap();
+    run(&folder, "compress @a.gguf -r @keep.toml -o @kept.safetensors");
+    run(&folder, "export @a.gguf --to safetensors -o @plain.safetensors");
+    run(&folder, "export @a.gguf --to gguf -o @b.gguf");
+    for other in ["kept.safetensors", "plain.safetensors", "b.gguf"] {
+        assert_equal(&folder, "a.gguf", other);
+        run(&folder, &format!("inspect @{other}"));
+    }
+    let said = niwaki(["plan", &path, "-r", &folder.at("keep.toml")]).ok().out;
+    assert!(said.lines().any(|line| line.starts_with("rope_freqs.weight") && line.contains("drop")), "{said}");
+    // Heads that do not divide the rows, and one part of several.
+    metadata.set("llama.attention.head_count", Value::U32(3));
+    write_gguf(&path, &metadata, &entries, 0);
+    let answer = attempt(&folder, "export @a.gguf --to safetensors -o @c.safetensors");
+    assert!(answer.error().contains("cannot be divided among the heads"), "{}", answer.err);
+    metadata.set("split.count", Value::U16(2));
+    write_gguf(&path, &metadata, &entries, 0);
+    let answer = attempt(&folder, "export @a.gguf --to gguf -o @c.gguf");
+    assert!(answer.error().contains("one of 2 parts"), "{}", answer.err);
+}
+
+#[test]
+fn small_floats_stay_what_they_are_between_formats() {
+    let folder = scene();
+    for (to, scheme, next) in [
+        ("fp8", "fp8_e4m3/b32", &["fp8", "compressed-tensors"][..]),
+        ("compressed-tensors", "fp8_e4m3/row", &["compressed-tensors"]),
+        ("compressed-tensors", "nvfp4", &["compressed-tensors"]),
+        ("compressed-tensors", "mxfp4", &["compressed-tensors", "mlx", "gguf"]),
+        ("mlx", "mxfp4", &["mlx", "compressed-tensors"]),
+    ] {
+        let from = format!("{to}-{}", scheme.replace('/', "-"));
+        run(&folder, &format!("compress @llama --to {to} --scheme {scheme} -o @{from}"));
+        for next in next {
+            let out = format!("{from}-{next}");
+            let said = run(&folder, &format!("export @{from} --to {next} -o @{out} --json")).json();
+            let of = |t: &&Json| t["name"].as_str().unwrap().ends_with("up_proj.weight");
+            let up = said["tensors"].as_array().unwrap().iter().find(of).unwrap();
+            assert_eq!(up["scheme"], scheme, "{from} to {next}");
+            let found = compare(&folder, &from, &out);
+            let (_, db) = found.iter().find(|(name, _)| name.ends_with("up_proj.weight")).unwrap();
+            assert!(db.is_none_or(|db| db > 60.0), "{from} to {next}: {db:?}");
+        }
+    }
+}
+
+#[test]
+fn what_engines_do_not_expect_as_codes_is_decoded() {
+    let folder = scene();
+    run(&folder, "compress @llama --to gguf --scheme q4_0 -o @a.gguf");
+    for to in ["compressed-tensors", "gptq", "awq"] {
+        let out = format!("out-{to}");
+        let answer = run(&folder, &format!("export @a.gguf --to {to} -o @{out}"));
+        let embedding = answer.out.lines().find(|line| line.contains("embed_tokens")).unwrap();
+        assert!(embedding.contains("F32, decoded"), "{embedding}");
+        assert_equal(&folder, "a.gguf", &out);
+    }
+    write(folder.at("named.safetensors"), &[("myweight", "F32", &[8, 32], f32s(&weights(1, 256)))]);
+    std::fs::write(folder.at("r.toml"), "version = 1\n[[quantize]]\ntensors = \"*\"\nscheme = \"int4/g32/sym\"\n")
+        .unwrap();
+    let answer = attempt(&folder, "compress @named.safetensors --to gptq -r @r.toml -o @named -q");
+    assert!(answer.error().contains("`myweight`"), "{}", answer.err);
+    // Decoded to halves, numbers are not what they were, and the report says so.
+    write(folder.at("odd.safetensors"), &[("a.weight", "F32", &[64, 45], f32s(&weights(1, 64 * 45)))]);
+    run(&folder, "compress @odd.safetensors --scheme int8/row/sym -o @odd8.safetensors");
+    let said = run(&folder, "export @odd8.safetensors --to gguf -o @odd.gguf --json").json();
+    assert_eq!((&said["tensors"][0]["fate"], said["tensors"][0]["sqnr_db"].is_null()), (&Json::from("decode"), false));
+}
+
+#[test]
+fn mixes_hold_for_whatever_has_tensors_that_they_name() {
+    let folder = scene();
+    write(folder.at("bare.safetensors"), &[("a.weight", "F32", &[8, 64], f32s(&weights(1, 512)))]);
+    run(&folder, "compress @bare.safetensors --to gguf --scheme q4_0 -o @bare.gguf");
+    run(&folder, "plan @llama --to gguf --preset q4_k_m --only *q_proj*");
+    let answer = attempt(&folder, "plan @llama --to gguf --preset q4_k_m --fit lsq");
+    assert!(answer.error().contains("says scheme and fit"), "{}", answer.err);
+    let answer = attempt(&folder, "plan @llama --to mlx --scheme int4/g64/affine --pre-tokenizer x");
+    assert!(answer.error().contains("`--to gguf`"), "{}", answer.err);
+    // A weight that no code holds, of a type that GGUF does not have.
+    let mut bytes = vec![0x38; 64];
+    bytes[5] = 0x7F;
+    write(folder.at("nan.safetensors"), &[("a.weight", "F8_E4M3", &[2, 32], bytes)]);
+    let answer = attempt(&folder, "compress @nan.safetensors --to gguf --scheme q8_0 --nan keep -o @nan.gguf");
+    assert!(answer.code == 0 && answer.err.contains("weight 5 is NaN"), "{}", answer.err);
+    let gguf = Gguf::open(folder.at("nan.gguf").as_ref(), &Limits::default()).unwrap();
+    assert_eq!(gguf.get("a.weight").unwrap().ggml_type().unwrap(), GgmlType::F16);
 }
 
 #[test]

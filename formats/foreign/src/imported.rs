@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use niwaki_codes::Uniform;
+use niwaki_codes::floats::Float;
 use niwaki_codes::simd::Level;
 use niwaki_tensors::{Checkpoint, Dtype};
 use serde_json::Value;
@@ -243,6 +244,17 @@ impl<'a> Logical<'a> {
         match &self.coding {
             Coding::Matrix(weights) => weights.uniform(self.shape.len() > 2),
             Coding::Flat(_) => None,
+        }
+    }
+
+    /// The small floats that it consists of, where it does: one scale for the tensor, for a row
+    /// or for a square, or groups of their kind.
+    pub fn float(&self) -> Option<Float> {
+        match (self.format, &self.coding) {
+            (Format::Mxfp4 | Format::Mxfp4Packed | Format::MlxMxfp4, _) => Some(Float::Mxfp4),
+            (Format::Nvfp4Packed, _) => Some(Float::Nvfp4),
+            (_, Coding::Matrix(weights)) => weights.fp8().map(Float::Fp8E4m3),
+            _ => None,
         }
     }
 

@@ -8,9 +8,10 @@
 //! in f32, rounded once or twice. Scales of 16 bits and codes of up to 8 give the exact value;
 //! tools that compute in 16 bits round it to those.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 
-use niwaki_codes::floats::{E2M1, E4M3};
+use niwaki_codes::floats::{Blocks, E2M1, E4M3};
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Bits, packed_bytes, stamp, unpack_row};
 
@@ -167,6 +168,20 @@ impl Weights<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Which weights share a scale, where codes are e4m3 and one of ours says it.
+    pub(crate) fn fp8(&self) -> Option<Blocks> {
+        let (Levels::E4m3, Groups::Runs(run), Middles::None) = (self.levels, self.groups, self.middles) else {
+            return None;
+        };
+        let order = self.scales.order;
+        match (order.row_stride, run >= self.cols) {
+            (0, true) => Some(Blocks::Tensor),
+            (1, true) if order.rows == 1 => Some(Blocks::Row),
+            _ if order.rows == run => NonZeroU32::new(u32::try_from(run).ok()?).map(Blocks::Square),
+            _ => None,
+        }
     }
 
     fn decode_row(&self, level: Level, row: usize, codes: &[u8], out: &mut [f32]) {

@@ -216,10 +216,10 @@ fn pieces_stay_inside_their_tensor() {
         error.to_string().strip_prefix(&format!("`{}`: ", path.display())).unwrap().to_owned()
     };
     let error = writer.write_at(0, 7, &[0; 2]).unwrap_err();
-    assert_eq!(said(error), "tensor `a`: 2 bytes at byte 7 were asked for; it has 8");
+    assert_eq!(said(error), "2 bytes at byte 7 of tensor `a` were asked for; it has 8");
     assert_eq!(said(writer.read_at(1, 0, &mut [0]).unwrap_err()), "entry 1 was asked for; there are 1");
     let error = writer.write_at(0, u64::MAX, &[0]).unwrap_err();
-    assert_eq!(said(error), "tensor `a`: 1 bytes at byte 18446744073709551615 were asked for; it has 8");
+    assert_eq!(said(error), "1 bytes at byte 18446744073709551615 of tensor `a` were asked for; it has 8");
     drop(writer);
     assert!(folder.names().is_empty());
     fs::write(&path, "old").unwrap();

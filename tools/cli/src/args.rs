@@ -111,8 +111,9 @@ pub(crate) struct Selection {
     /// Recipe by name: weights, llm, linear, or with `--to gguf` a mix of llama.cpp: q4_k_m, …
     #[arg(long, value_name = "P")]
     pub(crate) preset: Option<String>,
-    /// What codes mean: int{2..8}/{tensor|row|gN}/{sym|affine}, elastic/gN[/WIDTHS], or blocks as in
-    /// GGUF: q8_0, q4_0, …
+    /// What codes mean: int{2..8}/{tensor|row|gN}/{sym|affine}, elastic/gN[/WIDTHS],
+    /// fp8_e4m3/{tensor|row|bN}, nvfp4, nf4/gN, or blocks as in GGUF: q8_0, q4_0, …; with `--to gguf`
+    /// a name of llama.cpp is its mix of types
     #[arg(long, value_name = "S")]
     pub(crate) scheme: Option<String>,
     /// How ranges are chosen: min_max, clip or lsq [default: min_max]
@@ -127,7 +128,7 @@ pub(crate) struct Selection {
     /// Rows that a group does not divide: end in a short group, or stop
     #[arg(long, value_name = "T", default_value = "short")]
     pub(crate) tail: Tail,
-    /// Format of the output: safetensors, gguf, compressed-tensors, gptq, awq or mlx
+    /// Format of the output: safetensors, gguf, compressed-tensors, gptq, awq, mlx or fp8
     #[arg(long, value_name = "FORMAT", default_value = "safetensors")]
     pub(crate) to: String,
     #[command(flatten)]
@@ -222,7 +223,7 @@ pub(crate) struct Slice {
 pub(crate) struct Export {
     /// A checkpoint: compressed by niwaki, GGUF, or quantized by another tool
     pub(crate) file: PathBuf,
-    /// Format: safetensors (decoded), gguf, compressed-tensors, gptq, awq or mlx
+    /// Format: safetensors (decoded), gguf, compressed-tensors, gptq, awq, mlx or fp8
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: String,
     #[command(flatten)]

@@ -14,7 +14,7 @@ mod verify;
 use std::path::Path;
 
 use niwaki_codes::Bits;
-use niwaki_engine::Opened;
+use niwaki_engine::{Format, Opened};
 use niwaki_tensors::{Limits, Overwrite};
 
 use crate::args::{Output, Verb};
@@ -56,6 +56,29 @@ fn check_output(output: &Output) -> Result<(), Stop> {
         return Err(Failure::usage(format!("`{}` is a folder; the output is one file", path.display())).into());
     }
     Ok(niwaki_tensors::check_output(path, overwrite)?)
+}
+
+/// Looks at the place of an output of a format before any work is done.
+///
+/// Of a folder safetensors are a folder, unless the output is named like a file; GGUF is always a
+/// file, and formats of other tools are always folders.
+fn check_place(output: &Output, input: &Path, format: Format) -> Result<(), Stop> {
+    let path = &output.output;
+    let named = |extension: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
+    let folder = match format {
+        Format::Safetensors => input.is_dir() && !named("safetensors"),
+        Format::Gguf => false,
+        _ => true,
+    };
+    let other = match format {
+        Format::Gguf => "safetensors",
+        _ => "gguf",
+    };
+    if named(other) {
+        let what = format!("`{}`: is named `.{other}`, and the output is {format}", path.display());
+        return Err(Failure::usage(what).hinting("`--to` says the format").into());
+    }
+    if folder { Ok(()) } else { check_output(output) }
 }
 
 /// Opens a checkpoint of whatever format.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use niwaki_codes::Scheme;
 use niwaki_codes::simd::Level;
 use niwaki_container::{Digest, Lineage, META_KEY, Meta, Placement, Slot, TensorMeta};
 use niwaki_container::{checkpoint_digest, tensor_digest};
@@ -253,7 +254,8 @@ fn longest_meta(source: &Source<'_>, plan: &Plan) -> Result<String, Error> {
 /// How many threads the memory cap allows.
 fn affordable_threads(plan: &Plan, options: &Options) -> Result<usize, Error> {
     let Some(cap) = options.memory else { return Ok(options.threads) };
-    let Some((needs, name)) = plan.tensors.iter().map(|t| (buffers(t), &t.name)).max() else {
+    let whole = plan.to.lays_out_whole_tensors();
+    let Some((needs, name)) = plan.tensors.iter().map(|t| (buffers(t, whole), &t.name)).max() else {
         return Ok(options.threads);
     };
     match cap / needs {
@@ -262,14 +264,17 @@ fn affordable_threads(plan: &Plan, options: &Options) -> Result<usize, Error> {
     }
 }
 
-/// Bytes of buffers that one thread needs for a tensor.
-fn buffers(t: &Planned) -> usize {
+/// Bytes of buffers that one thread needs for a tensor, of a format that lays out a `whole` one
+/// at once or by rows.
+fn buffers(t: &Planned, whole: bool) -> usize {
     const HASHING: usize = 1 << 20;
     let (rows, cols) = t.layout.matrix();
     let direct = t.coding.is_none() && matches!(t.layout.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
     let decoded = |elements: usize| if direct { 0 } else { elements * 4 };
     match (&t.selection, t.layout.scheme) {
         (None, None) => HASHING,
+        // Packed and single codes, and the words that they become.
+        (None, Some(Scheme::Uniform(_))) if whole => HASHING + decoded(t.elements()) + t.elements() * 3,
         (None, Some(scheme)) => {
             let block = Blocks::new(rows, cols, scheme).largest().min(BLOCK.max(cols));
             HASHING + decoded(block) + block * 2
@@ -281,7 +286,8 @@ fn buffers(t: &Planned) -> usize {
 
 /// Carries tensors as they are that hold NaN or an infinity.
 fn carry_not_finite(source: &Source<'_>, plan: &mut Plan, pool: &ThreadPool) -> Result<(), Error> {
-    for planned in &mut plan.tensors {
+    let Plan { tensors, to, .. } = plan;
+    for planned in tensors {
         let tensor = &source.tensors()[planned.index];
         if planned.layout.is_plain() || tensor.takes_over(&planned.layout) {
             continue;
@@ -297,7 +303,7 @@ fn carry_not_finite(source: &Source<'_>, plan: &mut Plan, pool: &ThreadPool) -> 
             (0..elements.div_ceil(BLOCK)).into_par_iter().map(first).find_map_first(|found| found.transpose())
         });
         if let Some(index) = found.transpose()? {
-            planned.keep(format!("weight {index} is NaN or infinite"));
+            planned.keep(to.plain(planned.index, tensor)?, &format!("weight {index} is NaN or infinite"))?;
         }
     }
     Ok(())

@@ -107,6 +107,7 @@ impl Default for Settings {
 pub struct Destination {
     format: Format,
     pub(crate) seats: Seats,
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -147,12 +148,27 @@ impl Destination {
             Format::Gguf => Seats::Gguf(Box::new(GgufSeats::new(source, settings)?)),
             _ => Seats::Tool(Tool { format, activations: settings.activations, bits: settings.bits }),
         };
-        Ok(Self { format, seats })
+        let mut warnings = Vec::new();
+        match &seats {
+            Seats::Gguf(gguf) => warnings.clone_from(&gguf.warnings),
+            Seats::Tool(_) if !source.has_config() => {
+                let what =
+                    "the input has no `config.json`: the output's says what codes mean, and nothing of the model";
+                warnings.push(what.to_owned());
+            }
+            _ => {}
+        }
+        Ok(Self { format, seats, warnings })
     }
 
     /// The format.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// Whether codes of all rows are laid out together.
+    pub(crate) fn lays_out_whole_tensors(&self) -> bool {
+        matches!(self.format, Format::Gptq | Format::Awq)
     }
 
     /// What of a model decides the types of llama.cpp's mixes; none where the format is not
@@ -166,10 +182,7 @@ impl Destination {
 
     /// What the output cannot say, and engines will therefore not do. One line each.
     pub fn warnings(&self) -> &[String] {
-        match &self.seats {
-            Seats::Gguf(gguf) => &gguf.warnings,
-            _ => &[],
-        }
+        &self.warnings
     }
 
     /// The name of tensor number `index` in the output, or why it is not there.
@@ -196,10 +209,22 @@ impl Destination {
         tensor: &SourceTensor<'_>,
         rule: Option<(Scheme, Fit)>,
     ) -> Result<Settled, Error> {
+        if tensor.shape().elements() == 0 {
+            return self.plain(index, tensor);
+        }
         let settled = match &self.seats {
             Seats::Ours => ours(tensor, rule),
             Seats::Gguf(gguf) => gguf.settle(index, tensor, rule),
             Seats::Tool(tool) => tool.settle(tensor, rule),
+        };
+        settled.map_err(|e| e.of(tensor.name()))
+    }
+
+    /// How tensor number `index` is stored where its weights stand for themselves.
+    pub(crate) fn plain(&self, index: usize, tensor: &SourceTensor<'_>) -> Result<Settled, Error> {
+        let settled = match &self.seats {
+            Seats::Gguf(gguf) => gguf.plain(index, tensor),
+            _ => Ok(Settled::new(Layout::plain(tensor.dtype(), *tensor.shape()), None)),
         };
         settled.map_err(|e| e.of(tensor.name()))
     }
@@ -211,7 +236,7 @@ fn ours(tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settle
     if let Some((scheme, _)) = rule {
         return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, None));
     }
-    match (tensor.coding(), tensor.scheme()) {
+    match (tensor.coding(), tensor.likeness()) {
         (None, _) => Ok(Settled::new(plain, None)),
         (Some(_), Some(scheme)) => Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, None)),
         (Some(coding), None) => {

@@ -255,11 +255,16 @@ layer! {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let ErrorKind::Below { what, .. } = self.kind() {
-            // A sentence of the layouts of other tools names no file.
-            return match (&self.inner.layer, self.path()) {
-                (Some(Layer::Foreign(_)), Some(path)) => write!(f, "`{}`: {what}", path.display()),
-                _ => f.write_str(what),
-            };
+            // A sentence of the layouts of other tools names no file, and not every one a tensor.
+            if let Some(Layer::Foreign(error)) = &self.inner.layer {
+                if let Some(path) = self.path() {
+                    write!(f, "`{}`: ", path.display())?;
+                }
+                if let (None, Some(tensor)) = (error.tensor(), self.tensor()) {
+                    write!(f, "tensor `{tensor}`: ")?;
+                }
+            }
+            return f.write_str(what);
         }
         if let Some(path) = self.path() {
             write!(f, "`{}`: ", path.display())?;

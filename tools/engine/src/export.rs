@@ -22,6 +22,7 @@ use crate::target::{Target, file_error};
 ///
 /// Those of reading and writing.
 pub fn safetensors(source: &Source<'_>, out: &Path, options: &Options) -> Result<u64, Error> {
+    source.check_complete()?;
     let target = Target::new(source, out, options)?;
     let outcome = write(source, &target.file, options);
     target.close(source, options, outcome)

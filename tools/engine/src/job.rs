@@ -130,7 +130,8 @@ impl<'a> Job<'a> {
     fn encode_items(&self) -> usize {
         match (&self.planned.selection, self.blocks()) {
             (Some(_), _) => 1,
-            (None, Some(blocks)) => blocks.len(),
+            // No elements are one item, so that the tensor is finished.
+            (None, Some(blocks)) => blocks.len().max(1),
             (None, None) => self.source_hasher().pieces() as usize,
         }
     }

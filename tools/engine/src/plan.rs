@@ -51,6 +51,8 @@ pub struct Planned {
     pub written: String,
     /// How its codes were stored, where it had such, in a word.
     pub coding: Option<String>,
+    /// Whether its bytes or codes are taken over as they are.
+    pub taken: bool,
     /// How it is stored: source type, shape, scheme, kept weights.
     pub layout: Layout,
     /// How the grid of its codes is chosen, where it has codes.
@@ -61,7 +63,8 @@ pub struct Planned {
     pub rule: Option<String>,
     /// Rules that matched and lost to a later one.
     pub shadowed: Vec<String>,
-    /// Why a tensor is carried although a rule names it.
+    /// What the rule does not say: why a tensor is carried after all, a type that stands in for
+    /// another, codes that are encoded anew.
     pub note: Option<String>,
     /// Bytes in the checkpoint.
     pub bytes_before: u64,
@@ -79,11 +82,12 @@ pub enum Selection {
 }
 
 impl Planned {
-    /// The word in reports: `keep`, `quantize`, `elastic` or `sparse`.
+    /// The word in reports: `keep`, `quantize`, `elastic`, `sparse`, or `decode` for codes that
+    /// become the weights themselves.
     pub fn fate(&self) -> &'static str {
         match (self.layout.scheme, &self.selection) {
-            // Codes that are there already, or an export's.
-            (Some(_), _) if self.coding.is_some() && self.rule.is_none() => "keep",
+            (Some(_), _) if self.taken => "keep",
+            (None, None) if self.coding.is_some() && self.elements() > 0 => "decode",
             (Some(Scheme::Elastic(_)), _) => "elastic",
             (Some(_), _) => "quantize",
             (None, Some(_)) => "sparse",
@@ -96,12 +100,16 @@ impl Planned {
         self.layout.shape.elements()
     }
 
-    /// Carries the tensor as it is after all, for the reason given.
-    pub fn keep(&mut self, note: String) {
-        self.layout = Layout::plain(self.layout.dtype, self.layout.shape);
+    /// Stores the weights themselves after all, for the reason given.
+    pub(crate) fn keep(&mut self, plain: Settled, why: &str) -> Result<(), Error> {
+        self.layout = plain.layout;
         self.selection = None;
-        self.note = Some(note);
-        self.bytes_after = self.layout.bytes().unwrap_or(self.bytes_before);
+        self.taken = false;
+        let decoded = self.coding.as_ref().map(|coding| format!("{coding} is decoded to {}", self.layout.dtype));
+        let notes = [Some(why.to_owned()), decoded, plain.note];
+        self.note = Some(notes.into_iter().flatten().collect::<Vec<_>>().join("; "));
+        self.bytes_after = self.layout.bytes()?;
+        Ok(())
     }
 }
 
@@ -111,6 +119,8 @@ struct Matcher<'r> {
     glob: GlobMatcher,
     acted: bool,
     matched: bool,
+    /// Whether `only` left a tensor out that it matches.
+    excluded: bool,
 }
 
 fn glob(text: &str) -> Result<GlobMatcher, Error> {
@@ -132,10 +142,11 @@ impl Plan {
             let hint = "`niwaki export --to safetensors` decodes it; `--to gguf` and others take its codes over";
             return Err(error.at(source.opened().path()).hinting(hint));
         }
+        source.check_complete()?;
         let only = recipe.only.iter().map(|g| glob(g)).collect::<Result<Vec<_>, _>>()?;
         let mut rules = Vec::with_capacity(recipe.rules.len());
         for rule in &recipe.rules {
-            rules.push(Matcher { rule, glob: glob(&rule.tensors)?, acted: false, matched: false });
+            rules.push(Matcher { rule, glob: glob(&rule.tensors)?, acted: false, matched: false, excluded: false });
         }
         let mut only_matched = vec![false; only.len()];
         let mut masks = MaskFiles::default();
@@ -158,7 +169,7 @@ impl Plan {
                 }
             }
         }
-        dropped.extend(source.left_out().iter().map(|name| ((*name).to_owned(), "it tells of inputs to codes")));
+        dropped.extend(source.left_out().iter().map(|(name, why)| ((*name).to_owned(), *why)));
         if let Some(i) = only_matched.iter().position(|m| !m) {
             return Err(ErrorKind::NoMatch { rule: format!("only `{}`", recipe.only[i]) }.into());
         }
@@ -186,7 +197,9 @@ impl Plan {
 
 fn no_match(m: &Matcher<'_>) -> Error {
     let error = Error::from(ErrorKind::NoMatch { rule: m.rule.to_string() });
-    if m.matched {
+    if m.excluded {
+        error.hinting("`only` names none of the tensors that it matches")
+    } else if m.matched {
         error.hinting("the tensors it names are not floats, or have fewer dimensions than `min_dims`")
     } else {
         error.hinting("`niwaki inspect` lists the names; `optional = true` allows a rule to match nothing")
@@ -228,6 +241,7 @@ fn rule<'r>(tensor: &SourceTensor<'_>, names: &Named<'_>, allowed: bool, rules: 
             continue;
         }
         if !allowed {
+            m.excluded = true;
             ruled.note = Some("not named by `only`".to_owned());
             continue;
         }
@@ -329,6 +343,7 @@ fn decide(
         index,
         written: names.written.unwrap_or_default().to_owned(),
         coding,
+        taken: selection.is_none() && tensor.takes_over(&layout),
         layout,
         fit,
         selection,

@@ -6,13 +6,18 @@
 mod gguf;
 mod tool;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use niwaki_quant::Distortion;
+use niwaki_tensors::{Dtype, decode_f32};
 
+use crate::encode::narrowed;
 use crate::error::Error;
+use crate::plan::Planned;
 use crate::queue;
+use crate::source::SourceTensor;
 
 pub(crate) use gguf::gguf;
 pub(crate) use tool::tool;
@@ -65,6 +70,36 @@ impl<W: Work> queue::Job for Job<'_, W> {
     fn advance(&self) -> Result<Option<usize>, Error> {
         Ok(None)
     }
+}
+
+/// Writes elements that stand for themselves in the type `dtype`; what that lost, unless they
+/// are copied.
+fn elements(
+    tensor: &SourceTensor<'_>,
+    dtype: Dtype,
+    range: Range<usize>,
+    scratch: &mut Scratch,
+    write: impl Fn(u64, &[u8]) -> Result<(), Error>,
+) -> Result<Option<Distortion>, Error> {
+    let size = dtype.bitsize() / 8;
+    let at = range.start * size;
+    if let Some(bytes) = tensor.elements().filter(|_| dtype == tensor.dtype()) {
+        return write(at as u64, bytes.get(at..range.end * size).unwrap_or_default()).map(|()| None);
+    }
+    let Scratch { decoded, .. } = scratch;
+    decoded.resize(range.len(), 0.0);
+    tensor.decode(range, decoded)?;
+    let narrow = narrowed(decoded, dtype);
+    write(at as u64, &narrow)?;
+    let mut again = vec![0.0; decoded.len()];
+    decode_f32(dtype, &narrow, &mut again)?;
+    Ok(Some(Distortion::between(decoded, &again)))
+}
+
+/// Bytes of source that `count` of a tensor's elements are.
+fn share(planned: &Planned, count: usize) -> u64 {
+    let bytes = (planned.bytes_before * count as u64).checked_div(planned.elements() as u64);
+    bytes.unwrap_or(0).min(planned.bytes_before)
 }
 
 /// Does all work; what each tensor lost, in order.

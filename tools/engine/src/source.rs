@@ -66,7 +66,7 @@ pub struct Source<'a> {
     origin: Origin,
     tensors: Vec<SourceTensor<'a>>,
     /// Tensors that mean nothing outside of the checkpoint's format.
-    left_out: Vec<&'a str>,
+    left_out: Vec<(&'a str, &'static str)>,
 }
 
 impl Opened {
@@ -122,7 +122,10 @@ impl Opened {
     pub fn source(&self, bits: Option<Bits>, names: Names) -> Result<Source<'_>, Error> {
         let (origin, tensors, left_out) = match self {
             Self::Tensors(artifact) => safetensors(artifact, bits)?,
-            Self::Gguf(gguf) => (Origin::Gguf, blocks(gguf, names)?, Vec::new()),
+            Self::Gguf(gguf) => {
+                let (tensors, left_out) = blocks(gguf, names)?;
+                (Origin::Gguf, tensors, left_out)
+            }
         };
         if bits.is_some() && !tensors.iter().any(SourceTensor::is_elastic) {
             let what = "`--bits` chooses a width of elastic tensors; this file has none".to_owned();
@@ -158,15 +161,32 @@ impl<'a> Source<'a> {
         &self.tensors
     }
 
-    /// The tensor of this name.
-    pub fn get(&self, name: &str) -> Option<&SourceTensor<'a>> {
-        self.tensors.iter().find(|tensor| tensor.name() == name)
+    /// Tensors that mean nothing outside of the checkpoint's format, and why.
+    pub fn left_out(&self) -> &[(&'a str, &'static str)] {
+        &self.left_out
     }
 
-    /// Names of tensors that say how inputs of quantized modules are quantized: they mean
-    /// nothing without those codes, and are left out.
-    pub fn left_out(&self) -> &[&'a str] {
-        &self.left_out
+    /// Whether a `config.json` stands beside its files.
+    pub(crate) fn has_config(&self) -> bool {
+        let folder = |artifact: &'a Artifact| artifact.checkpoint().shards().first()?.path().parent();
+        self.opened.artifact().and_then(folder).is_some_and(|folder| folder.join("config.json").is_file())
+    }
+
+    /// Refuses a file that is a part of a model only.
+    ///
+    /// # Errors
+    ///
+    /// A GGUF file that says it is one of several.
+    pub(crate) fn check_complete(&self) -> Result<(), Error> {
+        let Opened::Gguf(gguf) = self.opened else { return Ok(()) };
+        match gguf.metadata().number("split.count") {
+            Some(parts) if parts > 1 => {
+                let error =
+                    Error::from(ErrorKind::Unsupported { what: format!("one of {parts} parts of a GGUF model") });
+                Err(error.at(gguf.path()).hinting("`llama-gguf-split --merge` makes one file of them"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Texts of the files' own metadata.
@@ -179,16 +199,16 @@ impl<'a> Source<'a> {
                 all.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
             }
             Opened::Tensors(artifact) => artifact.checkpoint().metadata().into_iter().map(own).collect(),
-            Opened::Gguf(gguf) => {
-                let text =
-                    |(key, value): (&str, &niwaki_gguf::Value)| Some((key.to_owned(), value.as_text()?.to_owned()));
-                gguf.metadata().iter().filter_map(text).collect()
-            }
+            // Its keys mean something in GGUF only.
+            Opened::Gguf(_) => Vec::new(),
         }
     }
 }
 
-type Found<'a> = (Origin, Vec<SourceTensor<'a>>, Vec<&'a str>);
+type Found<'a> = (Origin, Vec<SourceTensor<'a>>, LeftOut<'a>);
+
+/// Tensors that are left out, and why.
+type LeftOut<'a> = Vec<(&'a str, &'static str)>;
 
 fn safetensors(artifact: &Artifact, bits: Option<Bits>) -> Result<Found<'_>, Error> {
     let checkpoint = artifact.checkpoint();
@@ -224,22 +244,24 @@ fn safetensors(artifact: &Artifact, bits: Option<Bits>) -> Result<Found<'_>, Err
         all.extend(plain(name).map(|tensor| (place(name), tensor)));
     }
     all.sort_by_key(|(place, _)| *place);
-    let left_out = imported.activations().to_vec();
+    let why = "it says how inputs of codes are quantized";
+    let left_out = imported.activations().iter().map(|name| (*name, why)).collect();
     Ok((Origin::Foreign(family), all.into_iter().map(|(_, tensor)| tensor).collect(), left_out))
 }
 
 /// The tensors of a GGUF file.
-fn blocks(gguf: &Gguf, names: Names) -> Result<Vec<SourceTensor<'_>>, Error> {
+fn blocks(gguf: &Gguf, names: Names) -> Result<(Vec<SourceTensor<'_>>, LeftOut<'_>), Error> {
     let back = |name: &str| match names {
         Names::Own => None,
         Names::HuggingFace => hf::names_back(gguf.metadata(), name),
     };
     // Either all tensors have a name there, or none is renamed.
-    let all = gguf.tensors().all(|view| back(view.name()).is_some() || view.name() == "rope_freqs.weight");
-    let mut tensors = Vec::new();
+    let all = gguf.tensors().all(|view| back(view.name()).is_some() || view.name() == COMPUTED);
+    let (mut tensors, mut left_out) = (Vec::new(), Vec::new());
     for view in gguf.tensors() {
         let renamed = back(view.name()).filter(|_| all);
         if all && names == Names::HuggingFace && renamed.is_none() {
+            left_out.push((view.name(), "models of Hugging Face compute it"));
             continue;
         }
         let shape = Shape::new(view.dims()).map_err(|e| Error::below(e, Blame::Input).of(view.name()))?;
@@ -251,11 +273,18 @@ fn blocks(gguf: &Gguf, names: Names) -> Result<Vec<SourceTensor<'_>>, Error> {
             (None, None) => Form::Opaque(kind, bytes),
         };
         let (name, transform) = renamed.unwrap_or_else(|| (view.name().to_owned(), hf::Transform::None));
+        if !transform.fits(view.dims().first().copied().unwrap_or(0)) {
+            let what = format!("{shape} rows cannot be divided among the heads that the metadata names");
+            return Err(Error::from(ErrorKind::Below { what, blame: Blame::Input }).of(view.name()).at(gguf.path()));
+        }
         let dtype = plain_dtype(kind).unwrap_or(Dtype::F32);
         tensors.push(SourceTensor::new(name, dtype, shape, form, Watched::Gguf(gguf)).under(transform));
     }
-    Ok(tensors)
+    Ok((tensors, left_out))
 }
+
+/// A tensor that llama.cpp's files have and models of Hugging Face compute.
+const COMPUTED: &str = "rope_freqs.weight";
 
 /// The type whose elements stand for themselves.
 pub(crate) fn plain_dtype(kind: GgmlType) -> Option<Dtype> {

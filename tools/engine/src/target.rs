@@ -1,13 +1,17 @@
 //! Where an output goes: a file, or a folder that keeps the source's other files.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use niwaki_tensors::{Checkpoint, Source as Place};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use crate::compress::Options;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::source::{Opened, Source};
+
+/// What `config.json` says of codes, by key.
+pub(crate) type CodeKeys = Vec<(&'static str, Json)>;
 
 /// Where the output goes.
 pub(crate) struct Target {
@@ -15,10 +19,16 @@ pub(crate) struct Target {
     pub(crate) file: PathBuf,
     /// The journal of the run that writes it.
     pub(crate) journal: PathBuf,
-    /// The folder that the file is part of, and whether this run made it.
-    folder: Option<(PathBuf, bool)>,
-    /// What the folder's `config.json` says of codes, by key; nothing for none.
-    config: Vec<(&'static str, Json)>,
+    folder: Option<Folder>,
+}
+
+/// The folder that the file is part of.
+struct Folder {
+    path: PathBuf,
+    /// Whether this run made it.
+    made: bool,
+    /// Its `config.json`, where that is not the source's.
+    config: Option<Vec<u8>>,
 }
 
 /// Keys of `config.json` that say what codes mean.
@@ -29,41 +39,24 @@ impl Target {
     /// in `.safetensors`, to a folder with the source's other files.
     pub(crate) fn new(source: &Source<'_>, out: &Path, options: &Options) -> Result<Self, Error> {
         let is_file = out.extension().is_some_and(|e| e == "safetensors");
-        let folder = folder_of(source).filter(|_| !is_file).map(|_| out.to_owned());
-        Self::at(folder, Vec::new(), out, options)
+        if is_file || folder_of(source).is_none() {
+            return Ok(Self::of_file(out.to_owned(), None));
+        }
+        let target = Self::of_file(out.join("model.safetensors"), None);
+        let resumes = target.journal.exists();
+        Ok(Self { folder: Some(Folder::new(source, out, Vec::new(), options.replace || resumes)?), ..target })
     }
 
     /// A folder whose `config.json` says what codes mean, whatever the source is.
-    pub(crate) fn folder(out: &Path, config: Vec<(&'static str, Json)>, options: &Options) -> Result<Self, Error> {
-        Self::at(Some(out.to_owned()), config, out, options)
+    pub(crate) fn folder(source: &Source<'_>, out: &Path, keys: CodeKeys, options: &Options) -> Result<Self, Error> {
+        let folder = Folder::new(source, out, keys, options.replace)?;
+        Ok(Self::of_file(out.join("model.safetensors"), Some(folder)))
     }
 
-    fn at(
-        folder: Option<PathBuf>,
-        config: Vec<(&'static str, Json)>,
-        out: &Path,
-        options: &Options,
-    ) -> Result<Self, Error> {
-        let file = folder.as_ref().map_or_else(|| out.to_owned(), |folder| folder.join("model.safetensors"));
+    fn of_file(file: PathBuf, folder: Option<Folder>) -> Self {
         let mut journal = file.clone().into_os_string();
         journal.push(".niwaki-journal");
-        let journal = PathBuf::from(journal);
-        if let Some(file) = folder.as_ref().filter(|folder| folder.is_file()) {
-            let error = Error::from(ErrorKind::Usage { what: "is a file; the output is a folder".to_owned() });
-            return Err(error.at(file));
-        }
-        let made = match &folder {
-            Some(folder) if !folder.exists() => {
-                std::fs::create_dir(folder).map_err(|e| file_error(&e, folder))?;
-                true
-            }
-            Some(folder) if !options.replace && !journal.exists() => {
-                let error = Error::from(ErrorKind::Usage { what: "exists".to_owned() });
-                return Err(error.at(folder).hinting("`--force` replaces it"));
-            }
-            _ => false,
-        };
-        Ok(Self { file, journal, folder: folder.map(|folder| (folder, made)), config })
+        Self { file, journal: PathBuf::from(journal), folder }
     }
 
     /// Copies the source's other files beside an output that was written, or removes what a
@@ -74,62 +67,119 @@ impl Target {
         options: &Options,
         outcome: Result<T, Error>,
     ) -> Result<T, Error> {
-        match outcome {
-            Ok(done) => self.copy_files(source, options).map(|()| done),
-            Err(error) => {
-                self.abandon();
-                Err(error)
-            }
+        let Some(folder) = &self.folder else { return outcome };
+        let closed = outcome.and_then(|done| folder.fill(source, options).map(|()| done));
+        if closed.is_err() && folder.made {
+            // This run made the folder and all that is in it; a partial file to go on from stays.
+            if self.journal.exists() {
+                fs::remove_dir(&folder.path).ok()
+            } else {
+                fs::remove_dir_all(&folder.path).ok()
+            };
         }
+        closed
+    }
+}
+
+impl Folder {
+    fn new(source: &Source<'_>, path: &Path, keys: CodeKeys, replace: bool) -> Result<Self, Error> {
+        let refuse = |what: String| Error::from(ErrorKind::Usage { what }).at(path);
+        if path.is_file() {
+            return Err(refuse("is a file; the output is a folder".to_owned()));
+        }
+        let exists = path.exists();
+        if exists && !replace {
+            return Err(refuse("exists".to_owned()).hinting("`--force` replaces it"));
+        }
+        if exists {
+            check_replaceable(source, path)?;
+        }
+        let config = config_text(source, path, &keys)?;
+        if !exists {
+            fs::create_dir(path).map_err(|e| file_error(&e, path))?;
+        }
+        Ok(Self { path: path.to_owned(), made: !exists, config })
     }
 
-    fn copy_files(&self, source: &Source<'_>, options: &Options) -> Result<(), Error> {
-        let Some((folder, _)) = &self.folder else { return Ok(()) };
-        let files = folder_of(source).map_or(Ok(Vec::new()), Checkpoint::folder_files)?;
-        for from in &files {
+    /// Copies the source's other files.
+    fn fill(&self, source: &Source<'_>, options: &Options) -> Result<(), Error> {
+        let mut written = Vec::new();
+        for from in folder_of(source).map_or(Ok(Vec::new()), Checkpoint::folder_files)? {
             let Some(name) = from.file_name() else { continue };
-            let to = folder.join(name);
-            if name != "config.json" && (!to.exists() || options.replace) {
-                std::fs::copy(from, &to).map_err(|e| file_error(&e, &to))?;
+            let to = self.path.join(name);
+            let ours = name == "config.json" && self.config.is_some();
+            if !ours && (!to.exists() || options.replace) {
+                fs::copy(&from, &to).map_err(|e| file_error(&e, &to))?;
+                written.push(to);
             }
         }
-        let config = files.iter().find(|path| path.file_name().is_some_and(|name| name == "config.json"));
-        self.write_config(config.map(PathBuf::as_path), &folder.join("config.json"))
+        if let Some(text) = &self.config {
+            let to = self.path.join("config.json");
+            fs::write(&to, text).map_err(|e| file_error(&e, &to))?;
+            written.push(to);
+        }
+        if options.durable {
+            written.push(self.path.clone());
+            for path in written {
+                fs::File::open(&path).and_then(|file| file.sync_all()).map_err(|e| file_error(&e, &path))?;
+            }
+        }
+        Ok(())
     }
+}
 
-    /// Copies `config.json`, or writes it anew where what it says of codes is not so any more.
-    fn write_config(&self, from: Option<&Path>, to: &Path) -> Result<(), Error> {
-        let had = match from {
-            None => Json::Object(serde_json::Map::new()),
-            Some(from) => {
-                let text = std::fs::read_to_string(from).map_err(|e| file_error(&e, from))?;
-                serde_json::from_str(&text).unwrap_or(Json::Null)
-            }
-        };
-        let says = |key: &&str| had.get(key).is_some();
-        let write = |bytes: &[u8]| std::fs::write(to, bytes).map_err(|e| file_error(&e, to));
-        match (from, had.as_object()) {
-            (None, _) if self.config.is_empty() => Ok(()),
-            (_, Some(object)) if !self.config.is_empty() || CODE_KEYS.iter().any(says) => {
-                let mut object = object.clone();
-                object.retain(|key, _| !CODE_KEYS.contains(&key.as_str()));
-                object.extend(self.config.iter().map(|(key, said)| ((*key).to_owned(), said.clone())));
-                let mut text =
-                    serde_json::to_string_pretty(&object).map_err(|e| Error::below(e, Blame::Environment))?;
-                text.push('\n');
-                write(text.as_bytes())
-            }
-            (Some(from), _) => std::fs::copy(from, to).map(|_| ()).map_err(|e| file_error(&e, to)),
-            (None, _) => Ok(()),
+/// Refuses a folder that is the input, or in which other weights would win over the new ones.
+fn check_replaceable(source: &Source<'_>, path: &Path) -> Result<(), Error> {
+    let same = |a: &Path, b: &Path| a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    if folder_of(source).is_some_and(|checkpoint| same(checkpoint_folder(checkpoint), path)) {
+        let error = Error::from(ErrorKind::Usage { what: "is the input; the output is another folder".to_owned() });
+        return Err(error.at(path));
+    }
+    for item in fs::read_dir(path).map_err(|e| file_error(&e, path))? {
+        let name = item.map_err(|e| file_error(&e, path))?.file_name();
+        let name = name.to_string_lossy();
+        let weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+        if weights && name != "model.safetensors" {
+            let what = format!("holds `{name}`, which would stand beside the new `model.safetensors`");
+            return Err(Error::from(ErrorKind::Usage { what }).at(path).hinting("remove it, or choose another folder"));
         }
     }
+    Ok(())
+}
 
-    fn abandon(&self) {
-        if let Some((folder, true)) = &self.folder {
-            // Only an empty folder goes; anything else in it is not ours.
-            std::fs::remove_dir(folder).ok();
-        }
+fn checkpoint_folder(checkpoint: &Checkpoint) -> &Path {
+    match checkpoint.source() {
+        Place::Folder { folder, .. } => folder,
+        _ => checkpoint.path(),
     }
+}
+
+/// The `config.json` to write, where what the source's says of codes is not so any more; that
+/// of the folder to be replaced, where the source has none.
+fn config_text(source: &Source<'_>, target: &Path, keys: &CodeKeys) -> Result<Option<Vec<u8>>, Error> {
+    let of_source = folder_of(source).map(|checkpoint| checkpoint_folder(checkpoint).join("config.json"));
+    let from = of_source.filter(|path| path.is_file()).unwrap_or_else(|| target.join("config.json"));
+    let object = match fs::read(&from) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Map::new(),
+        Err(e) => return Err(file_error(&e, &from)),
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(Json::Object(object)) => object,
+            _ if keys.is_empty() => return Ok(None),
+            _ => {
+                let what = format!("`{}`: is no JSON object", from.display());
+                return Err(Error::from(ErrorKind::Below { what, blame: Blame::Input }).at(&from));
+            }
+        },
+    };
+    if keys.is_empty() && !CODE_KEYS.iter().any(|key| object.contains_key(*key)) {
+        return Ok(None);
+    }
+    let mut object = object;
+    object.retain(|key, _| !CODE_KEYS.contains(&key.as_str()));
+    object.extend(keys.iter().map(|(key, said)| ((*key).to_owned(), said.clone())));
+    let mut text = serde_json::to_vec_pretty(&object).map_err(|e| Error::below(e, Blame::Environment))?;
+    text.push(b'\n');
+    Ok(Some(text))
 }
 
 /// The checkpoint, where it is a folder.

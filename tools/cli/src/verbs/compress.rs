@@ -6,7 +6,7 @@ use niwaki_engine::plan::{Plan, Planned};
 use niwaki_engine::{Format, NanPolicy, Options, Report, TensorReport};
 use serde::Serialize;
 
-use super::{SQNR, check_output, open, percent, selection, shape_text, threads};
+use super::{SQNR, check_place, open, percent, selection, shape_text, threads};
 use crate::args::{Compress, Nan, Output};
 use crate::failure::Stop;
 use crate::progress::Progress;
@@ -30,9 +30,7 @@ pub(super) fn options(output: &Output, session: &Session<'_>) -> Options {
 pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let start = Instant::now();
     let format: Format = args.selection.to.parse()?;
-    if !writes_folder(args, format) {
-        check_output(&args.output)?;
-    }
+    check_place(&args.output, &args.ckpt, format)?;
     let opened = open(&args.ckpt)?;
     let source = opened.source(None, selection::names(&args.selection.to))?;
     let (destination, recipe) = selection::resolve(&source, &args.selection, session)?;
@@ -64,19 +62,22 @@ fn notes(plan: &Plan, planned: &[bool], report: &Report, session: &mut Session<'
     if report.resumed > 0 {
         session.note(&format!("went on after an earlier run that had finished {} tensors", report.resumed));
     }
+    dropped(plan, session);
     for (t, planned) in plan.tensors.iter().zip(planned) {
         let Some(note) = &t.note else { continue };
         let line = format!("tensor `{}`: {note}", t.name);
-        if *planned { session.detail(&line) } else { session.note(&format!("{line}; carried as it is")) }
+        match (planned, &t.coding) {
+            (true, _) => session.detail(&line),
+            (false, None) => session.note(&format!("{line}; carried as it is")),
+            (false, Some(_)) => session.note(&line),
+        }
     }
 }
 
-/// A folder becomes a folder, unless the output is named like a file; formats of other tools
-/// are always folders, GGUF never.
-fn writes_folder(args: &Compress, format: Format) -> bool {
-    match format {
-        Format::Safetensors => args.ckpt.is_dir() && args.output.output.extension().is_none_or(|e| e != "safetensors"),
-        other => other != Format::Gguf,
+/// Says which tensors are not written.
+pub(super) fn dropped(plan: &Plan, session: &mut Session<'_>) {
+    for (name, why) in &plan.dropped {
+        session.note(&format!("tensor `{name}` is left out: {why}"));
     }
 }
 
@@ -113,7 +114,10 @@ fn stored_as(t: &TensorReport, planned: &Planned) -> String {
             let codes = codes.unwrap_or_else(|| "sparse".to_owned());
             format!("{codes}, {} kept", percent(kept as u64, planned.elements() as u64))
         }
-        None => codes.unwrap_or_else(|| "as it was".to_owned()),
+        None => codes.unwrap_or_else(|| match &planned.coding {
+            Some(_) => format!("{}, decoded", planned.layout.dtype),
+            None => "as it was".to_owned(),
+        }),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use niwaki_engine::{Destination, Format, Names, Plan, Recipe, Tail, export};
 use serde::Serialize;
 
-use super::{check_output, compress, open, percent, selection, width};
+use super::{check_place, compress, open, percent, selection, width};
 use crate::args::Export;
 use crate::failure::Stop;
 use crate::progress::Progress;
@@ -31,9 +31,7 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
     let start = Instant::now();
     let format: Format = args.to.parse()?;
     let bits = args.bits.map(width).transpose()?;
-    if matches!(format, Format::Safetensors | Format::Gguf) {
-        check_output(&args.output)?;
-    }
+    check_place(&args.output, &args.file, format)?;
     let opened = open(&args.file)?;
     let out = &args.output.output;
     let options = compress::options(&args.output, session);
@@ -55,9 +53,7 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
     for warning in plan.to.warnings() {
         session.note(warning);
     }
-    for (name, why) in &plan.dropped {
-        session.detail(&format!("tensor `{name}` is left out: {why}"));
-    }
+    compress::dropped(&plan, session);
     for t in &plan.tensors {
         if let Some(note) = &t.note {
             session.detail(&format!("tensor `{}`: {note}", t.name));

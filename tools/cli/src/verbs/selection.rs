@@ -45,6 +45,9 @@ pub(super) fn settings(format: Format, bits: Option<Bits>, engine: &ForEngine) -
             return Err(Failure::usage("`--activations dynamic` is for `--to compressed-tensors`").into());
         }
     };
+    if engine.pre_tokenizer.is_some() && format != Format::Gguf {
+        return Err(Failure::usage("`--pre-tokenizer` is for `--to gguf`").into());
+    }
     Ok(Settings { activations, bits, pre_tokenizer: engine.pre_tokenizer.clone() })
 }
 
@@ -101,9 +104,16 @@ fn preset(source: &Source<'_>, selection: &Selection, destination: &Destination)
     };
     // A mix of llama.cpp is named like a preset or like a scheme.
     let (named, text) = (selection.preset.as_deref(), selection.scheme.as_deref());
-    let mix = named.or(text).and_then(Mix::from_name).filter(|_| named.is_none() || text.is_none());
+    let mix = named.or(text).and_then(Mix::from_name);
     match (mix, destination.facts()) {
-        (Some(mix), Some(facts)) if fit == Fit::MinMax => return Ok(mix.recipe(&facts)),
+        (Some(mix), Some(_)) if fit != Fit::MinMax || named.is_some() && text.is_some() => {
+            let failure = Failure::usage(format!("the mix `{}` says scheme and fit of every tensor", mix.name()));
+            return Err(failure.hinting("leave `--scheme` and `--fit` out, or change its recipe").into());
+        }
+        (Some(_), Some(facts)) if facts.architecture == "falcon" => {
+            return Err(Failure::unsupported("the mix of types for falcon").hinting("write a recipe").into());
+        }
+        (Some(mix), Some(facts)) => return Ok(mix.recipe(&facts)),
         (Some(mix), None) if named.is_some() || recipe::scheme(mix.name()).is_err() => {
             let failure = Failure::usage(format!("`{}` is a mix of GGUF types", mix.name()));
             return Err(failure.hinting("add `--to gguf`").into());

@@ -1,10 +1,10 @@
 //! `slice`: a narrower file, cut out of an elastic one.
 
 use niwaki_container::Sliced;
-use niwaki_engine::Names;
+use niwaki_engine::{Format, Names};
 use serde::Serialize;
 
-use super::{check_output, compress, open, percent, width};
+use super::{check_place, compress, open, percent, width};
 use crate::args::Slice;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
@@ -21,7 +21,7 @@ struct Json {
 /// Cuts an elastic file down to a width.
 pub(crate) fn run(args: &Slice, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let bits = width(args.bits)?;
-    check_output(&args.output)?;
+    check_place(&args.output, &args.elastic, Format::Safetensors)?;
     let opened = open(&args.elastic)?;
     let source = opened.source(None, Names::Own)?;
     let output = &args.output.output;

@@ -98,6 +98,17 @@ impl GgufSeats {
         Ok(Self { metadata, seats: seats(), extra: Vec::new(), warnings: vec![warning], bits })
     }
 
+    /// A tensor whose weights stand for themselves.
+    pub(super) fn plain(&self, index: usize, tensor: &SourceTensor<'_>) -> Result<Settled, Error> {
+        match self.seats.get(index) {
+            _ if tensor.coding().is_some() => Ok(Settled::new(Layout::plain(Dtype::F32, *tensor.shape()), None)),
+            Some(Seat::Tensor { float32: true, .. }) if tensor.is_float() => {
+                Ok(Settled::new(Layout::plain(Dtype::F32, *tensor.shape()), None))
+            }
+            _ => elements(tensor),
+        }
+    }
+
     /// What decides the types of llama.cpp's mixes.
     pub(crate) fn facts(&self) -> ModelFacts {
         let architecture = self.metadata.text("general.architecture").unwrap_or_default().to_owned();
@@ -142,13 +153,16 @@ impl GgufSeats {
             return Ok(Settled { bytes: Some(tensor.stored_bytes()), ..settled });
         }
         let Some(coding) = tensor.coding() else { return elements(tensor) };
-        if let Some(Scheme::Block(kind)) = tensor.scheme() {
+        if let Some(Scheme::Block(kind)) = tensor.likeness() {
             return blocks(tensor, kind);
         }
-        let kind = block_for(tensor.scheme(), self.bits.or(tensor.width()));
+        let kind = block_for(tensor.likeness(), self.bits.or(tensor.width()));
         let row = tensor.shape().dims().last().copied().unwrap_or(0);
-        if tensor.shape().dims().len() < 2 || !row.is_multiple_of(kind.elements()) {
-            let note = format!("{coding} is decoded: {kind} blocks of {} do not fill its rows", kind.elements());
+        if tensor.shape().dims().len() < 2 {
+            return Ok(Settled::new(plain(Dtype::F32), Some(format!("{coding} is decoded: it is no matrix"))));
+        }
+        if !row.is_multiple_of(kind.elements()) {
+            let note = format!("{coding} is decoded: {kind} blocks of {} do not fill rows of {row}", kind.elements());
             return Ok(Settled::new(plain(Dtype::F16), Some(note)));
         }
         let Settled { layout, .. } = blocks(tensor, kind)?;

@@ -1,4 +1,4 @@
-//! Formats of other tools over safetensors: compressed-tensors, GPTQ, AWQ, MLX.
+//! Formats of other tools over safetensors: compressed-tensors, GPTQ, AWQ, MLX, FP8.
 
 use niwaki_codes::floats::Float;
 use niwaki_codes::{Bits, BlockType, Grouping, Scheme, Symmetry, Uniform};
@@ -94,7 +94,7 @@ impl Tool {
     fn choose(self, tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settled, Error> {
         let plain = Layout::plain(tensor.dtype(), *tensor.shape());
         let coded = |scheme| Layout { scheme: Some(Scheme::Uniform(scheme)), ..plain };
-        let matrix = tensor.shape().dims().len() == 2 && tensor.name().ends_with("weight");
+        let matrix = tensor.shape().dims().len() == 2 && is_weight(tensor.name());
         if let Some((scheme, _)) = rule {
             if !matrix {
                 let what = format!("codes of a tensor that is no matrix called `….weight` ({})", tensor.shape());
@@ -102,6 +102,7 @@ impl Tool {
                     Error::from(ErrorKind::Held { format: self.format.name(), scheme: what }).hinting("keep it")
                 );
             }
+            self.check_activations(scheme)?;
             if let Some(float) = as_float(scheme) {
                 self.floats(tensor, float)?;
                 return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, None));
@@ -123,7 +124,11 @@ impl Tool {
         }
         let Some(coding) = tensor.coding() else { return Ok(Settled::new(plain, None)) };
         tensor.check_decodes()?;
-        if let Some(scheme @ (Scheme::Float(_) | Scheme::Block(BlockType::Mxfp4))) = tensor.scheme()
+        if self.format != Format::Mlx && EMBEDDINGS.iter().any(|part| tensor.name().contains(part)) {
+            let note = format!("{coding} is decoded to {}: {} is for linear layers", plain.dtype, self.format);
+            return Ok(Settled::new(plain, Some(note)));
+        }
+        if let Some(scheme @ (Scheme::Float(_) | Scheme::Block(BlockType::Mxfp4))) = tensor.likeness()
             && let Some(float) = as_float(scheme)
             && matrix
             && self.floats(tensor, float).is_ok()
@@ -138,6 +143,21 @@ impl Tool {
         let text = Scheme::Uniform(near).to_string();
         let note = (text != coding).then(|| format!("{coding} becomes {text}"));
         Ok(Settled::new(coded(near), note))
+    }
+
+    /// Refuses codes under which no engine quantizes inputs as they come.
+    fn check_activations(self, scheme: Scheme) -> Result<(), Error> {
+        let eight = match scheme {
+            Scheme::Uniform(uniform) => uniform.bits == Bits::MAX,
+            Scheme::Float(float) => matches!(float, Float::Fp8E4m3(_)),
+            _ => false,
+        };
+        if self.activations == Activations::Float || eight {
+            return Ok(());
+        }
+        let what = format!("activations that are quantized as they come beside {scheme}");
+        let error = Error::from(ErrorKind::Held { format: self.format.name(), scheme: what });
+        Err(error.hinting("`int8/row/sym` and `fp8_e4m3/row` go with `--activations dynamic`"))
     }
 
     /// The nearest scheme that the format holds.
@@ -155,6 +175,14 @@ impl Tool {
         }
         None
     }
+}
+
+/// What names of embeddings hold, which engines do not expect as codes.
+const EMBEDDINGS: [&str; 3] = ["embed", "wte", "wpe"];
+
+/// Whether a tensor is the weight of a module.
+fn is_weight(name: &str) -> bool {
+    name == "weight" || name.ends_with(".weight")
 }
 
 /// Bytes of one stored tensor.

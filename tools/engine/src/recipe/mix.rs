@@ -45,7 +45,7 @@ mixes! {
     "q4_0" => Q4_0, 2; "q4_1" => Q4_1, 3; "q4_k_s" => Q4K, 14; "q4_k_m" => Q4K, 15;
     "q5_0" => Q5_0, 8; "q5_1" => Q5_1, 9; "q5_k_s" => Q5K, 16; "q5_k_m" => Q5K, 17;
     "q6_k" => Q6K, 18; "q8_0" => Q8_0, 7;
-    "iq4_nl" => Iq4Nl, 25; "iq4_xs" => Iq4Xs, 30; "mxfp4" => Mxfp4, 38;
+    "iq4_nl" => Iq4Nl, 25; "iq4_xs" => Iq4Xs, 30;
 }
 
 /// Tensors that llama.cpp does not quantize: what their names hold.
@@ -105,7 +105,7 @@ impl Mix {
 
     /// The rules for a model.
     pub fn recipe(self, model: &ModelFacts) -> Recipe {
-        let mut rules = vec![quantize("*weight", self.base)];
+        let mut rules = Vec::new();
         for (stem, kind) in [("attn_output", self.of_attention_output(model)), ("attn_k", self.of_keys(model))] {
             rules.extend(kind.map(|kind| quantize(&format!("blk.*.{stem}.weight"), kind)));
         }
@@ -116,11 +116,12 @@ impl Mix {
         for stem in ["ffn_down", "ffn_down_exps"] {
             rules.extend(by_layer(model, stem, |layer, layers| self.of_ffn_down(layer, layers), self.base));
         }
-        let has = |name: &str| model.names.iter().any(|other| other == name);
-        let head = if has("output.weight") { "output.weight" } else { "token_embd.weight" };
-        if self.base != BlockType::Q8_0 {
-            rules.push(quantize(head, BlockType::Q6K));
-        }
+        let head = |name: &&str| model.names.iter().any(|other| other == name);
+        let head = ["output.weight", "token_embd.weight"].into_iter().find(head);
+        rules.extend(head.filter(|_| self.base != BlockType::Q8_0).map(|head| quantize(head, BlockType::Q6K)));
+        // Under `only` they may be left nothing to act on; the first rule says whether any is.
+        rules.iter_mut().for_each(|rule| rule.optional = true);
+        rules.insert(0, quantize("*weight", self.base));
         for part in KEPT.iter().filter(|part| model.names.iter().any(|name| name.contains(**part))) {
             rules.push(Rule { tensors: format!("*{part}*"), min_dims: 2, optional: true, action: Action::Keep });
         }

@@ -44,7 +44,7 @@ impl Preset {
             Self::Llm => LLM,
             Self::Linear => LINEAR,
         })?;
-        // The first rule of either text is the one that is open.
+        // The first rule of each text is the one that is open.
         if let Some(rule) = recipe.rules.first_mut() {
             rule.action = Action::Encode { scheme, fit, fallback: None };
         }

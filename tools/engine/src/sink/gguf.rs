@@ -7,11 +7,11 @@ use niwaki_codes::{BlockType, Scheme};
 use niwaki_gguf::{Entry, GgmlType, Layout, Metadata, Value, Writer};
 use niwaki_quant::{Distortion, encode_block_rows};
 
-use super::{Progress, Scratch, Work};
-use crate::blocks::{BLOCK, Block, Blocks};
+use super::{Progress, Scratch, Work, elements, share};
+use crate::blocks::{Block, Blocks};
 use crate::compress::Options;
 use crate::destination::{GgufSeats, Seat, ggml_of};
-use crate::encode::{block_error, narrowed, not_finite};
+use crate::encode::{block_error, not_finite};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Plan, Planned};
 use crate::recipe::Mix;
@@ -150,19 +150,6 @@ impl Item<'_> {
         Ok(self.writer.write_at(self.entry, at as u64, bytes)?)
     }
 
-    /// Elements in a type that they have or are given.
-    fn elements(&self, start: usize, count: usize, scratch: &mut Scratch) -> Result<(), Error> {
-        let dtype = self.planned.layout.dtype;
-        let size = dtype.bitsize() / 8;
-        let at = start * size;
-        if let Some(bytes) = self.tensor.elements().filter(|_| dtype == self.tensor.dtype()) {
-            return self.write(at, bytes.get(at..at + count * size).unwrap_or_default());
-        }
-        scratch.decoded.resize(count, 0.0);
-        self.tensor.decode(start..start + count, &mut scratch.decoded)?;
-        self.write(at, &narrowed(&scratch.decoded, dtype))
-    }
-
     fn encode(&self, kind: BlockType, block: &Block, scratch: &mut Scratch) -> Result<Option<Distortion>, Error> {
         let (_, cols) = self.tensor.matrix();
         let start = block.start(cols);
@@ -221,15 +208,16 @@ impl Work for Item<'_> {
         let (_, cols) = self.tensor.matrix();
         match self.planned.layout.scheme {
             Some(Scheme::Block(kind)) => self.encode(kind, &block, scratch),
-            _ => self.elements(block.start(cols), block.elements(), scratch).map(|()| None),
+            _ => {
+                let run = block.start(cols)..block.start(cols) + block.elements();
+                elements(self.tensor, self.planned.layout.dtype, run, scratch, |at, bytes| {
+                    self.write(at as usize, bytes)
+                })
+            }
         }
     }
 
     fn bytes(&self, index: usize) -> u64 {
-        let (count, all) = (self.blocks.get(index).elements() as u64, self.planned.elements() as u64);
-        (self.planned.bytes_before * count).checked_div(all).unwrap_or(0).min(self.planned.bytes_before)
+        share(self.planned, self.blocks.get(index).elements())
     }
 }
-
-/// That a block of work is no more than a buffer of weights.
-const _: () = assert!(BLOCK.is_multiple_of(256));

@@ -1,6 +1,7 @@
 //! Folders in the layout of another tool: safetensors and a `config.json` that says what the
 //! codes mean.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -14,20 +15,19 @@ use niwaki_foreign::{
 use niwaki_quant::{Distortion, FloatOut, Solver, UniformOut, encode_float_rows, encode_rows, encode_with};
 use niwaki_quant::{float_bytes, largest, nvfp4_factor};
 use niwaki_tensors::{Entry, Layout, Limits, Writer, metadata_len};
-use serde_json::Value as Json;
 
-use super::{Progress, Scratch, Work};
+use super::{Progress, Scratch, Work, elements, share};
 use crate::blocks::{BLOCK, Blocks};
 use crate::compare;
 use crate::compress::Options;
 use crate::destination::{Format, Tool, as_float};
-use crate::encode::{narrowed, not_encodable, scales_before, shares_a_scale, solve};
+use crate::encode::{not_encodable, scales_before, shares_a_scale, solve};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::plan::{Plan, Planned};
 use crate::recontain::Plain;
 use crate::report::{Report, TensorReport, bits_per_weight, rounded_db};
 use crate::source::{Names, Opened, Source, SourceTensor};
-use crate::target::Target;
+use crate::target::{CodeKeys, Target};
 
 /// The module of the output head in Hugging Face's models.
 const HEAD: &str = "lm_head";
@@ -61,11 +61,11 @@ pub(crate) fn tool(
         tensors.push(Stored { planned, tensor, codes });
     }
     let config = config(&tensors, tool)?;
-    let target = Target::folder(out, config, options)?;
+    let target = Target::folder(source, out, config, options)?;
     let outcome = write(source, &tensors, tool, &target, options, (plan.bytes_before(), progress));
     let output_bytes = target.close(source, options, outcome)?;
     // What was lost is measured as a reader sees it.
-    let lost = measured(out, &tensors, options)?;
+    let lost = measured(&target.file, &tensors, options)?;
     Ok(Report {
         input_bytes: source.opened().file_bytes(),
         output_bytes,
@@ -123,7 +123,7 @@ impl Stored<'_> {
 
 /// What `config.json` says of the codes, under the keys where it says it; nothing where no
 /// tensor has any.
-fn config(tensors: &[Stored<'_>], tool: Tool) -> Result<Vec<(&'static str, Json)>, Error> {
+fn config(tensors: &[Stored<'_>], tool: Tool) -> Result<CodeKeys, Error> {
     let modules: Vec<_> = tensors.iter().filter_map(Stored::described).collect();
     let same_kind = |stored: &&Stored<'_>| {
         stored.described().is_none()
@@ -186,15 +186,19 @@ fn write(
 }
 
 /// Signal to noise of each tensor of the output against the source, as it decodes.
-fn measured(out: &Path, tensors: &[Stored<'_>], options: &Options) -> Result<Vec<Option<f64>>, Error> {
-    let opened = Opened::open(out, &Limits::default())?;
+fn measured(file: &Path, tensors: &[Stored<'_>], options: &Options) -> Result<Vec<Option<f64>>, Error> {
+    let opened = Opened::open(file, &Limits::default())?;
     let written = opened.source(None, Names::Own)?;
+    let found: BTreeMap<&str, &SourceTensor<'_>> = written.tensors().iter().map(|t| (t.name(), t)).collect();
     let pool = options.pool()?;
-    let lost = |stored: &Stored<'_>| match written.get(&stored.planned.written) {
-        Some(found) if stored.described().is_some() => {
-            pool.install(|| compare::sqnr(stored.tensor, found)).map(rounded_db)
+    let lost = |stored: &Stored<'_>| {
+        let name = stored.planned.written.as_str();
+        let missing = || ErrorKind::Unlike { what: "cannot be found in what was written".to_owned() };
+        let found = found.get(name).ok_or_else(|| Error::from(missing()).of(name).at(file))?;
+        if stored.tensor.takes_over(&stored.planned.layout) && stored.described().is_none() {
+            return Ok(None);
         }
-        _ => Ok(None),
+        pool.install(|| compare::sqnr(stored.tensor, found)).map(rounded_db)
     };
     tensors.iter().map(lost).collect()
 }
@@ -222,19 +226,6 @@ impl Item<'_> {
 
     fn write(&self, part: usize, at: u64, bytes: &[u8]) -> Result<(), Error> {
         Ok(self.writer.write_at(self.entries.get(part).copied().unwrap_or(usize::MAX), at, bytes)?)
-    }
-
-    /// Elements as they are.
-    fn elements(&self, start: usize, count: usize, decoded: &mut Vec<f32>) -> Result<(), Error> {
-        let (tensor, dtype) = (self.stored.tensor, self.stored.planned.layout.dtype);
-        let size = dtype.bitsize() / 8;
-        let at = start * size;
-        if let Some(bytes) = tensor.elements().filter(|_| dtype == tensor.dtype()) {
-            return self.write(0, at as u64, bytes.get(at..at + count * size).unwrap_or_default());
-        }
-        decoded.resize(count, 0.0);
-        tensor.decode(start..start + count, decoded)?;
-        self.write(0, at as u64, &narrowed(decoded, dtype))
     }
 
     /// Whole rows as small floats.
@@ -328,7 +319,12 @@ impl Work for Item<'_> {
         let block = self.blocks().get(index);
         let (_, cols) = tensor.matrix();
         match &self.stored.codes {
-            Codes::None => self.elements(block.start(cols), block.elements(), &mut scratch.decoded)?,
+            Codes::None => {
+                let run = block.start(cols)..block.start(cols) + block.elements();
+                return elements(tensor, self.stored.planned.layout.dtype, run, scratch, |at, bytes| {
+                    self.write(0, at, bytes)
+                });
+            }
             Codes::Float(float, ..) => self.floats(*float, block.rows, scratch)?,
             Codes::Uniform(scheme, outline) => {
                 let plain = self.codes(scheme, block.rows.clone(), &mut scratch.decoded)?;
@@ -343,7 +339,6 @@ impl Work for Item<'_> {
     }
 
     fn bytes(&self, index: usize) -> u64 {
-        let (count, all) = (self.blocks().get(index).elements() as u64, self.stored.planned.elements() as u64);
-        (self.stored.planned.bytes_before * count).checked_div(all).unwrap_or(0)
+        share(self.stored.planned, self.blocks().get(index).elements())
     }
 }

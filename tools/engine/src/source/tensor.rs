@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use niwaki_codes::floats::Float;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Bits, BlockType, BlockView, Grouping, Scheme, Shape, Uniform};
 use niwaki_container::{Artifact, Decoder, Layout, Part, Tensor, matrix};
@@ -183,11 +184,26 @@ impl<'a> SourceTensor<'a> {
     pub fn scheme(&self) -> Option<Scheme> {
         *self.scheme.get_or_init(|| match &self.form {
             _ if matches!(self.transform, Transform::AddOne | Transform::SubtractOne) => None,
+            // Rows of a vector are its elements, and those stand inside of groups.
+            _ if self.transform != Transform::None && self.shape.dims().len() < 2 => None,
             Form::Plain(_) | Form::Opaque(..) => None,
             Form::Block(kind, _) => Some(Scheme::Block(*kind)),
             Form::Ours(decoder) if decoder.tensor().masked() => None,
             Form::Ours(decoder) => decoder.tensor().scheme(),
             Form::Foreign(logical) => logical.uniform().filter(|u| self.stacks(logical, u)).map(Scheme::Uniform),
+        })
+    }
+
+    /// The scheme that is nearest to how it is stored: [`scheme`](Self::scheme), or that of
+    /// small floats of another tool, which are encoded anew.
+    pub(crate) fn likeness(&self) -> Option<Scheme> {
+        let floats = || match &self.form {
+            Form::Foreign(logical) => logical.float(),
+            _ => None,
+        };
+        self.scheme().or_else(|| match floats()? {
+            Float::Mxfp4 => Some(Scheme::Block(BlockType::Mxfp4)),
+            float => Some(Scheme::Float(float)),
         })
     }
 
@@ -289,6 +305,9 @@ impl<'a> SourceTensor<'a> {
     ///
     /// Elements that are no floats, and blocks that are not decoded here.
     pub(crate) fn decode(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
+        if range.is_empty() {
+            return Ok(());
+        }
         let (rows, cols) = self.matrix();
         match self.transform {
             Transform::None => self.decode_stored(range, out),
