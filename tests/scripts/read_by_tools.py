@@ -1,7 +1,7 @@
 """Reads a model that niwaki wrote with the tools that the format belongs to, and compares.
 
     python3 tests/scripts/read_by_tools.py gguf FILE.gguf PLAIN.safetensors
-    python3 tests/scripts/read_by_tools.py compressed-tensors|mlx FOLDER PLAIN.safetensors
+    python3 tests/scripts/read_by_tools.py compressed-tensors|mlx|gptq|awq FOLDER PLAIN.safetensors
 
 PLAIN is what `niwaki export FILE --to safetensors` made of the same model: under Hugging Face's
 names for GGUF files of the Llama family. Prints `N tensors, M quantized: same`, or the first difference and ends with 1.
@@ -108,6 +108,59 @@ def mlx(folder):
             yield name, False, np.array(value.astype(mx.float32))
 
 
+def gptq(folder):
+    import torch
+    from gptqmodel import BACKEND, GPTQModel
+    from gptqmodel.nn_modules.qlinear.torch import TorchLinear
+
+    # All of it is the tool's: it reads the configuration, makes v2 of v1, and decodes.
+    model = GPTQModel.load(str(folder), device="cpu", dtype=torch.bfloat16, backend=BACKEND.GPTQ_TORCH)
+    said = quantization(folder)
+    read = model.quantize_config
+    assert (said.bits, said.group_size, said.desc_act, said.sym, said.format) == (
+        read.bits, read.group_size, read.desc_act, read.sym, read.format.value), (said, read)
+    for name, module in model.model.named_modules():
+        if isinstance(module, TorchLinear):
+            # It computes in the type of the scales; in F32 the products are not rounded.
+            module.scales = module.scales.to(torch.float32)
+            # The object's own method would be compiled first.
+            yield name + ".weight", True, TorchLinear.dequantize_weight(module).T.numpy()
+    for name, value in model.model.named_parameters():
+        yield name, False, value.detach().to(torch.float32).numpy()
+
+
+def awq(folder):
+    import torch
+    from awq.models._config import AwqConfig
+    from awq.modules.linear.gemm import WQLinear_GEMM
+    from awq.utils.packing_utils import dequantize_gemm
+    from safetensors.torch import load_file
+
+    stored = load_file(folder / "model.safetensors")
+    said, read = quantization(folder), AwqConfig.from_pretrained(str(folder))
+    assert (said.bits, said.group_size, said.zero_point, said.format) == (
+        read.w_bit, read.q_group_size, read.zero_point, read.version), (said, read)
+    for name, value in stored.items():
+        module, _, leaf = name.rpartition(".")
+        if leaf == "qweight":
+            parts = {part: stored[f"{module}.{part}"] for part in ("qweight", "qzeros", "scales")}
+            size = value.shape[0], parts["scales"].shape[1]
+            # Its scales are half precision, as are its products; in F32 these are not rounded.
+            linear = WQLinear_GEMM(read.w_bit, read.q_group_size, *size, False, "cpu").float()
+            linear.load_state_dict(parts)
+            value = dequantize_gemm(linear.qweight, linear.qzeros, linear.scales, linear.w_bit, linear.group_size)
+            yield module + ".weight", True, value.T.numpy()
+        elif leaf not in ("qzeros", "scales"):
+            yield name, False, value.to(torch.float32).numpy()
+
+
+def quantization(folder):
+    """What Hugging Face's library understands of the configuration."""
+    from transformers.quantizers.auto import AutoQuantizationConfig
+
+    return AutoQuantizationConfig.from_dict(json.loads((folder / "config.json").read_text())["quantization_config"])
+
+
 def half(value):
     """Whether all numbers are bfloat16."""
     return not (value.view(np.uint32) & 0xFFFF).any()
@@ -121,7 +174,8 @@ def rounded(value):
 
 def main():
     kind, model, plain = sys.argv[1], Path(sys.argv[2]), load_plain(sys.argv[3])
-    tensors = {"gguf": gguf_tensors, "compressed-tensors": compressed_tensors, "mlx": mlx}[kind](model)
+    readers = {"gguf": gguf_tensors, "compressed-tensors": compressed_tensors, "mlx": mlx, "gptq": gptq, "awq": awq}
+    tensors = readers[kind](model)
     count = quantized = 0
     for name, coded, value in tensors:
         expected = plain.pop(name)

@@ -542,6 +542,12 @@ fn the_tools_read_what_the_command_line_writes() {
             "mlx.core",
             &["int2/g64/affine", "int3/g32/sym", "int4/g64/affine", "int6/g32/affine", "int8/row/sym", "mxfp4"],
         ),
+        (
+            "gptq",
+            "torch, gptqmodel",
+            &["int2/g32/affine", "int3/g32/sym", "int3/row/affine", "int4/g32/sym", "int4/g64/affine", "int8/g32/sym"],
+        ),
+        ("awq", "torch, transformers, awq", &["int4/g32/sym", "int4/g64/affine", "int4/row/sym"]),
     ] {
         if !has(modules) {
             skipped.push(modules);
