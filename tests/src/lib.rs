@@ -6,4 +6,5 @@ pub mod cli;
 pub mod compressed;
 pub mod folder;
 pub mod llama;
+pub mod scene;
 pub mod transcript;

@@ -67,12 +67,17 @@ fn tokenizer() -> serde_json::Value {
         vocabulary.insert(letter.to_string(), json!(id));
     }
     vocabulary.insert("ab".to_owned(), json!(VOCABULARY - 1));
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     json!({
-        "added_tokens": [{"id": 0, "content": "<|end|>", "special": true}],
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [{"id": 0, "content": "<|end|>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true}],
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            {"type": "Digits", "individual_digits": true},
-            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]},
-        "post_processor": {"type": "ByteLevel", "trim_offsets": false},
-        "model": {"type": "BPE", "byte_fallback": false, "vocab": vocabulary, "merges": ["a b"]},
+            {"type": "Digits", "individual_digits": true}, byte_level]},
+        "post_processor": byte_level,
+        "decoder": byte_level,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocabulary, "merges": ["a b"]},
     })
 }

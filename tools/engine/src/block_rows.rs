@@ -8,7 +8,9 @@ use crate::error::{Error, ErrorKind};
 use crate::recipe::mix::fallback;
 
 /// Refuses rows that blocks do not fill, masks, and fits.
-pub(crate) fn check(kind: BlockType, row: usize, fit: Fit, masked: bool) -> Result<(), Error> {
+///
+/// Where the output holds `blocks_only`, no other scheme is suggested.
+pub(crate) fn check(kind: BlockType, row: usize, fit: Fit, masked: bool, blocks_only: bool) -> Result<(), Error> {
     if masked {
         let error = Error::from(ErrorKind::Block { kind, what: "mask".to_owned() });
         return Err(error.hinting(format!("they hold every weight; `{}` can be masked", even(kind))));
@@ -19,7 +21,11 @@ pub(crate) fn check(kind: BlockType, row: usize, fit: Fit, masked: bool) -> Resu
     }
     if !row.is_multiple_of(kind.elements()) {
         let error = Error::from(ErrorKind::BlockRow { kind, row });
-        return Err(error.hinting(format!("the nearest scheme that holds it is `{}`", nearest(kind, row))));
+        let near = nearest(kind, row);
+        return Err(match blocks_only && BlockType::from_name(near).is_none() {
+            true => error.hinting("no blocks do; `--keep` carries such tensors as they are"),
+            false => error.hinting(format!("the nearest scheme that holds it is `{near}`")),
+        });
     }
     Ok(())
 }
@@ -65,14 +71,14 @@ mod tests {
     use super::*;
 
     fn refused(kind: BlockType, row: usize, fit: Fit, masked: bool) -> (String, String) {
-        let error = check(kind, row, fit, masked).unwrap_err();
+        let error = check(kind, row, fit, masked, false).unwrap_err();
         (error.to_string(), error.hint().unwrap_or_default().to_owned())
     }
 
     #[test]
     fn rows_that_blocks_fill_are_taken() {
         for kind in BlockType::ALL {
-            assert!(check(kind, 3 * kind.elements(), Fit::MinMax, false).is_ok(), "{kind}");
+            assert!(check(kind, 3 * kind.elements(), Fit::MinMax, false, false).is_ok(), "{kind}");
         }
     }
 
@@ -81,6 +87,8 @@ mod tests {
         let (what, hint) = refused(BlockType::Q8_0, 45, Fit::MinMax, false);
         assert_eq!(what, "q8_0 blocks of 32 do not fill the row of 45 weights");
         assert_eq!(hint, "the nearest scheme that holds it is `int8/g32/sym`");
+        let error = check(BlockType::Q8_0, 45, Fit::MinMax, false, true).unwrap_err();
+        assert_eq!(error.hint(), Some("no blocks do; `--keep` carries such tensors as they are"));
         assert_eq!(nearest(BlockType::Q4K, 288), "q5_0");
         assert_eq!(nearest(BlockType::Q4K, 289), "int4/g32/affine");
     }

@@ -292,12 +292,17 @@ fn select(
 }
 
 /// Refuses what no layout holds of schemes that hold every weight of a tensor.
-fn check_whole(codes: Option<(Scheme, Fit)>, shape: &Shape, selection: &mut Option<Selection>) -> Result<(), Error> {
+fn check_whole(
+    codes: Option<(Scheme, Fit)>,
+    shape: &Shape,
+    selection: &mut Option<Selection>,
+    to: Format,
+) -> Result<(), Error> {
     let Some((scheme @ (Scheme::Block(_) | Scheme::Float(_)), fit)) = codes else { return Ok(()) };
     // A mask that keeps all is none.
     *selection = selection.take().filter(|s| s.kept(shape) < shape.elements());
     match scheme {
-        Scheme::Block(kind) => block_rows::check(kind, matrix(shape).1, fit, selection.is_some()),
+        Scheme::Block(kind) => block_rows::check(kind, matrix(shape).1, fit, selection.is_some(), to == Format::Gguf),
         Scheme::Float(float) => block_rows::check_float(float, fit, selection.is_some()),
         _ => Ok(()),
     }
@@ -314,7 +319,7 @@ fn decide(
     let ruled = rule(tensor, names, allowed, rules);
     let (codes, fallback) = scheme_of(&ruled, shape);
     let mut selection = select(&ruled, tensor, to.format(), masks)?;
-    check_whole(codes, shape, &mut selection)?;
+    check_whole(codes, shape, &mut selection, to.format())?;
     let settled = match names.written {
         Ok(_) => to.settle(index, tensor, codes)?,
         Err(_) => Settled::new(Layout::plain(tensor.dtype(), *shape), None),

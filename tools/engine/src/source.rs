@@ -8,6 +8,7 @@
 //! another tool. Whoever encodes it anew asks for values; whoever can hold its codes as they
 //! are asks for those.
 
+mod codes;
 mod tensor;
 
 use std::fs::File;
@@ -23,7 +24,7 @@ use niwaki_tensors::{Dtype, Limits};
 
 use crate::error::{Blame, Error, ErrorKind};
 
-pub(crate) use tensor::Coded;
+pub(crate) use codes::Coded;
 pub use tensor::SourceTensor;
 use tensor::{Form, Watched};
 

@@ -185,7 +185,7 @@ pub(super) fn block_for(scheme: Option<Scheme>, width: Option<Bits>) -> BlockTyp
 fn blocks(tensor: &SourceTensor<'_>, kind: BlockType) -> Result<Settled, Error> {
     // Blocks run along the last dimension, whatever the others are.
     let row = tensor.shape().dims().last().copied().unwrap_or(0);
-    block_rows::check(kind, row, Fit::MinMax, false)?;
+    block_rows::check(kind, row, Fit::MinMax, false, true)?;
     let layout = Layout { scheme: Some(Scheme::Block(kind)), ..Layout::plain(tensor.dtype(), *tensor.shape()) };
     Ok(Settled::new(layout, None))
 }

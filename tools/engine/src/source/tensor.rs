@@ -1,6 +1,5 @@
 //! One tensor that is read.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -8,7 +7,7 @@ use niwaki_codes::floats::Float;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Bits, BlockType, BlockView, Grouping, Scheme, Shape, Uniform};
 use niwaki_container::{Artifact, Decoder, Layout, Part, Tensor, matrix};
-use niwaki_foreign::{Logical, UniformRows};
+use niwaki_foreign::Logical;
 use niwaki_gguf::hf::Transform;
 use niwaki_gguf::{GgmlType, Gguf};
 use niwaki_quant::Values;
@@ -19,11 +18,11 @@ use crate::error::{Blame, Error, ErrorKind};
 /// One tensor of a [`Source`](super::Source).
 #[derive(Clone)]
 pub struct SourceTensor<'a> {
-    name: String,
+    pub(super) name: String,
     dtype: Dtype,
     shape: Shape,
-    form: Form<'a>,
-    transform: Transform,
+    pub(super) form: Form<'a>,
+    pub(super) transform: Transform,
     file: Watched<'a>,
     scheme: OnceLock<Option<Scheme>>,
 }
@@ -49,14 +48,6 @@ pub(super) enum Watched<'a> {
     Shard(&'a Shard),
     Checkpoint(&'a Checkpoint),
     Gguf(&'a Gguf),
-}
-
-/// Codes of whole rows, as they are stored.
-pub(crate) enum Coded<'b> {
-    /// Blocks of ggml.
-    Blocks(BlockType, Cow<'b, [u8]>),
-    /// Evenly spaced codes with their parameters.
-    Uniform(Uniform, UniformRows),
 }
 
 impl<'a> SourceTensor<'a> {
@@ -370,90 +361,6 @@ impl<'a> SourceTensor<'a> {
                     logical.decode_rows(level, rows.clone(), out).map_err(|e| Error::from(e).of(&self.name))
                 })
             }
-        }
-    }
-
-    /// Codes of whole rows where [`scheme`](Self::scheme) has them.
-    ///
-    /// # Errors
-    ///
-    /// Those of reading them.
-    pub(crate) fn codes(&self, rows: Range<usize>) -> Result<Option<Coded<'a>>, Error> {
-        let (all, _) = self.matrix();
-        match self.transform {
-            Transform::None => self.stored_codes(rows),
-            Transform::PermuteRows { .. } | Transform::UnpermuteRows { .. } => {
-                let mut gathered = None;
-                for row in rows {
-                    let from = self.transform.source_row(row, all);
-                    let Some(row) = self.stored_codes(from..from + 1)? else { return Ok(None) };
-                    gathered = Some(match gathered {
-                        None => row,
-                        Some(before) => Coded::followed_by(before, row),
-                    });
-                }
-                Ok(gathered)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    fn stored_codes(&self, rows: Range<usize>) -> Result<Option<Coded<'a>>, Error> {
-        let (all, cols) = self.matrix();
-        let blocks = |kind: BlockType, bytes: &'a [u8]| {
-            let each = cols / kind.elements() * kind.bytes();
-            let some = bytes.get(rows.start * each..rows.end * each).unwrap_or_default();
-            Ok(Some(Coded::Blocks(kind, Cow::Borrowed(some))))
-        };
-        match (&self.form, self.scheme()) {
-            (Form::Block(kind, bytes), Some(_)) => blocks(*kind, bytes),
-            (Form::Ours(decoder), Some(Scheme::Block(kind))) => {
-                blocks(kind, decoder.tensor().part(Part::Codes).unwrap_or_default())
-            }
-            (Form::Ours(decoder), Some(Scheme::Uniform(uniform))) => {
-                let part = |part, range: Range<usize>| {
-                    let bytes = decoder.tensor().part(part).unwrap_or_default();
-                    bytes.get(range).unwrap_or_default().to_vec()
-                };
-                let (size, row) = (uniform.scale_type().bytes(), uniform.row_bytes(cols));
-                let groups = match uniform.grouping {
-                    Grouping::Tensor => 0..1,
-                    Grouping::Row => rows.clone(),
-                    Grouping::Group(g) => rows.start * cols.div_ceil(g.get())..rows.end * cols.div_ceil(g.get()),
-                };
-                let codes = part(Part::Codes, rows.start * row..rows.end * row);
-                let scales = part(Part::Scales, groups.start * size..groups.end * size);
-                let zeros = part(Part::Zeros, groups);
-                Ok(Some(Coded::Uniform(uniform, UniformRows { codes, scales, zeros })))
-            }
-            (Form::Foreign(logical), Some(Scheme::Uniform(uniform))) => {
-                let stack = logical.rows() / all.max(1);
-                let rows = rows.start * stack..rows.end * stack;
-                let coded = logical.uniform_rows(Level::best(), &uniform, rows);
-                Ok(Some(Coded::Uniform(uniform, coded.map_err(|e| Error::from(e).of(&self.name))?)))
-            }
-            _ => Ok(None),
-        }
-    }
-}
-
-impl Coded<'_> {
-    /// These rows and then those.
-    fn followed_by(self, next: Self) -> Self {
-        match (self, next) {
-            (Self::Blocks(kind, mut bytes), Self::Blocks(_, more)) => {
-                bytes.to_mut().extend_from_slice(&more);
-                Self::Blocks(kind, bytes)
-            }
-            (Self::Uniform(uniform, mut rows), Self::Uniform(_, more)) => {
-                rows.codes.extend(more.codes);
-                if uniform.grouping != Grouping::Tensor {
-                    rows.scales.extend(more.scales);
-                    rows.zeros.extend(more.zeros);
-                }
-                Self::Uniform(uniform, rows)
-            }
-            (first, _) => first,
         }
     }
 }
