@@ -152,6 +152,10 @@ fn elastic_codes_go_to_every_format_at_any_width() {
             run(&folder, &format!("verify @{out}"));
         }
     }
+    // FP8 has one width.
+    run(&folder, "export @e --to fp8 -o @fp8");
+    let (_, db) = compare(&folder, "e", "fp8").into_iter().find(|(name, _)| name.ends_with("q_proj.weight")).unwrap();
+    assert!(db.unwrap() > 28.0, "{db:?}");
     let answer = attempt(&folder, "export @llama --to gguf --bits 4 -o @none.gguf");
     assert!(answer.error().contains("this file has none"), "{}", answer.err);
 }

@@ -1,6 +1,8 @@
 //! Formats of other tools over safetensors: compressed-tensors, GPTQ, AWQ, MLX, FP8.
 
-use niwaki_codes::floats::Float;
+use std::num::NonZeroU32;
+
+use niwaki_codes::floats::{Blocks, Float};
 use niwaki_codes::{Bits, BlockType, Grouping, Scheme, Symmetry, Uniform};
 use niwaki_container::Layout;
 use niwaki_foreign::{Activations, Format as Stored, Outline, Part, float_parts};
@@ -10,6 +12,9 @@ use niwaki_tensors::{Dtype, byte_len};
 use super::{Format, Likeness, Settled};
 use crate::error::{Error, ErrorKind};
 use crate::source::SourceTensor;
+
+/// The squares of DeepSeek's FP8.
+const SIDE: NonZeroU32 = NonZeroU32::MIN.saturating_add(127);
 
 /// Attempts at a scheme that a format holds, each nearer than the one before.
 const ATTEMPTS: usize = 4;
@@ -134,6 +139,11 @@ impl Tool {
             && self.floats(tensor, float).is_ok()
         {
             return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, None));
+        }
+        if self.format == Format::Fp8 && matrix && !tensor.masked() {
+            let scheme = Scheme::Float(Float::Fp8E4m3(Blocks::Square(SIDE)));
+            let note = Some(format!("{coding} becomes {scheme}"));
+            return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, note));
         }
         let near = first(tensor.scheme(), self.bits.or(tensor.width()));
         let near = self.nearest(tensor, &near).filter(|_| matrix && !tensor.masked());
