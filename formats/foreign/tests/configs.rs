@@ -105,6 +105,21 @@ fn gptq_lists_what_differs_and_what_stays() {
 }
 
 #[test]
+fn gptq_names_what_is_quantized_where_modules_of_blocks_stay() {
+    let modules = [
+        module("model.layers.0.mlp", Format::Gptq, "int4/g128/sym"),
+        module("model.layers.1.mlp", Format::Gptq, "int4/g128/sym"),
+    ];
+    let expected = json!({
+        "bits": 4, "checkpoint_format": "gptq", "desc_act": false, "group_size": 128, "lm_head": false,
+        "pack_dtype": "int32", "quant_method": "gptq", "sym": true,
+        "dynamic": { r"-:^lm_head$": {}, r"-:^model\.layers\.0\.attn$": {} },
+        "modules_in_block_to_quantize": [["model.layers.0.mlp", "model.layers.1.mlp"]],
+    });
+    assert_eq!(weights_alone(&modules, &["lm_head", "model.layers.0.attn"]), expected);
+}
+
+#[test]
 fn awq_has_one_scheme_for_all() {
     let one = module("a", Format::Awq, "int4/g64/sym");
     let expected = json!({

@@ -262,8 +262,15 @@ fn gptq(modules: &[Module<'_>], ignore: &[&str]) -> Result<Value, Error> {
         "quant_method": "gptq",
         "sym": symmetric(first),
     });
-    if let (false, Some(config)) = (dynamic.is_empty(), config.as_object_mut()) {
-        config.insert("dynamic".to_owned(), Value::Object(dynamic));
+    let Some(keys) = config.as_object_mut() else { return Ok(config) };
+    if !dynamic.is_empty() {
+        keys.insert("dynamic".to_owned(), Value::Object(dynamic));
+    }
+    // Hugging Face's library does not read `dynamic`: without the list it takes every module of
+    // the blocks for quantized. The head is in none of them.
+    if ignore.iter().any(|name| *name != "lm_head") {
+        let names: Vec<&str> = modules.iter().map(|module| module.name).collect();
+        keys.insert("modules_in_block_to_quantize".to_owned(), json!([names]));
     }
     Ok(config)
 }
