@@ -141,6 +141,8 @@ fn what_engines_do_not_expect_as_codes_is_decoded() {
         assert!(embedding.contains("F32, decoded"), "{embedding}");
         assert_equal(&folder, "a.gguf", &out);
     }
+    let answer = attempt(&folder, "compress @llama --to gptq --preset weights --scheme int4/g32/sym -o @embedded -q");
+    assert!(answer.error().contains("codes of embeddings"), "{}", answer.err);
     write(folder.at("named.safetensors"), &[("myweight", "F32", &[8, 32], f32s(&weights(1, 256)))]);
     std::fs::write(folder.at("r.toml"), "version = 1\n[[quantize]]\ntensors = \"*\"\nscheme = \"int4/g32/sym\"\n")
         .unwrap();

@@ -108,6 +108,10 @@ impl Tool {
                 );
             }
             self.check_activations(scheme)?;
+            if matches!(self.format, Format::Gptq | Format::Awq) && is_embedding(tensor.name()) {
+                let scheme = "codes of embeddings, which its engines do not read".to_owned();
+                return Err(Error::from(ErrorKind::Held { format: self.format.name(), scheme }).hinting("keep it"));
+            }
             if let Some(float) = as_float(scheme) {
                 self.floats(tensor, float)?;
                 return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, None));
@@ -129,7 +133,7 @@ impl Tool {
         }
         let Some(coding) = tensor.coding() else { return Ok(Settled::new(plain, None)) };
         tensor.check_decodes()?;
-        if self.format != Format::Mlx && EMBEDDINGS.iter().any(|part| tensor.name().contains(part)) {
+        if self.format != Format::Mlx && is_embedding(tensor.name()) {
             let note = format!("{coding} is decoded to {}: {} is for linear layers", plain.dtype, self.format);
             return Ok(Settled::new(plain, Some(note)));
         }
@@ -187,8 +191,10 @@ impl Tool {
     }
 }
 
-/// What names of embeddings hold, which engines do not expect as codes.
-const EMBEDDINGS: [&str; 3] = ["embed", "wte", "wpe"];
+/// Whether a tensor is an embedding by its name: most engines do not expect codes of such.
+fn is_embedding(name: &str) -> bool {
+    ["embed", "wte", "wpe"].iter().any(|part| name.contains(part))
+}
 
 /// Whether a tensor is the weight of a module.
 fn is_weight(name: &str) -> bool {
