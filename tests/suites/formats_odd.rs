@@ -165,6 +165,11 @@ fn mixes_hold_for_whatever_has_tensors_that_they_name() {
     assert!(answer.error().contains("says scheme and fit"), "{}", answer.err);
     let answer = attempt(&folder, "plan @llama --to mlx --scheme int4/g64/affine --pre-tokenizer x");
     assert!(answer.error().contains("`--to gguf`"), "{}", answer.err);
+    // Without `--to gguf` a name of blocks is a scheme, and that of a mix alone is none.
+    write(folder.at("wide.safetensors"), &[("a.weight", "F32", &[2, 256], f32s(&weights(1, 512)))]);
+    for kind in niwaki_codes::BlockType::ALL {
+        run(&folder, &format!("compress @wide.safetensors --scheme {kind} -o @{kind}.safetensors"));
+    }
     // A weight that no code holds, of a type that GGUF does not have.
     let mut bytes = vec![0x38; 64];
     bytes[5] = 0x7F;

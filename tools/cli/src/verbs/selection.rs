@@ -114,7 +114,8 @@ fn preset(source: &Source<'_>, selection: &Selection, destination: &Destination)
             return Err(Failure::unsupported("the mix of types for falcon").hinting("write a recipe").into());
         }
         (Some(mix), Some(facts)) => return Ok(mix.recipe(&facts)),
-        (Some(mix), None) if named.is_some() || recipe::scheme(mix.name()).is_err() => {
+        // Names of blocks are schemes of our containers, too.
+        (Some(mix), None) if named.is_some() || text.is_some_and(|text| recipe::scheme(text).is_err()) => {
             let failure = Failure::usage(format!("`{}` is a mix of GGUF types", mix.name()));
             return Err(failure.hinting("add `--to gguf`").into());
         }
