@@ -7,6 +7,7 @@ use core::fmt;
 use core::ops::Range;
 
 use crate::half_floats::f16_to_f32;
+use crate::rows::check_rows;
 use crate::simd::Level;
 use crate::{Error, ErrorKind};
 
@@ -241,13 +242,7 @@ impl<'a> BlockView<'a> {
     ///
     /// [`ErrorKind::Range`] for rows that are not there or an `out` of another length.
     pub fn dequantize_rows(&self, level: Level, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
-        if rows.end > self.rows || rows.start > rows.end {
-            return Err(ErrorKind::Range { needs: rows.end, has: self.rows }.into());
-        }
-        let needs = rows.len().saturating_mul(self.cols);
-        if out.len() != needs {
-            return Err(ErrorKind::Range { needs, has: out.len() }.into());
-        }
+        check_rows(&rows, (self.rows, self.cols), out.len())?;
         let bytes = rows.start.saturating_mul(self.row_bytes)..rows.end.saturating_mul(self.row_bytes);
         decode::blocks(level, self.kind, self.codes.get(bytes).unwrap_or(&[]), out);
         Ok(())

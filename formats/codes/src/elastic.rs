@@ -40,6 +40,7 @@ use core::ops::Range;
 pub use decode::{elastic_levels, elastic_values_body};
 
 use crate::half_floats::f16_to_f32;
+use crate::rows::{check_rows, rows_there};
 use crate::simd::Level;
 use crate::{Bits, Elastic, Error, ErrorKind};
 
@@ -217,10 +218,7 @@ impl<'a> ElasticView<'a> {
     /// rows that are not there or an `out` of another length.
     pub fn dequantize_rows(&self, level: Level, width: Bits, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
         self.serves(width)?;
-        let needs = self.rows_there(&rows)?.saturating_mul(self.cols);
-        if out.len() != needs {
-            return Err(ErrorKind::Range { needs, has: out.len() }.into());
-        }
+        check_rows(&rows, (self.rows, self.cols), out.len())?;
         for (row, out) in rows.zip(out.chunks_exact_mut(self.cols.max(1))) {
             self.decode(level, width, row, 0, out);
         }
@@ -242,7 +240,7 @@ impl<'a> ElasticView<'a> {
         out: &mut [f32],
     ) -> Result<(), Error> {
         self.serves(width)?;
-        self.rows_there(&(row..row.saturating_add(1)))?;
+        rows_there(&(row..row.saturating_add(1)), self.rows)?;
         let needs = from.saturating_add(out.len());
         if needs > self.cols {
             return Err(ErrorKind::Range { needs, has: self.cols }.into());
@@ -258,7 +256,7 @@ impl<'a> ElasticView<'a> {
     /// As [`dequantize_rows`](Self::dequantize_rows).
     pub fn codes_row(&self, level: Level, width: Bits, row: usize, out: &mut [u8]) -> Result<(), Error> {
         self.serves(width)?;
-        self.rows_there(&(row..row.saturating_add(1)))?;
+        rows_there(&(row..row.saturating_add(1)), self.rows)?;
         if out.len() != self.cols {
             return Err(ErrorKind::Range { needs: self.cols, has: out.len() }.into());
         }
@@ -268,13 +266,6 @@ impl<'a> ElasticView<'a> {
 
     fn serves(&self, width: Bits) -> Result<(), Error> {
         self.scheme.widths.up_to(width).map(|_| ())
-    }
-
-    fn rows_there(&self, rows: &Range<usize>) -> Result<usize, Error> {
-        if rows.end > self.rows || rows.start > rows.end {
-            return Err(ErrorKind::Range { needs: rows.end, has: self.rows }.into());
-        }
-        Ok(rows.len())
     }
 }
 

@@ -22,6 +22,7 @@ mod kernels;
 pub mod mask;
 mod pack;
 pub mod planes;
+mod rows;
 mod scheme;
 mod shape;
 pub mod simd;

@@ -4,6 +4,7 @@ use core::ops::Range;
 
 use crate::half_floats::{f16_to_f32, read_f32_body, widen_f16_body};
 use crate::pack::padding_is_clear;
+use crate::rows::check_rows;
 use crate::simd::Level;
 use crate::{Error, ErrorKind, Grouping, ScaleType, Symmetry, Uniform, dequantize};
 
@@ -136,13 +137,7 @@ impl<'a> UniformView<'a> {
     ///
     /// [`ErrorKind::Range`] for rows that are not there or an `out` of another length.
     pub fn dequantize_rows(&self, level: Level, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
-        if rows.end > self.parts.rows || rows.start > rows.end {
-            return Err(ErrorKind::Range { needs: rows.end, has: self.parts.rows }.into());
-        }
-        let needs = rows.len().saturating_mul(self.parts.cols);
-        if out.len() != needs {
-            return Err(ErrorKind::Range { needs, has: out.len() }.into());
-        }
+        check_rows(&rows, (self.parts.rows, self.parts.cols), out.len())?;
         dequantize::rows(level, &self.parts, rows, out);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Whether a tensor can be stored as blocks, and what holds it where it cannot.
 
-use niwaki_codes::BlockType;
 use niwaki_codes::floats::Float;
+use niwaki_codes::{Bits, BlockType, GroupSize, Grouping, Scheme, Symmetry, Uniform};
 use niwaki_quant::Fit;
 
 use crate::error::{Error, ErrorKind};
@@ -13,7 +13,7 @@ use crate::recipe::mix::fallback;
 pub(crate) fn check(kind: BlockType, row: usize, fit: Fit, masked: bool, blocks_only: bool) -> Result<(), Error> {
     if masked {
         let error = Error::from(ErrorKind::Block { kind, what: "mask".to_owned() });
-        return Err(error.hinting(format!("they hold every weight; `{}` can be masked", even(kind))));
+        return Err(error.hinting(format!("they hold every weight; `{}` can be masked", Scheme::Uniform(even(kind)))));
     }
     if fit != Fit::MinMax {
         let error = Error::from(ErrorKind::Block { kind, what: format!("fit `{fit}`") });
@@ -22,7 +22,7 @@ pub(crate) fn check(kind: BlockType, row: usize, fit: Fit, masked: bool, blocks_
     if !row.is_multiple_of(kind.elements()) {
         let error = Error::from(ErrorKind::BlockRow { kind, row });
         let near = nearest(kind, row);
-        return Err(match blocks_only && BlockType::from_name(near).is_none() {
+        return Err(match blocks_only && !matches!(near, Scheme::Block(_)) {
             true => error.hinting("no blocks do; `--keep` carries such tensors as they are"),
             false => error.hinting(format!("the nearest scheme that holds it is `{near}`")),
         });
@@ -45,29 +45,30 @@ pub(crate) fn check_float(float: Float, fit: Fit, masked: bool) -> Result<(), Er
 
 /// The scheme for rows that `kind` does not fill: the type that llama.cpp falls back to,
 /// or even codes of about its width.
-fn nearest(kind: BlockType, row: usize) -> &'static str {
+fn nearest(kind: BlockType, row: usize) -> Scheme {
     let smaller = fallback(kind).unwrap_or(kind);
-    if row.is_multiple_of(smaller.elements()) { smaller.name() } else { even(kind) }
+    if row.is_multiple_of(smaller.elements()) { Scheme::Block(smaller) } else { Scheme::Uniform(even(kind)) }
 }
 
-/// Even codes of the same width and about as many scales, whose last group may be short.
-fn even(kind: BlockType) -> &'static str {
-    match kind {
-        BlockType::Q2K => "int2/g16/affine",
-        BlockType::Q3K => "int3/g16/sym",
-        BlockType::Q4_0 | BlockType::Iq4Nl | BlockType::Iq4Xs | BlockType::Mxfp4 => "int4/g32/sym",
-        BlockType::Q4_1 | BlockType::Q4K => "int4/g32/affine",
-        BlockType::Q5_0 => "int5/g32/sym",
-        BlockType::Q5_1 | BlockType::Q5K => "int5/g32/affine",
-        BlockType::Q6K => "int6/g16/sym",
-        BlockType::Q8_0 => "int8/g32/sym",
-    }
+/// Even codes of the same width and about as many scales, whose last group may be short. Those
+/// of Q4_0, Q5_0 and Q8_0 mean the same numbers.
+pub(crate) fn even(kind: BlockType) -> Uniform {
+    let (bits, group, symmetry) = match kind {
+        BlockType::Q2K => (2, 16, Symmetry::Affine),
+        BlockType::Q3K => (3, 16, Symmetry::Symmetric),
+        BlockType::Q4_0 | BlockType::Iq4Nl | BlockType::Iq4Xs | BlockType::Mxfp4 => (4, 32, Symmetry::Symmetric),
+        BlockType::Q4_1 | BlockType::Q4K => (4, 32, Symmetry::Affine),
+        BlockType::Q5_0 => (5, 32, Symmetry::Symmetric),
+        BlockType::Q5_1 | BlockType::Q5K => (5, 32, Symmetry::Affine),
+        BlockType::Q6K => (6, 16, Symmetry::Symmetric),
+        BlockType::Q8_0 => (8, 32, Symmetry::Symmetric),
+    };
+    let grouping = GroupSize::new(group).map_or(Grouping::Row, Grouping::Group);
+    Uniform::new(Bits::new(bits).unwrap_or(Bits::MAX), grouping, symmetry)
 }
 
 #[cfg(test)]
 mod tests {
-    use niwaki_codes::Scheme;
-
     use super::*;
 
     fn refused(kind: BlockType, row: usize, fit: Fit, masked: bool) -> (String, String) {
@@ -89,15 +90,15 @@ mod tests {
         assert_eq!(hint, "the nearest scheme that holds it is `int8/g32/sym`");
         let error = check(BlockType::Q8_0, 45, Fit::MinMax, false, true).unwrap_err();
         assert_eq!(error.hint(), Some("no blocks do; `--keep` carries such tensors as they are"));
-        assert_eq!(nearest(BlockType::Q4K, 288), "q5_0");
-        assert_eq!(nearest(BlockType::Q4K, 289), "int4/g32/affine");
+        assert_eq!(nearest(BlockType::Q4K, 288).to_string(), "q5_0");
+        assert_eq!(nearest(BlockType::Q4K, 289).to_string(), "int4/g32/affine");
     }
 
     #[test]
     fn every_scheme_that_is_suggested_exists_and_holds_the_row() {
         for kind in BlockType::ALL {
             for row in [1, 32, 288] {
-                match nearest(kind, row).parse() {
+                match nearest(kind, row).to_string().parse() {
                     Ok(Scheme::Block(other)) => assert!(other.row_bytes(row).is_ok(), "{kind} {row}"),
                     Ok(Scheme::Uniform(_)) => (),
                     other => panic!("{kind} {row}: {other:?}"),

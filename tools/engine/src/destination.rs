@@ -6,16 +6,17 @@ mod tool;
 use std::fmt;
 use std::str::FromStr;
 
-use niwaki_codes::{Bits, BlockType, Grouping, Scheme, Symmetry};
+use niwaki_codes::{Bits, BlockType, Grouping, Scheme, Symmetry, Uniform};
 use niwaki_container::Layout;
 pub use niwaki_foreign::Activations;
 use niwaki_quant::Fit;
 
+use crate::block_rows::even;
 use crate::error::{Error, ErrorKind};
 use crate::recipe::{ModelFacts, nearest};
 use crate::source::{Names, Source, SourceTensor};
 
-pub(crate) use gguf::{GgufSeats, Seat, ggml_of};
+pub(crate) use gguf::{GgufSeats, Seat};
 pub(crate) use tool::{Tool, as_float};
 
 /// A format that is written.
@@ -143,21 +144,20 @@ impl Destination {
             // Whether all elastic tensors serve it.
             source.opened().source(settings.bits, Names::Own)?;
         }
-        let seats = match format {
-            Format::Safetensors => Seats::Ours,
-            Format::Gguf => Seats::Gguf(Box::new(GgufSeats::new(source, settings)?)),
-            _ => Seats::Tool(Tool { format, activations: settings.activations, bits: settings.bits }),
-        };
-        let mut warnings = Vec::new();
-        match &seats {
-            Seats::Gguf(gguf) => warnings.clone_from(&gguf.warnings),
-            Seats::Tool(_) if !source.has_config() => {
+        let (seats, warnings) = match format {
+            Format::Safetensors => (Seats::Ours, Vec::new()),
+            Format::Gguf => {
+                let (gguf, warnings) = GgufSeats::new(source, settings)?;
+                (Seats::Gguf(Box::new(gguf)), warnings)
+            }
+            _ => {
+                let tool = Tool { format, activations: settings.activations, bits: settings.bits };
                 let what =
                     "the input has no `config.json`: the output's says what codes mean, and nothing of the model";
-                warnings.push(what.to_owned());
+                let warning = (!source.has_config()).then(|| what.to_owned());
+                (Seats::Tool(tool), warning.into_iter().collect())
             }
-            _ => {}
-        }
+        };
         Ok(Self { format, seats, warnings })
     }
 
@@ -246,40 +246,13 @@ fn ours(tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settle
     }
 }
 
-/// Whether a scheme has a zero point, and of which width and grouping its codes are: what the
-/// nearest scheme of another format is sought by.
-pub(crate) struct Likeness {
-    pub(crate) bits: u32,
-    pub(crate) affine: bool,
-    pub(crate) grouping: Grouping,
-}
-
-impl Likeness {
-    /// Of the codes of a tensor, or of a scheme.
-    pub(crate) fn of(scheme: Option<Scheme>, width: Option<Bits>) -> Self {
-        let group = |n: usize| niwaki_codes::GroupSize::new(n).map_or(Grouping::Row, Grouping::Group);
-        match scheme {
-            Some(Scheme::Uniform(u)) => {
-                Self { bits: u.bits.get(), affine: u.symmetry == Symmetry::Affine, grouping: u.grouping }
-            }
-            Some(Scheme::Elastic(e)) => {
-                Self { bits: width.map_or(8, Bits::get), affine: true, grouping: Grouping::Group(e.group) }
-            }
-            Some(Scheme::Block(kind)) => {
-                let (bits, affine, n) = match kind {
-                    BlockType::Q2K => (2, true, 16),
-                    BlockType::Q3K => (3, false, 16),
-                    BlockType::Q4_0 | BlockType::Iq4Nl | BlockType::Iq4Xs | BlockType::Mxfp4 => (4, false, 32),
-                    BlockType::Q4_1 | BlockType::Q4K => (4, true, 32),
-                    BlockType::Q5_0 => (5, false, 32),
-                    BlockType::Q5_1 | BlockType::Q5K => (5, true, 32),
-                    BlockType::Q6K => (6, false, 16),
-                    BlockType::Q8_0 => (8, false, 32),
-                };
-                Self { bits, affine, grouping: group(n) }
-            }
-            // Small floats and whatever is on no grid of ours.
-            _ => Self { bits: 8, affine: false, grouping: group(32) },
-        }
+/// Evenly spaced codes that come nearest to those of a scheme, elastic ones at `width`.
+fn even_codes(scheme: Scheme, width: Option<Bits>) -> Uniform {
+    match scheme {
+        Scheme::Uniform(uniform) => uniform,
+        Scheme::Elastic(e) => Uniform::new(width.unwrap_or(Bits::MAX), Grouping::Group(e.group), Symmetry::Affine),
+        Scheme::Block(kind) => even(kind),
+        // Small floats have eight bits, or scales that eight bits make up for.
+        _ => even(BlockType::Q8_0),
     }
 }

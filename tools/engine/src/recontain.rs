@@ -14,9 +14,10 @@
 
 use niwaki_codes::half_floats::{f16_to_f32, f32_to_f16};
 use niwaki_codes::simd::Level;
-use niwaki_codes::{Bits, BlockType, GroupSize, Grouping, ScaleType, Symmetry, Uniform, unpack_row};
+use niwaki_codes::{BlockType, Grouping, ScaleType, Symmetry, Uniform, unpack_row};
 use niwaki_foreign::UniformRows;
 
+use crate::block_rows::even;
 use crate::source::Coded;
 
 /// Some rows of evenly spaced codes: one code a byte, one scale and zero point a group.
@@ -55,7 +56,10 @@ impl Plain {
     }
 
     fn of_blocks(kind: BlockType, bytes: &[u8]) -> Option<Self> {
-        let scheme = even(kind)?;
+        let scheme = match kind {
+            BlockType::Q4_0 | BlockType::Q5_0 | BlockType::Q8_0 => even(kind),
+            _ => return None,
+        };
         let (mut codes, mut scales) = (Vec::with_capacity(bytes.len() * 2), Vec::new());
         for block in bytes.chunks_exact(kind.bytes()) {
             let (&[low, high], rest) = block.split_first_chunk::<2>()?;
@@ -144,18 +148,6 @@ impl Plain {
         }
         Some(out)
     }
-}
-
-/// The even grid that blocks are on.
-fn even(kind: BlockType) -> Option<Uniform> {
-    let bits = match kind {
-        BlockType::Q4_0 => 4,
-        BlockType::Q5_0 => 5,
-        BlockType::Q8_0 => 8,
-        _ => return None,
-    };
-    let group = Grouping::Group(GroupSize::new(32).ok()?);
-    Some(Uniform::new(Bits::new(bits).ok()?, group, Symmetry::Symmetric))
 }
 
 #[cfg(test)]

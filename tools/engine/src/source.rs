@@ -268,7 +268,7 @@ fn blocks(gguf: &Gguf, names: Names) -> Result<(Vec<SourceTensor<'_>>, LeftOut<'
         let shape = Shape::new(view.dims()).map_err(|e| Error::below(e, Blame::Input).of(view.name()))?;
         let bytes = view.bytes()?;
         let kind = view.ggml_type()?;
-        let form = match (plain_dtype(kind), BlockType::from_name(&kind.name().to_lowercase())) {
+        let form = match (dtype_of(kind), BlockType::from_name(&kind.name().to_lowercase())) {
             (Some(_), _) => Form::Plain(bytes),
             (None, Some(block)) => Form::Block(block, bytes),
             (None, None) => Form::Opaque(kind, bytes),
@@ -278,7 +278,7 @@ fn blocks(gguf: &Gguf, names: Names) -> Result<(Vec<SourceTensor<'_>>, LeftOut<'
             let what = format!("{shape} rows cannot be divided among the heads that the metadata names");
             return Err(Error::from(ErrorKind::Below { what, blame: Blame::Input }).of(view.name()).at(gguf.path()));
         }
-        let dtype = plain_dtype(kind).unwrap_or(Dtype::F32);
+        let dtype = dtype_of(kind).unwrap_or(Dtype::F32);
         tensors.push(SourceTensor::new(name, dtype, shape, form, Watched::Gguf(gguf)).under(transform));
     }
     Ok((tensors, left_out))
@@ -287,17 +287,24 @@ fn blocks(gguf: &Gguf, names: Names) -> Result<(Vec<SourceTensor<'_>>, LeftOut<'
 /// A tensor that llama.cpp's files have and models of Hugging Face compute.
 const COMPUTED: &str = "rope_freqs.weight";
 
-/// The type whose elements stand for themselves.
-pub(crate) fn plain_dtype(kind: GgmlType) -> Option<Dtype> {
-    Some(match kind {
-        GgmlType::F32 => Dtype::F32,
-        GgmlType::F16 => Dtype::F16,
-        GgmlType::BF16 => Dtype::BF16,
-        GgmlType::F64 => Dtype::F64,
-        GgmlType::I8 => Dtype::I8,
-        GgmlType::I16 => Dtype::I16,
-        GgmlType::I32 => Dtype::I32,
-        GgmlType::I64 => Dtype::I64,
-        _ => return None,
-    })
+/// Types of elements that stand for themselves, ours and ggml's.
+const ELEMENTS: [(Dtype, GgmlType); 8] = [
+    (Dtype::F32, GgmlType::F32),
+    (Dtype::F16, GgmlType::F16),
+    (Dtype::BF16, GgmlType::BF16),
+    (Dtype::F64, GgmlType::F64),
+    (Dtype::I8, GgmlType::I8),
+    (Dtype::I16, GgmlType::I16),
+    (Dtype::I32, GgmlType::I32),
+    (Dtype::I64, GgmlType::I64),
+];
+
+/// Our type of ggml's elements; none for blocks.
+fn dtype_of(kind: GgmlType) -> Option<Dtype> {
+    ELEMENTS.iter().find(|(_, ggml)| *ggml == kind).map(|(dtype, _)| *dtype)
+}
+
+/// ggml's type of our elements.
+pub(crate) fn ggml_of(dtype: Dtype) -> Option<GgmlType> {
+    ELEMENTS.iter().find(|(ours, _)| *ours == dtype).map(|(_, ggml)| *ggml)
 }

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::{Blocks, Float, NF4, e4m3, e4m3_to_f32, e8m0_to_f32};
+use crate::rows::check_rows;
 use crate::simd::Level;
 use crate::{Error, ErrorKind, stamp};
 
@@ -211,13 +212,7 @@ impl<'a> FloatView<'a> {
     ///
     /// [`ErrorKind::Range`] for rows that are not there or an `out` of another length.
     pub fn dequantize_rows(&self, level: Level, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
-        if rows.end > self.rows || rows.start > rows.end {
-            return Err(ErrorKind::Range { needs: rows.end, has: self.rows }.into());
-        }
-        let needs = rows.len().saturating_mul(self.cols);
-        if out.len() != needs {
-            return Err(ErrorKind::Range { needs, has: out.len() }.into());
-        }
+        check_rows(&rows, (self.rows, self.cols), out.len())?;
         // Rows without columns may be usize::MAX many; chunks of nothing are none.
         for (row, out) in rows.zip(out.chunks_mut(self.cols.max(1))) {
             decode_row(level, self, row, out);

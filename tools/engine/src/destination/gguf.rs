@@ -3,19 +3,19 @@
 use std::fs;
 use std::path::Path;
 
-use niwaki_codes::{Bits, BlockType, Scheme};
+use niwaki_codes::{Bits, BlockType, Scheme, Symmetry};
 use niwaki_container::{Kind, Layout};
+use niwaki_gguf::Metadata;
 use niwaki_gguf::hf::{self, ExtraTensor, Fate, Folder, Outcome, Transform, describe, unknown_metadata};
-use niwaki_gguf::{GgmlType, Metadata};
 use niwaki_quant::Fit;
 use niwaki_tensors::{Dtype, Source as Place, is_float};
 use serde_json::Value as Json;
 
-use super::{Likeness, Settings, Settled};
+use super::{Settings, Settled, even_codes};
 use crate::block_rows;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::recipe::ModelFacts;
-use crate::source::{Opened, Source, SourceTensor};
+use crate::source::{Opened, Source, SourceTensor, ggml_of};
 
 /// Bytes that a JSON file of a folder may have: the largest vocabularies are a tenth of it.
 const JSON_BYTES: u64 = 1 << 28;
@@ -29,7 +29,6 @@ pub(crate) struct GgufSeats {
     pub(crate) seats: Vec<Seat>,
     /// Tensors that the source does not have.
     pub(crate) extra: Vec<ExtraTensor>,
-    pub(crate) warnings: Vec<String>,
     /// The width that elastic codes get.
     bits: Option<Bits>,
 }
@@ -47,7 +46,8 @@ pub(crate) enum Seat {
 }
 
 impl GgufSeats {
-    pub(super) fn new(source: &Source<'_>, settings: &Settings) -> Result<Self, Error> {
+    /// The file, and what it cannot say.
+    pub(super) fn new(source: &Source<'_>, settings: &Settings) -> Result<(Self, Vec<String>), Error> {
         let bits = settings.bits;
         let own = |tensor: &SourceTensor<'_>| Seat::Tensor {
             name: tensor.name().to_owned(),
@@ -58,7 +58,7 @@ impl GgufSeats {
         let artifact = match source.opened() {
             Opened::Gguf(gguf) => {
                 let metadata = gguf.metadata().clone();
-                return Ok(Self { metadata, seats: seats(), extra: Vec::new(), warnings: Vec::new(), bits });
+                return Ok((Self { metadata, seats: seats(), extra: Vec::new(), bits }, Vec::new()));
             }
             Opened::Tensors(artifact) => artifact,
         };
@@ -81,13 +81,7 @@ impl GgufSeats {
                         Fate::Drop(reason) => Seat::Dropped(reason.reason()),
                     };
                     let seats = known.fates.iter().map(seat).collect();
-                    return Ok(Self {
-                        metadata: known.metadata,
-                        seats,
-                        extra: known.extra,
-                        warnings: known.warnings,
-                        bits,
-                    });
+                    return Ok((Self { metadata: known.metadata, seats, extra: known.extra, bits }, known.warnings));
                 }
                 Outcome::Unknown { model_type: Some(kind) } => format!("`{kind}` is no family that is known here"),
                 Outcome::Unknown { model_type: None } => "its `config.json` has no `model_type`".to_owned(),
@@ -95,7 +89,7 @@ impl GgufSeats {
         };
         let warning = format!("architecture \"unknown\": {why}; tensors keep their names, and no engine will run it");
         let metadata = unknown_metadata(&settings);
-        Ok(Self { metadata, seats: seats(), extra: Vec::new(), warnings: vec![warning], bits })
+        Ok((Self { metadata, seats: seats(), extra: Vec::new(), bits }, vec![warning]))
     }
 
     /// A tensor whose weights stand for themselves.
@@ -172,12 +166,13 @@ impl GgufSeats {
 
 /// The blocks that come nearest: those that hold the same numbers where there are any.
 pub(super) fn block_for(scheme: Option<Scheme>, width: Option<Bits>) -> BlockType {
-    let like = Likeness::of(scheme, width);
-    match (like.bits, like.affine) {
-        (..=4, false) => BlockType::Q4_0,
-        (..=4, true) => BlockType::Q4_1,
-        (5, false) => BlockType::Q5_0,
-        (5, true) => BlockType::Q5_1,
+    let Some(scheme) = scheme else { return BlockType::Q8_0 };
+    let even = even_codes(scheme, width);
+    match (even.bits.get(), even.symmetry) {
+        (..=4, Symmetry::Symmetric) => BlockType::Q4_0,
+        (..=4, Symmetry::Affine) => BlockType::Q4_1,
+        (5, Symmetry::Symmetric) => BlockType::Q5_0,
+        (5, Symmetry::Affine) => BlockType::Q5_1,
         _ => BlockType::Q8_0,
     }
 }
@@ -204,21 +199,6 @@ fn elements(tensor: &SourceTensor<'_>) -> Result<Settled, Error> {
     };
     let note = (dtype != has).then(|| format!("{has} is stored as {dtype}"));
     Ok(Settled::new(Layout::plain(dtype, *tensor.shape()), note))
-}
-
-/// ggml's type of elements.
-pub(crate) fn ggml_of(dtype: Dtype) -> Option<GgmlType> {
-    Some(match dtype {
-        Dtype::F32 => GgmlType::F32,
-        Dtype::F16 => GgmlType::F16,
-        Dtype::BF16 => GgmlType::BF16,
-        Dtype::F64 => GgmlType::F64,
-        Dtype::I8 => GgmlType::I8,
-        Dtype::I16 => GgmlType::I16,
-        Dtype::I32 => GgmlType::I32,
-        Dtype::I64 => GgmlType::I64,
-        _ => return None,
-    })
 }
 
 /// What a Hugging Face folder is.

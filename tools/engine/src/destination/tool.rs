@@ -9,7 +9,7 @@ use niwaki_foreign::{Activations, Format as Stored, Outline, Part, float_parts};
 use niwaki_quant::Fit;
 use niwaki_tensors::{Dtype, byte_len};
 
-use super::{Format, Likeness, Settled};
+use super::{Format, Settled, even_codes};
 use crate::error::{Error, ErrorKind};
 use crate::source::SourceTensor;
 
@@ -30,7 +30,7 @@ pub(crate) struct Tool {
 
 impl Tool {
     /// How codes of a scheme are laid out.
-    pub(crate) fn stored(self, scheme: &Uniform) -> Stored {
+    fn stored(self, scheme: &Uniform) -> Stored {
         match self.format {
             // The first version cannot store a zero point of 0.
             Format::Gptq if scheme.symmetry == Symmetry::Affine => Stored::GptqV2,
@@ -44,7 +44,7 @@ impl Tool {
     }
 
     /// The type of scales: that of the model, as engines load them.
-    pub(crate) fn scales(self, dtype: Dtype) -> Dtype {
+    fn scales(self, dtype: Dtype) -> Dtype {
         match dtype {
             Dtype::F32 if !matches!(self.format, Format::Gptq | Format::Awq) => Dtype::F32,
             Dtype::BF16 => Dtype::BF16,
@@ -78,9 +78,13 @@ impl Tool {
     }
 
     /// The stored tensors of a weight.
-    pub(crate) fn outline(self, tensor: &SourceTensor<'_>, scheme: &Uniform) -> Result<Outline, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Outline::new`].
+    pub(crate) fn outline(self, tensor: &SourceTensor<'_>, scheme: &Uniform) -> Result<Outline, niwaki_foreign::Error> {
         let scales = self.scales(tensor.dtype());
-        Ok(Outline::new(self.stored(scheme), tensor.name(), scheme, tensor.matrix(), scales)?)
+        Outline::new(self.stored(scheme), tensor.name(), scheme, tensor.matrix(), scales)
     }
 
     pub(super) fn settle(self, tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settled, Error> {
@@ -121,7 +125,7 @@ impl Tool {
                 return Err(error.hinting("the nearest that it holds is `fp8_e4m3/row`"));
             }
             let Scheme::Uniform(uniform) = scheme else {
-                let near = self.nearest(tensor, &first(Some(scheme), None));
+                let near = self.nearest(tensor, even_codes(scheme, None));
                 let error = Error::from(ErrorKind::Held { format: self.format.name(), scheme: scheme.to_string() });
                 return Err(match near {
                     Some(near) => error.hinting(format!("the nearest that it holds is `{}`", Scheme::Uniform(near))),
@@ -149,8 +153,10 @@ impl Tool {
             let note = Some(format!("{coding} becomes {scheme}"));
             return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, note));
         }
-        let near = first(tensor.scheme(), self.bits.or(tensor.width()));
-        let near = self.nearest(tensor, &near).filter(|_| matrix && !tensor.masked());
+        // Codes on no grid of ours have scales of their own making: rows are as good as any.
+        let row = Uniform::new(Bits::MAX, Grouping::Row, Symmetry::Symmetric);
+        let near = tensor.scheme().map_or(row, |scheme| even_codes(scheme, self.bits.or(tensor.width())));
+        let near = self.nearest(tensor, near).filter(|_| matrix && !tensor.masked());
         let Some(near) = near else {
             return Ok(Settled::new(plain, Some(format!("{coding} is decoded to {}", plain.dtype))));
         };
@@ -175,12 +181,9 @@ impl Tool {
     }
 
     /// The nearest scheme that the format holds.
-    fn nearest(self, tensor: &SourceTensor<'_>, scheme: &Uniform) -> Option<Uniform> {
-        let mut scheme = *scheme;
+    fn nearest(self, tensor: &SourceTensor<'_>, mut scheme: Uniform) -> Option<Uniform> {
         for _ in 0..ATTEMPTS {
-            let scales = self.scales(tensor.dtype());
-            let tried = Outline::new(self.stored(&scheme), tensor.name(), &scheme, tensor.matrix(), scales);
-            let Err(error) = tried else { return Some(scheme) };
+            let Err(error) = self.outline(tensor, &scheme) else { return Some(scheme) };
             let niwaki_foreign::ErrorKind::Scheme { nearest: Some(near), .. } = error.kind() else { return None };
             match near.parse() {
                 Ok(Scheme::Uniform(near)) => scheme = near,
@@ -213,16 +216,4 @@ pub(crate) fn as_float(scheme: Scheme) -> Option<Float> {
         Scheme::Block(BlockType::Mxfp4) => Some(Float::Mxfp4),
         _ => None,
     }
-}
-
-/// Evenly spaced codes that come nearest to those of a scheme.
-fn first(scheme: Option<Scheme>, width: Option<Bits>) -> Uniform {
-    if let Some(Scheme::Uniform(uniform)) = scheme {
-        return uniform;
-    }
-    let like = Likeness::of(scheme, width);
-    let symmetry = if like.affine { Symmetry::Affine } else { Symmetry::Symmetric };
-    let bits = Bits::new(like.bits).unwrap_or(Bits::MAX);
-    let grouping = if scheme.is_none() { Grouping::Row } else { like.grouping };
-    Uniform::new(bits, grouping, symmetry)
 }

@@ -10,14 +10,14 @@ use niwaki_quant::{Distortion, encode_block_rows};
 use super::{Progress, Scratch, Work, elements, share};
 use crate::blocks::{Block, Blocks};
 use crate::compress::Options;
-use crate::destination::{GgufSeats, Seat, ggml_of};
+use crate::destination::{GgufSeats, Seat};
 use crate::encode::{block_error, not_finite};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Plan, Planned};
 use crate::recipe::Mix;
 use crate::recontain::Plain;
 use crate::report::{Report, TensorReport, bits_per_weight};
-use crate::source::{Coded, Source, SourceTensor};
+use crate::source::{Coded, Source, SourceTensor, ggml_of};
 
 /// Key under which the recipe travels.
 const RECIPE_KEY: &str = "niwaki.recipe";
