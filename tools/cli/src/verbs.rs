@@ -94,6 +94,11 @@ fn shape_text(dims: &[usize]) -> String {
     dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
 }
 
+/// So many tensors, in words.
+fn counted(tensors: usize) -> String {
+    if tensors == 1 { "1 tensor".to_owned() } else { format!("{tensors} tensors") }
+}
+
 /// How much of `before` is left, as a percentage.
 fn percent(after: u64, before: u64) -> String {
     if before == 0 { "100 %".to_owned() } else { format!("{:.1} %", after as f64 * 100.0 / before as f64) }

@@ -31,6 +31,12 @@ impl Block {
     pub(crate) fn start(&self, cols: usize) -> usize {
         self.rows.start * cols + self.cols.start
     }
+
+    /// Its weights by their flat indices.
+    pub(crate) fn range(&self, cols: usize) -> Range<usize> {
+        let start = self.start(cols);
+        start..start + self.elements()
+    }
 }
 
 /// The blocks of one tensor.

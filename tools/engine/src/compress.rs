@@ -289,7 +289,7 @@ fn carry_not_finite(source: &Source<'_>, plan: &mut Plan, pool: &ThreadPool) -> 
     let Plan { tensors, to, .. } = plan;
     for planned in tensors {
         let tensor = &source.tensors()[planned.index];
-        if planned.layout.is_plain() || tensor.takes_over(&planned.layout) {
+        if planned.layout.is_plain() || planned.taken {
             continue;
         }
         let elements = planned.elements();
@@ -303,7 +303,7 @@ fn carry_not_finite(source: &Source<'_>, plan: &mut Plan, pool: &ThreadPool) -> 
             (0..elements.div_ceil(BLOCK)).into_par_iter().map(first).find_map_first(|found| found.transpose())
         });
         if let Some(index) = found.transpose()? {
-            planned.keep(to.plain(planned.index, tensor)?, &format!("weight {index} is NaN or infinite"))?;
+            planned.keep(tensor, to.plain(planned.index, tensor)?, &format!("weight {index} is NaN or infinite"))?;
         }
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! One block of weights: decode where needed, encode, write each part at its place.
 
 use niwaki_codes::floats::{Blocks as FloatBlocks, Float};
+use niwaki_codes::simd::Level;
 use niwaki_codes::{BlockType, Elastic, Grouping, Scheme, Uniform};
 use niwaki_container::Part;
-use niwaki_quant::{ElasticOut, FloatOut, GridPoint, Solver, Step, Sums, UniformOut, Values};
+use niwaki_quant::{Distortion, ElasticOut, FloatOut, GridPoint, Solver, Step, Sums, UniformOut, Values};
 use niwaki_quant::{encode_block_rows, encode_elastic_rows, encode_float_rows, encode_rows, encode_with};
 use niwaki_quant::{float_bytes, nvfp4_factor};
 use niwaki_tensors::Dtype;
@@ -119,7 +120,7 @@ pub(crate) struct Shared {
 /// Encodes one block and writes its share of every part.
 pub(crate) fn block(job: &Job<'_>, b: &Block, shared: Shared, scratch: &mut Scratch) -> Result<ByWidth, Error> {
     let (_, cols) = job.planned.layout.matrix();
-    if job.takes_over() {
+    if job.planned.taken {
         return taken_over(job, b);
     }
     let Some(scheme) = job.planned.layout.scheme else { return decoded(job, b, scratch) };
@@ -130,14 +131,15 @@ pub(crate) fn block(job: &Job<'_>, b: &Block, shared: Shared, scratch: &mut Scra
     {
         return long_row(job, row, b.rows.start, scratch);
     }
-    let range = place.elements..place.elements + b.elements();
-    let values = job.source.values(range, &mut scratch.decoded)?;
+    let values = job.source.values(b.range(cols), &mut scratch.decoded)?;
     match (scheme, shared.grid) {
         (Scheme::Uniform(scheme), Some(grid)) => {
             on_grid(job, scheme, grid, place, (values, size.1), &mut scratch.bytes)
         }
         (Scheme::Float(float), _) => {
-            float_rows(job, float, b.rows.start, (values, cols), shared.largest, &mut scratch.bytes)
+            let rows = FloatRows { float, first: b.rows.start, cols, largest: shared.largest };
+            let part = |part, at, bytes: &[u8]| job.write(part, at, bytes);
+            Ok(vec![(0, rows.encode(values, &job.planned.name, &mut scratch.bytes, part)?)])
         }
         _ => rows(job, scheme, place, (values, size), &mut scratch.bytes),
     }
@@ -165,11 +167,10 @@ fn taken_over(job: &Job<'_>, b: &Block) -> Result<ByWidth, Error> {
 /// Writes decoded weights in the type that the tensor had.
 fn decoded(job: &Job<'_>, b: &Block, scratch: &mut Scratch) -> Result<ByWidth, Error> {
     let (_, cols) = job.planned.layout.matrix();
-    let (start, dtype) = (b.start(cols), job.planned.layout.dtype);
-    let weights = job.source.values(start..start + b.elements(), &mut scratch.decoded)?;
-    let mut floats = vec![0.0; b.elements()];
-    weights.decode(job.run.level, &mut floats);
-    job.write(Part::Whole, start * dtype.bitsize() / 8, &narrowed(&floats, dtype))?;
+    let dtype = job.planned.layout.dtype;
+    scratch.decoded.resize(b.elements(), 0.0);
+    job.source.decode(b.range(cols), &mut scratch.decoded)?;
+    job.write(Part::Whole, b.start(cols) * dtype.bitsize() / 8, &narrowed(&scratch.decoded, dtype))?;
     Ok(ByWidth::new())
 }
 
@@ -218,34 +219,43 @@ pub(crate) fn shares_a_scale(float: Float) -> bool {
     matches!(float, Float::Nvfp4 | Float::Fp8E4m3(FloatBlocks::Tensor))
 }
 
-/// Bytes of scales before row `first`: as many as a tensor of the rows before it has.
-pub(crate) fn scales_before(float: Float, first: usize, cols: usize) -> usize {
-    let (lines, wide) = float.scale_shape(first, cols);
-    let one = matches!(float, Float::Fp8E4m3(FloatBlocks::Tensor));
-    if one { 0 } else { lines * wide * float.scale_bytes() }
+/// Whole rows to become small floats.
+pub(crate) struct FloatRows {
+    pub(crate) float: Float,
+    /// The first of them in the tensor.
+    pub(crate) first: usize,
+    pub(crate) cols: usize,
+    /// The largest magnitude of the tensor, where a scale hangs on it.
+    pub(crate) largest: f32,
 }
 
-/// Encodes whole rows as small floats.
-fn float_rows(
-    job: &Job<'_>,
-    float: Float,
-    first: usize,
-    (values, cols): (Values<'_>, usize),
-    largest: f32,
-    buffer: &mut Vec<u8>,
-) -> Result<ByWidth, Error> {
-    let rows = values.len().checked_div(cols).unwrap_or(0);
-    let (codes, scales) = float_bytes(float, rows, cols);
-    let [codes, scales] = cut(buffer, [codes, scales]);
-    let out = FloatOut { codes: &mut *codes, scales: &mut *scales };
-    let measured = encode_float_rows(job.run.level, float, values, cols, largest, out)
-        .map_err(|e| not_encodable(&e.offset(first * cols, 0), &job.planned.name))?;
-    job.write(Part::Codes, first * float.row_bytes(cols), codes)?;
-    job.write(Part::Scales, scales_before(float, first, cols), scales)?;
-    if first == 0 {
-        job.write(Part::Factor, 0, &nvfp4_factor(largest).to_le_bytes())?;
+impl FloatRows {
+    /// Encodes them and hands out the bytes of each part with their place in it.
+    pub(crate) fn encode(
+        &self,
+        values: Values<'_>,
+        tensor: &str,
+        buffer: &mut Vec<u8>,
+        write: impl Fn(Part, usize, &[u8]) -> Result<(), Error>,
+    ) -> Result<Distortion, Error> {
+        let &Self { float, first, cols, largest } = self;
+        let rows = values.len().checked_div(cols).unwrap_or(0);
+        let (codes, scales) = float_bytes(float, rows, cols);
+        let [codes, scales] = cut(buffer, [codes, scales]);
+        let out = FloatOut { codes: &mut *codes, scales: &mut *scales };
+        let measured = encode_float_rows(Level::best(), float, values, cols, largest, out)
+            .map_err(|e| not_encodable(&e.offset(first * cols, 0), tensor))?;
+        // Before a row there are as many scales as a tensor of the rows before it has.
+        let (lines, wide) = float.scale_shape(first, cols);
+        let one = matches!(float, Float::Fp8E4m3(FloatBlocks::Tensor));
+        let before = if one { 0 } else { lines * wide * float.scale_bytes() };
+        write(Part::Codes, first * float.row_bytes(cols), codes)?;
+        write(Part::Scales, before, scales)?;
+        if first == 0 && float.has_factor() {
+            write(Part::Factor, 0, &nvfp4_factor(largest).to_le_bytes())?;
+        }
+        Ok(measured)
     }
-    Ok(vec![(0, measured)])
 }
 
 /// Encodes whole rows, or a run of blocks; the plan saw that blocks fill the rows.

@@ -105,14 +105,9 @@ impl<'a> Job<'a> {
         ContentHasher::new(self.planned.bytes_before)
     }
 
-    /// Whether bytes or codes of the source are taken over as they are.
-    pub(crate) fn takes_over(&self) -> bool {
-        self.planned.selection.is_none() && self.source.takes_over(&self.planned.layout)
-    }
-
     /// Whether the source's bytes are its one part.
     fn copies(&self) -> bool {
-        self.planned.layout.is_plain() && self.takes_over()
+        self.planned.layout.is_plain() && self.planned.taken
     }
 
     /// Blocks to encode or to decode; one for a masked tensor; none for one that is copied.
@@ -120,7 +115,7 @@ impl<'a> Job<'a> {
         let (rows, cols) = self.planned.layout.matrix();
         match self.planned.layout.scheme {
             // Codes that are taken over come by whole rows.
-            Some(_) if self.takes_over() => Some(Blocks::of_rows(rows, cols)),
+            Some(_) if self.planned.taken => Some(Blocks::of_rows(rows, cols)),
             Some(scheme) => Some(Blocks::new(rows, cols, scheme)),
             None if self.copies() || self.planned.selection.is_some() => None,
             None => Some(Blocks::of_runs(rows, cols)),
@@ -140,7 +135,7 @@ impl<'a> Job<'a> {
     fn solver(&self) -> Option<Solver> {
         match self.planned.layout.scheme {
             Some(Scheme::Uniform(scheme @ Uniform { grouping: Grouping::Tensor, .. }))
-                if self.planned.selection.is_none() && !self.takes_over() =>
+                if self.planned.selection.is_none() && !self.planned.taken =>
             {
                 Some(Solver::new(&scheme, self.planned.fit))
             }
@@ -151,7 +146,7 @@ impl<'a> Job<'a> {
     fn start(&self, state: &mut State) -> usize {
         match (self.planned.layout.scheme, self.solver()) {
             (_, Some(solver)) => self.start_observe(state, solver),
-            (Some(Scheme::Float(float)), _) if encode::shares_a_scale(float) && !self.takes_over() => {
+            (Some(Scheme::Float(float)), _) if encode::shares_a_scale(float) && !self.planned.taken => {
                 state.stage = Stage::Largest;
                 self.pieces()
             }

@@ -101,10 +101,10 @@ impl Planned {
     }
 
     /// Stores the weights themselves after all, for the reason given.
-    pub(crate) fn keep(&mut self, plain: Settled, why: &str) -> Result<(), Error> {
+    pub(crate) fn keep(&mut self, tensor: &SourceTensor<'_>, plain: Settled, why: &str) -> Result<(), Error> {
         self.layout = plain.layout;
         self.selection = None;
-        self.taken = false;
+        self.taken = tensor.takes_over(&self.layout);
         let decoded = self.coding.as_ref().map(|coding| format!("{coding} is decoded to {}", self.layout.dtype));
         let notes = [Some(why.to_owned()), decoded, plain.note];
         self.note = Some(notes.into_iter().flatten().collect::<Vec<_>>().join("; "));
@@ -339,7 +339,8 @@ fn decide(
         None if coding.is_some() && to.format() != Format::Safetensors => Fit::Lsq,
         None => Fit::MinMax,
     };
-    let again = coding.as_ref().filter(|_| scheme.is_some() && !tensor.takes_over(&layout));
+    let taken = selection.is_none() && tensor.takes_over(&layout);
+    let again = coding.as_ref().filter(|_| scheme.is_some() && !taken);
     let again = again.map(|coding| format!("encoded anew from {coding}"));
     let notes: Vec<String> = [ruled.note, fallback, again, settled.note].into_iter().flatten().collect();
     let texts: Vec<String> = [ruled.encode, ruled.mask].into_iter().flatten().map(ToString::to_string).collect();
@@ -348,7 +349,7 @@ fn decide(
         index,
         written: names.written.unwrap_or_default().to_owned(),
         coding,
-        taken: selection.is_none() && tensor.takes_over(&layout),
+        taken,
         layout,
         fit,
         selection,

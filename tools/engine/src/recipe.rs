@@ -21,7 +21,7 @@ pub use preset::Preset;
 use crate::error::{Error, ErrorKind};
 
 /// Rules by tensor name, in the order of the text.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recipe {
     /// Seed of whatever is random.
     pub seed: u64,

@@ -48,8 +48,7 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
     let source = opened.source(None, selection::names(&args.to))?;
     let settings = selection::settings(format, bits, &args.engine)?;
     let destination = Destination::new(format, &source, &settings)?;
-    let nothing = Recipe { seed: 0, only: Vec::new(), rules: Vec::new() };
-    let mut plan = Plan::new(&source, nothing, Tail::Short, destination)?;
+    let mut plan = Plan::new(&source, Recipe::default(), Tail::Short, destination)?;
     for warning in plan.to.warnings() {
         session.note(warning);
     }

@@ -4,7 +4,7 @@ use niwaki_engine::Opened;
 use niwaki_engine::inspect::{Inspection, TensorInspection, inspect};
 use serde::Serialize;
 
-use super::{open, shape_text};
+use super::{counted, open, shape_text};
 use crate::args::Inspect;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
@@ -70,10 +70,7 @@ pub(crate) fn run(args: &Inspect, session: &mut Session<'_>) -> Result<Answer, S
 }
 
 fn heading(found: &Inspection) -> String {
-    let tensors = match found.tensors.len() {
-        1 => "1 tensor".to_owned(),
-        n => format!("{n} tensors"),
-    };
+    let tensors = counted(found.tensors.len());
     let kind = match found.kind.as_str() {
         "niwaki" => "compressed by niwaki".to_owned(),
         "safetensors" => "plain safetensors".to_owned(),

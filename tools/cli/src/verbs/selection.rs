@@ -9,6 +9,7 @@ use niwaki_engine::recipe::{self, Mix, Preset, Recipe};
 use niwaki_engine::{Destination, Format, Names, Settings, Source};
 use niwaki_quant::Fit;
 
+use super::counted;
 use crate::args::{self, ForEngine, Selection};
 use crate::failure::{Failure, Stop};
 use crate::session::Session;
@@ -70,8 +71,8 @@ pub(super) fn plan(
     let again: Vec<_> =
         plan.tensors.iter().filter(|t| t.coding.is_some() && t.rule.is_some() && t.layout.scheme.is_some()).collect();
     if let Some(coding) = again.first().and_then(|t| t.coding.as_ref()) {
-        let (n, s, hold) = if again.len() == 1 { (1, "", "holds") } else { (again.len(), "s", "hold") };
-        session.note(&format!("{n} tensor{s} {hold} codes already ({coding}): SQNR is against what those decode to"));
+        let (n, hold) = (counted(again.len()), if again.len() == 1 { "holds" } else { "hold" });
+        session.note(&format!("{n} {hold} codes already ({coding}): SQNR is against what those decode to"));
     }
     Ok(plan)
 }

@@ -6,7 +6,7 @@ use niwaki_engine::{Names, Opened, not_finite};
 use niwaki_gguf::Gguf;
 use serde::Serialize;
 
-use super::{open, threads};
+use super::{counted, open, threads};
 use crate::args::Verify;
 use crate::failure::{Failure, Stop};
 use crate::session::{Answer, Session};
@@ -90,10 +90,6 @@ fn foreign_faults(opened: &Opened, threads: usize) -> Result<(Vec<JsonFault>, Ve
         faults.push(faulty(format!("tensor `{name}`: weight {index} decodes to NaN or an infinity"), Some(&name)));
     }
     Ok((faults, vec![counted(source.tensors().len()), format!("layout {family}")]))
-}
-
-fn counted(tensors: usize) -> String {
-    if tensors == 1 { "1 tensor".to_owned() } else { format!("{tensors} tensors") }
 }
 
 fn json(fault: Fault, artifact: &Artifact) -> JsonFault {

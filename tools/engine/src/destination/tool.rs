@@ -67,7 +67,7 @@ impl Tool {
     /// The stored tensors of small floats.
     pub(crate) fn floats(self, tensor: &SourceTensor<'_>, float: Float) -> Result<(Stored, Vec<Part>), Error> {
         let stored = self.stored_float(float).ok_or_else(|| {
-            let error = Error::from(ErrorKind::Held { format: self.format.name(), scheme: float.to_string() });
+            let error = self.held(float.to_string());
             match self.format {
                 Format::CompressedTensors | Format::Fp8 => error.hinting("the nearest that it holds is `fp8_e4m3/row`"),
                 Format::Mlx => error.hinting("the nearest that it holds is `mxfp4`"),
@@ -88,7 +88,10 @@ impl Tool {
     }
 
     pub(super) fn settle(self, tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settled, Error> {
-        let settled = self.choose(tensor, rule)?;
+        let settled = match rule {
+            Some((scheme, _)) => self.ruled(tensor, scheme)?,
+            None => self.carried(tensor)?,
+        };
         let of_parts = |parts: &[Part]| -> u64 { parts.iter().map(part_bytes).sum() };
         let bytes = match settled.layout.scheme {
             Some(Scheme::Uniform(uniform)) => Some(of_parts(self.outline(tensor, &uniform)?.parts())),
@@ -100,69 +103,70 @@ impl Tool {
         Ok(Settled { bytes, ..settled })
     }
 
-    fn choose(self, tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settled, Error> {
-        let plain = Layout::plain(tensor.dtype(), *tensor.shape());
-        let coded = |scheme| Layout { scheme: Some(Scheme::Uniform(scheme)), ..plain };
-        let matrix = tensor.shape().dims().len() == 2 && is_weight(tensor.name());
-        if let Some((scheme, _)) = rule {
-            if !matrix {
-                let what = format!("codes of a tensor that is no matrix called `….weight` ({})", tensor.shape());
-                return Err(
-                    Error::from(ErrorKind::Held { format: self.format.name(), scheme: what }).hinting("keep it")
-                );
+    /// What the format does not hold.
+    fn held(self, what: impl Into<String>) -> Error {
+        ErrorKind::Held { format: self.format.name(), scheme: what.into() }.into()
+    }
+
+    /// As a rule says.
+    fn ruled(self, tensor: &SourceTensor<'_>, scheme: Scheme) -> Result<Settled, Error> {
+        if !is_matrix(tensor) {
+            let what = format!("codes of a tensor that is no matrix called `….weight` ({})", tensor.shape());
+            return Err(self.held(what).hinting("keep it"));
+        }
+        self.check_activations(scheme)?;
+        if matches!(self.format, Format::Gptq | Format::Awq) && is_embedding(tensor.name()) {
+            return Err(self.held("codes of embeddings, which its engines do not read").hinting("keep it"));
+        }
+        match scheme {
+            _ if as_float(scheme).is_some() => {}
+            _ if self.format == Format::Fp8 => {
+                return Err(self.held(scheme.to_string()).hinting("the nearest that it holds is `fp8_e4m3/row`"));
             }
-            self.check_activations(scheme)?;
-            if matches!(self.format, Format::Gptq | Format::Awq) && is_embedding(tensor.name()) {
-                let scheme = "codes of embeddings, which its engines do not read".to_owned();
-                return Err(Error::from(ErrorKind::Held { format: self.format.name(), scheme }).hinting("keep it"));
-            }
-            if let Some(float) = as_float(scheme) {
-                self.floats(tensor, float)?;
-                return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, None));
-            }
-            if self.format == Format::Fp8 {
-                let error = Error::from(ErrorKind::Held { format: self.format.name(), scheme: scheme.to_string() });
-                return Err(error.hinting("the nearest that it holds is `fp8_e4m3/row`"));
-            }
-            let Scheme::Uniform(uniform) = scheme else {
-                let near = self.nearest(tensor, even_codes(scheme, None));
-                let error = Error::from(ErrorKind::Held { format: self.format.name(), scheme: scheme.to_string() });
-                return Err(match near {
+            Scheme::Uniform(_) => {}
+            other => {
+                let error = self.held(other.to_string());
+                return Err(match self.nearest(tensor, even_codes(other, None)) {
                     Some(near) => error.hinting(format!("the nearest that it holds is `{}`", Scheme::Uniform(near))),
                     None => error,
                 });
-            };
-            self.outline(tensor, &uniform)?;
-            return Ok(Settled::new(coded(uniform), None));
+            }
         }
+        Ok(Settled::new(coded(tensor, scheme), None))
+    }
+
+    /// Without a rule: codes in the nearest scheme, whatever else as it is.
+    fn carried(self, tensor: &SourceTensor<'_>) -> Result<Settled, Error> {
+        let plain = Layout::plain(tensor.dtype(), *tensor.shape());
         let Some(coding) = tensor.coding() else { return Ok(Settled::new(plain, None)) };
         tensor.check_decodes()?;
         if self.format != Format::Mlx && is_embedding(tensor.name()) {
             let note = format!("{coding} is decoded to {}: {} is for linear layers", plain.dtype, self.format);
             return Ok(Settled::new(plain, Some(note)));
         }
-        if let Some(scheme @ (Scheme::Float(_) | Scheme::Block(BlockType::Mxfp4))) = tensor.likeness()
+        let matrix = is_matrix(tensor);
+        if let Some(scheme) = tensor.likeness()
             && let Some(float) = as_float(scheme)
             && matrix
             && self.floats(tensor, float).is_ok()
         {
-            return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, None));
+            return Ok(Settled::new(coded(tensor, scheme), None));
         }
-        if self.format == Format::Fp8 && matrix && !tensor.masked() {
-            let scheme = Scheme::Float(Float::Fp8E4m3(Blocks::Square(SIDE)));
-            let note = Some(format!("{coding} becomes {scheme}"));
-            return Ok(Settled::new(Layout { scheme: Some(scheme), ..plain }, note));
-        }
-        // Codes on no grid of ours have scales of their own making: rows are as good as any.
-        let row = Uniform::new(Bits::MAX, Grouping::Row, Symmetry::Symmetric);
-        let near = tensor.scheme().map_or(row, |scheme| even_codes(scheme, self.bits.or(tensor.width())));
-        let near = self.nearest(tensor, near).filter(|_| matrix && !tensor.masked());
-        let Some(near) = near else {
+        let near = match self.format {
+            Format::Fp8 => Some(Scheme::Float(Float::Fp8E4m3(Blocks::Square(SIDE)))),
+            _ => {
+                // Codes on no grid of ours have scales of their own making: rows are as good as any.
+                let row = Uniform::new(Bits::MAX, Grouping::Row, Symmetry::Symmetric);
+                let near = tensor.scheme().map_or(row, |scheme| even_codes(scheme, self.bits.or(tensor.width())));
+                self.nearest(tensor, near).map(Scheme::Uniform)
+            }
+        };
+        let Some(near) = near.filter(|_| matrix && !tensor.masked()) else {
             return Ok(Settled::new(plain, Some(format!("{coding} is decoded to {}", plain.dtype))));
         };
-        let text = Scheme::Uniform(near).to_string();
+        let text = near.to_string();
         let note = (text != coding).then(|| format!("{coding} becomes {text}"));
-        Ok(Settled::new(coded(near), note))
+        Ok(Settled::new(coded(tensor, near), note))
     }
 
     /// Refuses codes under which no engine quantizes inputs as they come.
@@ -176,8 +180,7 @@ impl Tool {
             return Ok(());
         }
         let what = format!("activations that are quantized as they come beside {scheme}");
-        let error = Error::from(ErrorKind::Held { format: self.format.name(), scheme: what });
-        Err(error.hinting("`int8/row/sym` and `fp8_e4m3/row` go with `--activations dynamic`"))
+        Err(self.held(what).hinting("`int8/row/sym` and `fp8_e4m3/row` go with `--activations dynamic`"))
     }
 
     /// The nearest scheme that the format holds.
@@ -199,9 +202,15 @@ fn is_embedding(name: &str) -> bool {
     ["embed", "wte", "wpe"].iter().any(|part| name.contains(part))
 }
 
-/// Whether a tensor is the weight of a module.
-fn is_weight(name: &str) -> bool {
-    name == "weight" || name.ends_with(".weight")
+/// Whether a tensor is a matrix, and the weight of a module.
+fn is_matrix(tensor: &SourceTensor<'_>) -> bool {
+    let name = tensor.name();
+    tensor.shape().dims().len() == 2 && (name == "weight" || name.ends_with(".weight"))
+}
+
+/// A tensor as codes.
+fn coded(tensor: &SourceTensor<'_>, scheme: Scheme) -> Layout {
+    Layout { scheme: Some(scheme), ..Layout::plain(tensor.dtype(), *tensor.shape()) }
 }
 
 /// Bytes of one stored tensor.

@@ -125,7 +125,7 @@ impl Mix {
         for part in KEPT.iter().filter(|part| model.names.iter().any(|name| name.contains(**part))) {
             rules.push(Rule { tensors: format!("*{part}*"), min_dims: 2, optional: true, action: Action::Keep });
         }
-        Recipe { seed: 0, only: Vec::new(), rules }
+        Recipe { rules, ..Recipe::default() }
     }
 
     fn of_attention_output(self, model: &ModelFacts) -> Option<BlockType> {

@@ -50,7 +50,7 @@ impl Reader<'_> {
 
     fn recipe(&self, top: &DeTable<'_>) -> Result<Recipe, Error> {
         let mut found = Vec::new();
-        let mut recipe = Recipe { seed: 0, only: Vec::new(), rules: Vec::new() };
+        let mut recipe = Recipe::default();
         let mut version = None;
         for (key, value) in top {
             let name = key.get_ref().as_ref();

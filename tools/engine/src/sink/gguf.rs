@@ -167,7 +167,7 @@ impl Item<'_> {
             }
         }
         let Scratch { decoded, bytes } = scratch;
-        let values = self.tensor.values(start..start + block.elements(), decoded)?;
+        let values = self.tensor.values(block.range(cols), decoded)?;
         bytes.resize(block.elements() / kind.elements() * kind.bytes(), 0);
         let row = block.cols.len();
         let measured = encode_block_rows(Level::best(), kind, values, row, bytes)
@@ -181,7 +181,7 @@ impl Item<'_> {
         let (_, cols) = self.tensor.matrix();
         let start = block.start(cols);
         scratch.decoded.resize(block.elements(), 0.0);
-        self.tensor.decode(start..start + block.elements(), &mut scratch.decoded)?;
+        self.tensor.decode(block.range(cols), &mut scratch.decoded)?;
         if let Some(at) = scratch.decoded.iter().position(|x| !x.is_finite()) {
             return Err(not_finite(start + at, &self.planned.name));
         }
@@ -209,10 +209,8 @@ impl Work for Item<'_> {
         match self.planned.layout.scheme {
             Some(Scheme::Block(kind)) => self.encode(kind, &block, scratch),
             _ => {
-                let run = block.start(cols)..block.start(cols) + block.elements();
-                elements(self.tensor, self.planned.layout.dtype, run, scratch, |at, bytes| {
-                    self.write(at as usize, bytes)
-                })
+                let dtype = self.planned.layout.dtype;
+                elements(self.tensor, dtype, block.range(cols), scratch, |at, bytes| self.write(at as usize, bytes))
             }
         }
     }

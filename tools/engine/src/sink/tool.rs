@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use niwaki_codes::floats::Float;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Grouping, Scheme, Uniform};
+use niwaki_container::Part;
 use niwaki_foreign::{
-    Coded as Given, Format as Layouts, Module, ModuleScheme, Outline, Part, UniformRows, quantization_config,
+    Coded as Given, Format as Layouts, Module, ModuleScheme, Outline, Part as StoredPart, UniformRows,
+    quantization_config,
 };
-use niwaki_quant::{Distortion, FloatOut, Solver, UniformOut, encode_float_rows, encode_rows, encode_with};
-use niwaki_quant::{float_bytes, largest, nvfp4_factor};
+use niwaki_quant::{Distortion, Solver, UniformOut, encode_rows, encode_with, largest};
 use niwaki_tensors::{Entry, Layout, Limits, Writer, metadata_len};
 
 use super::{Progress, Scratch, Work, elements, share};
@@ -21,7 +22,7 @@ use crate::blocks::{BLOCK, Blocks};
 use crate::compare;
 use crate::compress::Options;
 use crate::destination::{Format, Tool, as_float};
-use crate::encode::{not_encodable, scales_before, shares_a_scale, solve};
+use crate::encode::{FloatRows, not_encodable, shares_a_scale, solve};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::plan::{Plan, Planned};
 use crate::recontain::Plain;
@@ -88,12 +89,12 @@ enum Codes {
     /// It is stored as it is.
     None,
     Uniform(Uniform, Outline),
-    Float(Float, Layouts, Vec<Part>),
+    Float(Float, Layouts, Vec<StoredPart>),
 }
 
 impl Stored<'_> {
     fn entries(&self) -> Vec<Entry> {
-        let entry = |part: &Part| Entry { name: part.name.clone(), dtype: part.dtype, shape: part.shape.clone() };
+        let entry = |part: &StoredPart| Entry { name: part.name.clone(), dtype: part.dtype, shape: part.shape.clone() };
         match &self.codes {
             Codes::Uniform(_, outline) => outline.parts().iter().map(entry).collect(),
             Codes::Float(_, _, parts) => parts.iter().map(entry).collect(),
@@ -101,6 +102,17 @@ impl Stored<'_> {
                 let (dtype, shape) = (self.planned.layout.dtype, self.planned.layout.shape.dims().to_vec());
                 vec![Entry { name: self.planned.written.clone(), dtype, shape }]
             }
+        }
+    }
+
+    /// Blocks that are written on their own.
+    fn blocks(&self) -> Blocks {
+        let (rows, cols) = self.tensor.matrix();
+        match &self.codes {
+            Codes::None => Blocks::of_runs(rows, cols),
+            Codes::Uniform(Uniform { grouping: Grouping::Tensor, .. }, _) => Blocks::of_steps(rows, cols, None),
+            Codes::Uniform(_, outline) => Blocks::of_steps(rows, cols, outline.step()),
+            Codes::Float(float, ..) => Blocks::new(rows, cols, Scheme::Float(*float)),
         }
     }
 
@@ -126,7 +138,7 @@ impl Stored<'_> {
 fn config(tensors: &[Stored<'_>], tool: Tool) -> Result<CodeKeys, Error> {
     let modules: Vec<_> = tensors.iter().filter_map(Stored::described).collect();
     let same_kind = |stored: &&Stored<'_>| {
-        stored.described().is_none()
+        matches!(stored.codes, Codes::None)
             && stored.planned.layout.shape.dims().len() == 2
             && stored.planned.name.ends_with(".weight")
             && !stored.planned.name.contains("embed")
@@ -178,7 +190,8 @@ fn write(
         stored,
         writer: &writer,
         entries,
-        most: OnceLock::new(),
+        blocks: stored.blocks(),
+        most: Mutex::default(),
     });
     super::run(works.collect(), &options.pool()?, total, progress)?;
     writer.finish(&metadata, options.durable)?;
@@ -195,7 +208,7 @@ fn measured(file: &Path, tensors: &[Stored<'_>], options: &Options) -> Result<Ve
         let name = stored.planned.written.as_str();
         let missing = || ErrorKind::Unlike { what: "cannot be found in what was written".to_owned() };
         let found = found.get(name).ok_or_else(|| Error::from(missing()).of(name).at(file))?;
-        if stored.tensor.takes_over(&stored.planned.layout) && stored.described().is_none() {
+        if stored.planned.taken && matches!(stored.codes, Codes::None) {
             return Ok(None);
         }
         pool.install(|| compare::sqnr(stored.tensor, found)).map(rounded_db)
@@ -209,21 +222,12 @@ struct Item<'a> {
     writer: &'a Writer,
     /// The entry of each part.
     entries: &'a [usize],
+    blocks: Blocks,
     /// The largest magnitude, once it is known.
-    most: OnceLock<f32>,
+    most: Mutex<Option<f32>>,
 }
 
 impl Item<'_> {
-    fn blocks(&self) -> Blocks {
-        let (rows, cols) = self.stored.tensor.matrix();
-        match &self.stored.codes {
-            Codes::None => Blocks::of_runs(rows, cols),
-            Codes::Uniform(Uniform { grouping: Grouping::Tensor, .. }, _) => Blocks::of_steps(rows, cols, None),
-            Codes::Uniform(_, outline) => Blocks::of_steps(rows, cols, outline.step()),
-            Codes::Float(float, ..) => Blocks::new(rows, cols, Scheme::Float(*float)),
-        }
-    }
-
     fn write(&self, part: usize, at: u64, bytes: &[u8]) -> Result<(), Error> {
         Ok(self.writer.write_at(self.entries.get(part).copied().unwrap_or(usize::MAX), at, bytes)?)
     }
@@ -232,19 +236,17 @@ impl Item<'_> {
     fn floats(&self, float: Float, rows: Range<usize>, scratch: &mut Scratch) -> Result<(), Error> {
         let Scratch { decoded, bytes } = scratch;
         let (tensor, (_, cols)) = (self.stored.tensor, self.stored.tensor.matrix());
-        let most = self.largest(float, decoded)?;
+        let largest = self.largest(float, decoded)?;
         let values = tensor.values(rows.start * cols..rows.end * cols, decoded)?;
-        let (codes, scales) = float_bytes(float, rows.len(), cols);
-        bytes.resize(codes + scales, 0);
-        let (codes, scales) = bytes.split_at_mut(codes);
-        let out = FloatOut { codes: &mut *codes, scales: &mut *scales };
-        encode_float_rows(Level::best(), float, values, cols, most, out)
-            .map_err(|e| not_encodable(&e.offset(rows.start * cols, 0), tensor.name()))?;
-        self.write(0, (rows.start * float.row_bytes(cols)) as u64, codes)?;
-        self.write(1, scales_before(float, rows.start, cols) as u64, scales)?;
-        if rows.start == 0 && float.has_factor() {
-            self.write(2, 0, &nvfp4_factor(most).to_le_bytes())?;
-        }
+        let rows = FloatRows { float, first: rows.start, cols, largest };
+        rows.encode(values, tensor.name(), bytes, |part, at, bytes| {
+            let part = match part {
+                Part::Codes => 0,
+                Part::Scales => 1,
+                _ => 2,
+            };
+            self.write(part, at as u64, bytes)
+        })?;
         Ok(())
     }
 
@@ -253,8 +255,10 @@ impl Item<'_> {
         if !shares_a_scale(float) {
             return Ok(0.0);
         }
-        if let Some(most) = self.most.get() {
-            return Ok(*most);
+        // Whoever is first looks at the weights; the others wait for what it finds.
+        let mut known = self.most.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(most) = *known {
+            return Ok(most);
         }
         let (tensor, mut most) = (self.stored.tensor, 0.0f32);
         let all = tensor.shape().elements();
@@ -263,7 +267,8 @@ impl Item<'_> {
             let found = largest(Level::best(), values);
             most = most.max(found.map_err(|e| not_encodable(&e.offset(start, 0), tensor.name()))?);
         }
-        Ok(*self.most.get_or_init(|| most))
+        *known = Some(most);
+        Ok(most)
     }
 
     /// Codes of whole rows: those that are there already, or new ones.
@@ -310,20 +315,18 @@ impl Item<'_> {
 
 impl Work for Item<'_> {
     fn items(&self) -> usize {
-        self.blocks().len()
+        self.blocks.len()
     }
 
     fn item(&self, index: usize, scratch: &mut Scratch) -> Result<Option<Distortion>, Error> {
         let tensor = self.stored.tensor;
         tensor.ensure_unchanged()?;
-        let block = self.blocks().get(index);
+        let block = self.blocks.get(index);
         let (_, cols) = tensor.matrix();
         match &self.stored.codes {
             Codes::None => {
-                let run = block.start(cols)..block.start(cols) + block.elements();
-                return elements(tensor, self.stored.planned.layout.dtype, run, scratch, |at, bytes| {
-                    self.write(0, at, bytes)
-                });
+                let dtype = self.stored.planned.layout.dtype;
+                return elements(tensor, dtype, block.range(cols), scratch, |at, bytes| self.write(0, at, bytes));
             }
             Codes::Float(float, ..) => self.floats(*float, block.rows, scratch)?,
             Codes::Uniform(scheme, outline) => {
@@ -339,6 +342,6 @@ impl Work for Item<'_> {
     }
 
     fn bytes(&self, index: usize) -> u64 {
-        share(self.stored.planned, self.blocks().get(index).elements())
+        share(self.stored.planned, self.blocks.get(index).elements())
     }
 }
