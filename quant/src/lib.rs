@@ -28,7 +28,7 @@
 //! choice of SIMD kernels, decibels).
 #![cfg_attr(not(feature = "std"), no_std)]
 
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(feature = "alloc")]
 extern crate alloc;
 
 mod batch;
@@ -45,6 +45,8 @@ mod kernels;
 mod range;
 mod round;
 mod search;
+#[cfg(feature = "alloc")]
+pub mod signature;
 mod solver;
 mod values;
 

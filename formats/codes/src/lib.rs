@@ -21,6 +21,7 @@ pub mod half_floats;
 mod kernels;
 pub mod mask;
 mod pack;
+pub mod patch;
 pub mod planes;
 mod rows;
 mod scheme;
@@ -38,6 +39,7 @@ pub use floats::{Float, FloatSizes, FloatView};
 #[cfg(feature = "alloc")]
 pub use mask::Mask;
 pub use mask::MaskView;
+pub use patch::PatchKind;
 pub use pack::{pack_row, packed_bytes, unpack_row};
 pub use scheme::{Elastic, GroupSize, Grouping, ScaleType, Scheme, Symmetry, Uniform};
 pub use shape::Shape;

@@ -1,0 +1,4 @@
+//! Robust weight signatures: small vectors of weights that change what a network does.
+
+pub mod combine;
+pub mod extract;
