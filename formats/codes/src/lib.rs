@@ -39,8 +39,8 @@ pub use floats::{Float, FloatSizes, FloatView};
 #[cfg(feature = "alloc")]
 pub use mask::Mask;
 pub use mask::MaskView;
-pub use patch::PatchKind;
 pub use pack::{pack_row, packed_bytes, unpack_row};
+pub use patch::PatchKind;
 pub use scheme::{Elastic, GroupSize, Grouping, ScaleType, Scheme, Symmetry, Uniform};
 pub use shape::Shape;
 pub use sparse::SparseView;

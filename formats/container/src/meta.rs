@@ -40,6 +40,8 @@ pub struct Meta {
     pub tensors: BTreeMap<String, TensorMeta>,
     /// The patches that were merged or laid over.
     pub patches: Vec<Value>,
+    /// What a signature says of itself; none in other files.
+    pub signature: Option<Value>,
     /// The metadata of the source.
     pub source_metadata: BTreeMap<String, String>,
 }
@@ -116,6 +118,7 @@ impl Meta {
             report: Value::Object(Map::new()),
             tensors,
             patches: Vec::new(),
+            signature: None,
             source_metadata: BTreeMap::new(),
         }
     }
@@ -130,7 +133,7 @@ impl Meta {
     pub fn to_json(&self) -> String {
         let text = |digest: &Digest| Value::from(digest.to_string());
         let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_value()));
-        canonical(&json!({
+        let mut value = json!({
             "container": [VERSION.0, VERSION.1],
             "digest": text(&self.digest),
             "lineage": {
@@ -143,7 +146,11 @@ impl Meta {
             "report": self.report,
             "source_metadata": self.source_metadata,
             "tensors": tensors.collect::<Map<_, _>>(),
-        }))
+        });
+        if let (Some(signature), Value::Object(object)) = (&self.signature, &mut value) {
+            object.insert("signature".to_owned(), signature.clone());
+        }
+        canonical(&value)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What may be typed: verbs and flags, not yet resolved against anything.
 
+pub(crate) mod signature;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -82,6 +84,9 @@ pub(crate) enum Verb {
     Compare(Compare),
     /// Check a file: every digest and invariant of ours, every rule of the format of others
     Verify(Verify),
+    /// Patch checkpoints with small weight signatures, and take them off again bit for bit
+    #[command(subcommand)]
+    Signature(signature::Signature),
     /// List the kernels and devices found, and why others were not
     Devices,
     /// Print a completion script for a shell
@@ -96,10 +101,23 @@ pub(crate) enum Verb {
     },
 }
 
+/// Signatures through which a checkpoint is seen; its files stay as they are.
+#[derive(Args, Debug)]
+pub(crate) struct Patches {
+    /// See the checkpoint through a signature, times alpha; may be repeated
+    #[arg(long, value_name = "SIG[@ALPHA]")]
+    pub(crate) patch: Vec<String>,
+    /// Allow signatures that were made for other weights of the same architecture
+    #[arg(long, requires = "patch")]
+    pub(crate) transfer: bool,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
     /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf file
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) patches: Patches,
 }
 
 /// What decides the fate of tensors.
@@ -133,6 +151,8 @@ pub(crate) struct Selection {
     pub(crate) to: String,
     #[command(flatten)]
     pub(crate) engine: ForEngine,
+    #[command(flatten)]
+    pub(crate) patches: Patches,
 }
 
 /// What engines are told that load the output.
@@ -232,6 +252,8 @@ pub(crate) struct Export {
     #[arg(long, value_name = "B", value_parser = number::<u32>)]
     pub(crate) bits: Option<u32>,
     #[command(flatten)]
+    pub(crate) patches: Patches,
+    #[command(flatten)]
     pub(crate) output: Output,
 }
 
@@ -250,6 +272,9 @@ pub(crate) struct Compare {
     /// Width at which elastic tensors are read [default: widest]
     #[arg(long, value_name = "B", value_parser = number::<u32>)]
     pub(crate) bits: Option<u32>,
+    /// What is measured is seen through these
+    #[command(flatten)]
+    pub(crate) patches: Patches,
 }
 
 #[derive(Args, Debug)]

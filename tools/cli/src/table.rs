@@ -10,7 +10,7 @@ pub(crate) enum Side {
 /// Rows of cells under a heading.
 #[derive(Debug)]
 pub(crate) struct Table {
-    columns: Vec<(&'static str, Side)>,
+    columns: Vec<(String, Side)>,
     rows: Vec<Row>,
 }
 
@@ -24,7 +24,12 @@ enum Row {
 impl Table {
     /// A table without rows.
     pub(crate) fn new(columns: &[(&'static str, Side)]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+        Self::of(columns.iter().map(|(name, side)| ((*name).to_owned(), *side)).collect())
+    }
+
+    /// A table without rows, of columns that are not known beforehand.
+    pub(crate) fn of(columns: Vec<(String, Side)>) -> Self {
+        Self { columns, rows: Vec::new() }
     }
 
     /// Adds a row; cells that are left out stay empty.

@@ -6,8 +6,10 @@ mod compress;
 mod devices;
 mod export;
 mod inspect;
+mod patches;
 mod plan;
 mod selection;
+mod signature;
 mod slice;
 mod verify;
 
@@ -32,6 +34,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Export(args) => export::run(&args, session),
         Verb::Compare(args) => compare::run(&args, session),
         Verb::Verify(args) => verify::run(&args, session),
+        Verb::Signature(args) => signature::run(&args, session),
         Verb::Devices => devices::run(session),
         Verb::Completions { shell } => about::completions(shell, session),
         Verb::Man { verb } => about::man(verb.as_deref(), session),

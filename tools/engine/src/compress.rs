@@ -91,7 +91,10 @@ pub fn compress(
     let options = Options { threads: affordable_threads(plan, options)?, ..options.clone() };
     match &plan.to.seats {
         Seats::Ours => {
-            let target = Target::new(source, out, &options)?;
+            let target = match plan.signature {
+                None => Target::new(source, out, &options)?,
+                Some(_) => Target::file(out),
+            };
             let outcome = write(source, plan, &target, &options, progress);
             target.close(source, &options, outcome)
         }
@@ -197,30 +200,31 @@ fn run_digest(source: &Source<'_>, plan: &Plan, layout: &Layout) -> Digest {
     for t in &plan.tensors {
         text += &format!("{} {:?} {} {:?}\n", t.name, t.layout, t.fit, t.selection);
     }
-    text += &format!("{}\n", layout.file_bytes());
+    text += &format!("{}\n{:?}\n", layout.file_bytes(), (&plan.signature, source.seals()));
     Digest::of(text.as_bytes())
 }
 
 /// The metadata and the report of what was written.
-fn describe(source: &Source<'_>, plan: &Plan, finished: &[Finished]) -> Result<(Meta, Vec<TensorReport>), Error> {
+fn describe(from: &Source<'_>, plan: &Plan, finished: &[Finished]) -> Result<(Meta, Vec<TensorReport>), Error> {
     let mut tensors = Vec::with_capacity(plan.tensors.len());
     let mut metas = std::collections::BTreeMap::new();
     let mut sources = Vec::with_capacity(plan.tensors.len());
     for (planned, finished) in plan.tensors.iter().zip(finished) {
         let layout = planned.layout;
+        let made = from.tensors()[planned.index].is_made();
         let source: Digest = finished.source.parse()?;
-        let source = tensor_digest(layout.dtype, layout.shape.dims(), source);
+        let source = (!made).then(|| tensor_digest(layout.dtype, layout.shape.dims(), source));
         let mut hashes = Vec::new();
         for (spec, hash) in layout.parts()?.iter().zip(&finished.parts) {
             hashes.push((spec.part, hash.parse::<Digest>()?));
         }
-        sources.push((planned.name.as_str(), source));
-        metas.insert(planned.name.clone(), TensorMeta::new(layout, &hashes, Some(source))?);
+        sources.extend(source.map(|source| (planned.name.as_str(), source)));
+        metas.insert(planned.name.clone(), TensorMeta::new(layout, &hashes, source)?);
         let distortion: ByWidth = finished.distortion.iter().map(|(w, bits)| (*w, Distortion::from(*bits))).collect();
         tensors.push(TensorReport::new(planned, &distortion));
     }
-    let mut meta = meta(source, plan, metas, &tensors);
-    meta.lineage.source = Some(checkpoint_digest(sources));
+    let mut meta = meta(from, plan, metas, &tensors);
+    meta.lineage.source = (!sources.is_empty()).then(|| checkpoint_digest(sources));
     Ok((meta, tensors))
 }
 
@@ -234,6 +238,7 @@ fn meta(
     meta.report = embedded(plan, tensors);
     meta.lineage = Lineage { source: None, parents: Vec::new() };
     meta.source_metadata.extend(source.texts());
+    meta.signature.clone_from(&plan.signature);
     meta
 }
 

@@ -145,6 +145,26 @@ pub enum ErrorKind {
         /// What differs.
         what: String,
     },
+    /// A checkpoint of another architecture than the signature's.
+    Architecture {
+        /// What differs.
+        what: String,
+    },
+    /// A checkpoint of other weights than those that the signature was made for.
+    OtherBase {
+        /// What differs.
+        what: String,
+    },
+    /// A patch that does not fit the stack, or an undo record that does not fit the file.
+    Patch {
+        /// What is wrong.
+        what: String,
+    },
+    /// A patch of which too little outlives the rounding to codes.
+    Loss {
+        /// The share that does, in percent.
+        percent: i64,
+    },
     /// The layer below failed: files, container, codes.
     Below {
         /// Its sentence.
@@ -165,6 +185,7 @@ impl Error {
         match self.kind() {
             ErrorKind::Below { blame, .. } => *blame,
             ErrorKind::AlreadyQuantized { .. } | ErrorKind::NotFinite { .. } | ErrorKind::Mask { .. } => Blame::Input,
+            ErrorKind::Architecture { .. } | ErrorKind::OtherBase { .. } | ErrorKind::Patch { .. } => Blame::Input,
             ErrorKind::Memory { .. } => Blame::Limit,
             ErrorKind::Journal { .. } => Blame::Environment,
             _ => Blame::Caller,
@@ -300,6 +321,12 @@ impl fmt::Display for Error {
             ErrorKind::Journal { why } => write!(f, "journal: {why}"),
             ErrorKind::Usage { what } => f.write_str(what),
             ErrorKind::Unlike { what } => f.write_str(what),
+            ErrorKind::Architecture { what } => write!(f, "another architecture than the signature's: {what}"),
+            ErrorKind::OtherBase { what } => write!(f, "other weights than those of the signature: digest {what}"),
+            ErrorKind::Patch { what } => f.write_str(what),
+            ErrorKind::Loss { percent } => {
+                write!(f, "{percent} % of the patch outlives the rounding to codes; 50 % expected")
+            }
             ErrorKind::Below { what, .. } => f.write_str(what),
         }
     }

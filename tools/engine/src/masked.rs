@@ -22,7 +22,7 @@ pub(crate) fn encode(job: &Job<'_>, selection: &Selection, scratch: &mut Scratch
     let mask = match selection {
         Selection::Given(mask) => mask,
         Selection::Magnitude(pattern) => {
-            searched = search(job, pattern, &mut scratch.decoded)?;
+            searched = magnitude_mask(job.source, pattern, &mut scratch.decoded)?;
             &searched
         }
     };
@@ -61,13 +61,17 @@ pub(crate) fn floats<'b>(
 }
 
 /// The mask of the largest magnitudes, found in passes over pieces of the tensor.
-fn search(job: &Job<'_>, pattern: &Pattern, decoded: &mut Vec<f32>) -> Result<Mask, Error> {
-    let (name, level) = (&job.planned.name, job.run.level);
+pub(crate) fn magnitude_mask(
+    source: &SourceTensor<'_>,
+    pattern: &Pattern,
+    decoded: &mut Vec<f32>,
+) -> Result<Mask, Error> {
+    let (name, level) = (source.name(), Level::best());
     let wrong = |e: niwaki_prune::Error| match e.kind() {
         niwaki_prune::ErrorKind::NotFinite { index, .. } => not_finite(*index as usize, name),
         _ => below(e, name),
     };
-    let (rows, cols) = job.planned.layout.matrix();
+    let (rows, cols) = source.matrix();
     let mut step = pattern.select(rows, cols);
     let rule = loop {
         match step {
@@ -76,7 +80,7 @@ fn search(job: &Job<'_>, pattern: &Pattern, decoded: &mut Vec<f32>) -> Result<Ma
                 let mut counts = pass.counts();
                 for start in (0..rows * cols).step_by(BLOCK) {
                     let end = (start + BLOCK).min(rows * cols);
-                    let piece = floats(job.source, start, end, level, decoded)?;
+                    let piece = floats(source, start, end, level, decoded)?;
                     counts.observe(level, start as u64, piece).map_err(wrong)?;
                 }
                 step = pass.advance(&counts).map_err(wrong)?;
@@ -93,7 +97,7 @@ fn search(job: &Job<'_>, pattern: &Pattern, decoded: &mut Vec<f32>) -> Result<Ma
     for row in 0..rows {
         for col in (0..cols).step_by(run) {
             let (start, end) = (row * cols + col, row * cols + (col + run).min(cols));
-            let piece = floats(job.source, start, end, level, decoded)?;
+            let piece = floats(source, start, end, level, decoded)?;
             let first = row * row_bytes + col / 8;
             let out = &mut bits[first..first + (end - start).div_ceil(8)];
             rule.mark_row(level, start as u64, piece, &mut ties, out).map_err(wrong)?;

@@ -38,6 +38,8 @@ pub struct Plan {
     pub tensors: Vec<Planned>,
     /// Tensors of the checkpoint that are not written, and why.
     pub dropped: Vec<(String, &'static str)>,
+    /// What the output says of itself where it is a signature.
+    pub(crate) signature: Option<serde_json::Value>,
 }
 
 /// What becomes of one tensor.
@@ -123,7 +125,8 @@ struct Matcher<'r> {
     excluded: bool,
 }
 
-fn glob(text: &str) -> Result<GlobMatcher, Error> {
+/// A glob over names of tensors.
+pub(crate) fn glob(text: &str) -> Result<GlobMatcher, Error> {
     let glob = Glob::new(text).map_err(|e| ErrorKind::Glob { glob: text.to_owned(), why: e.kind().to_string() })?;
     Ok(glob.compile_matcher())
 }
@@ -143,6 +146,11 @@ impl Plan {
             return Err(error.at(source.opened().path()).hinting(hint));
         }
         source.check_complete()?;
+        if source.seals().len() != recipe.patches.len() {
+            let (has, needs) = (source.seals().len(), recipe.patches.len());
+            let what = format!("the recipe has {needs} patches, and the checkpoint is seen through {has}");
+            return Err(ErrorKind::Usage { what }.into());
+        }
         let only = recipe.only.iter().map(|g| glob(g)).collect::<Result<Vec<_>, _>>()?;
         let mut rules = Vec::with_capacity(recipe.rules.len());
         for rule in &recipe.rules {
@@ -176,7 +184,7 @@ impl Plan {
         if let Some(m) = rules.iter().find(|m| !m.rule.optional && !m.acted) {
             return Err(no_match(m));
         }
-        Ok(Self { recipe, to, tensors, dropped })
+        Ok(Self { recipe, to, tensors, dropped, signature: None })
     }
 
     /// Bytes of all tensors in the checkpoint.
@@ -342,7 +350,8 @@ fn decide(
     let taken = selection.is_none() && tensor.takes_over(&layout);
     let again = coding.as_ref().filter(|_| scheme.is_some() && !taken);
     let again = again.map(|coding| format!("encoded anew from {coding}"));
-    let notes: Vec<String> = [ruled.note, fallback, again, settled.note].into_iter().flatten().collect();
+    let patched = tensor.is_patched().then(|| "patched".to_owned());
+    let notes: Vec<String> = [patched, ruled.note, fallback, again, settled.note].into_iter().flatten().collect();
     let texts: Vec<String> = [ruled.encode, ruled.mask].into_iter().flatten().map(ToString::to_string).collect();
     Ok(Planned {
         name: tensor.name().to_owned(),

@@ -2,7 +2,8 @@
 //!
 //! A recipe says what becomes of tensors by name. It is TOML; unknown keys are errors.
 //! `keep`, `quantize` and `elastic` are one kind of rule (how a tensor is encoded) and
-//! `mask` another; of each kind the last rule that matches a tensor wins.
+//! `mask` another; of each kind the last rule that matches a tensor wins. Every `patch` is laid
+//! over the checkpoint first, in the order of the text.
 
 pub(crate) mod mix;
 mod parse;
@@ -27,8 +28,21 @@ pub struct Recipe {
     pub seed: u64,
     /// Globs of the tensors that rules may touch; empty means all.
     pub only: Vec<String>,
+    /// Signatures that the checkpoint is seen through, nearest to it first.
+    pub patches: Vec<PatchRule>,
     /// The rules in the order of the text.
     pub rules: Vec<Rule>,
+}
+
+/// A signature that is laid over the checkpoint before anything else happens to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PatchRule {
+    /// Its file.
+    pub signature: PathBuf,
+    /// What its values are multiplied by.
+    pub alpha: f64,
+    /// Whether it may have been made for other weights of the same architecture.
+    pub transfer: bool,
 }
 
 /// What one entry of a recipe says of the tensors that it names.
@@ -121,6 +135,13 @@ impl fmt::Display for Recipe {
         if !self.only.is_empty() {
             let globs: Vec<_> = self.only.iter().map(|g| quoted(g)).collect();
             writeln!(f, "only = [{}]", globs.join(", "))?;
+        }
+        for PatchRule { signature, alpha, transfer } in &self.patches {
+            let path = quoted(&signature.to_string_lossy());
+            writeln!(f, "\n[[patch]]\nsignature = {path}\nalpha = {}", toml::Value::Float(*alpha))?;
+            if *transfer {
+                writeln!(f, "transfer = true")?;
+            }
         }
         for rule in &self.rules {
             let (kind, body) = rule.text();

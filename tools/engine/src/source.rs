@@ -9,6 +9,8 @@
 //! are asks for those.
 
 mod codes;
+mod decode;
+mod made;
 mod tensor;
 
 use std::fs::File;
@@ -23,8 +25,10 @@ use niwaki_gguf::{GgmlType, Gguf, hf};
 use niwaki_tensors::{Dtype, Limits};
 
 use crate::error::{Blame, Error, ErrorKind};
+use crate::signature::Seals;
 
 pub(crate) use codes::Coded;
+pub(crate) use made::Weights;
 pub use tensor::SourceTensor;
 use tensor::{Form, Watched};
 
@@ -68,6 +72,8 @@ pub struct Source<'a> {
     tensors: Vec<SourceTensor<'a>>,
     /// Tensors that mean nothing outside of the checkpoint's format.
     left_out: Vec<(&'a str, &'static str)>,
+    /// Patches that it is seen through.
+    seals: Seals,
 }
 
 impl Opened {
@@ -132,7 +138,7 @@ impl Opened {
             let what = "`--bits` chooses a width of elastic tensors; this file has none".to_owned();
             return Err(ErrorKind::Usage { what }.into());
         }
-        Ok(Source { opened: self, origin, tensors, left_out })
+        Ok(Source { opened: self, origin, tensors, left_out, seals: Vec::new() })
     }
 }
 
@@ -150,6 +156,26 @@ impl<'a> Source<'a> {
     /// The checkpoint.
     pub fn opened(&self) -> &'a Opened {
         self.opened
+    }
+
+    /// The same checkpoint with other tensors, seen through the patches of those seals.
+    pub(crate) fn with_tensors(&self, tensors: Vec<SourceTensor<'a>>, seals: Seals) -> Self {
+        Self { opened: self.opened, origin: self.origin.clone(), tensors, left_out: self.left_out.clone(), seals }
+    }
+
+    /// The patches that it is seen through.
+    pub(crate) fn seals(&self) -> &Seals {
+        &self.seals
+    }
+
+    /// Tensors that are computed from those of this checkpoint, and are none of it.
+    pub(crate) fn of_made(&self, tensors: Vec<SourceTensor<'a>>) -> Self {
+        Self { opened: self.opened, origin: Origin::Plain, tensors, left_out: Vec::new(), seals: Vec::new() }
+    }
+
+    /// The tensor of this name.
+    pub fn get(&self, name: &str) -> Option<&SourceTensor<'a>> {
+        self.tensors.iter().find(|tensor| tensor.name() == name)
     }
 
     /// What kind of checkpoint it is.
@@ -192,6 +218,9 @@ impl<'a> Source<'a> {
 
     /// Texts of the files' own metadata.
     pub(crate) fn texts(&self) -> Vec<(String, String)> {
+        if self.tensors.iter().any(SourceTensor::is_made) {
+            return Vec::new();
+        }
         let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         match self.opened {
             Opened::Tensors(artifact) if artifact.kind() == Kind::Container => {

@@ -53,6 +53,11 @@ impl Target {
         Ok(Self::of_file(out.join("model.safetensors"), Some(folder)))
     }
 
+    /// One file.
+    pub(crate) fn file(out: &Path) -> Self {
+        Self::of_file(out.to_owned(), None)
+    }
+
     fn of_file(file: PathBuf, folder: Option<Folder>) -> Self {
         let mut journal = file.clone().into_os_string();
         journal.push(".niwaki-journal");

@@ -28,6 +28,7 @@ struct WireMeta {
     report: Value,
     tensors: Unique<WireTensor>,
     patches: Vec<Value>,
+    signature: Option<Value>,
     source_metadata: Unique<String>,
 }
 
@@ -85,6 +86,7 @@ pub fn parse_meta(bytes: &[u8]) -> Result<Meta, Error> {
         report: wire.report,
         tensors: tensors.collect::<Result<_, Error>>()?,
         patches: wire.patches,
+        signature: wire.signature,
         source_metadata: wire.source_metadata.0,
     })
 }

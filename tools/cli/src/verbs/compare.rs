@@ -4,6 +4,7 @@ use niwaki_engine::compare::{Comparison, compare};
 use niwaki_engine::{Names, Opened, Options};
 use serde::Serialize;
 
+use super::patches::Open;
 use super::{SQNR, open, threads, width};
 use crate::args::Compare;
 use crate::failure::{Failure, Stop};
@@ -28,7 +29,8 @@ pub(crate) fn run(args: &Compare, session: &mut Session<'_>) -> Result<Answer, S
     }
     // Beside a file of the same kind, a GGUF file goes by its own names.
     let names = if matches!((&a, &b), (Opened::Gguf(_), Opened::Gguf(_))) { Names::Own } else { Names::HuggingFace };
-    let (a, b) = (a.source(a_bits, names)?, b.source(b_bits, names)?);
+    let patches = Open::new(&args.patches)?;
+    let (a, b) = (a.source(a_bits, names)?, patches.over(&b, b_bits, names)?);
     let options = Options { threads: threads(session), ..Options::default() };
     let comparison = compare(&a, &b, &options)?;
     let beyond = beyond(&comparison, args);

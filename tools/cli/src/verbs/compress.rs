@@ -6,6 +6,7 @@ use niwaki_engine::plan::{Plan, Planned};
 use niwaki_engine::{Format, NanPolicy, Options, Report, TensorReport};
 use serde::Serialize;
 
+use super::patches::Open;
 use super::{SQNR, check_place, open, percent, selection, shape_text, threads};
 use crate::args::{Compress, Nan, Output};
 use crate::failure::Stop;
@@ -34,6 +35,8 @@ pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, 
     let opened = open(&args.ckpt)?;
     let source = opened.source(None, selection::names(&args.selection.to))?;
     let (destination, recipe) = selection::resolve(&source, &args.selection, session)?;
+    let patches = Open::of_recipe(&recipe)?;
+    let source = patches.over(&opened, None, selection::names(&args.selection.to))?;
     let mut plan = selection::plan(&source, recipe, &args.selection, destination, session)?;
     let planned: Vec<bool> = plan.tensors.iter().map(|t| t.note.is_some()).collect();
     let nan = match args.nan {

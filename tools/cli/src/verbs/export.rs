@@ -5,6 +5,7 @@ use std::time::Instant;
 use niwaki_engine::{Destination, Format, Names, Plan, Recipe, Tail, export};
 use serde::Serialize;
 
+use super::patches::Open;
 use super::{check_place, compress, open, percent, selection, width};
 use crate::args::Export;
 use crate::failure::Stop;
@@ -33,10 +34,11 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
     let bits = args.bits.map(width).transpose()?;
     check_place(&args.output, &args.file, format)?;
     let opened = open(&args.file)?;
+    let patches = Open::new(&args.patches)?;
     let out = &args.output.output;
     let options = compress::options(&args.output, session);
     if format == Format::Safetensors {
-        let source = opened.source(bits, Names::HuggingFace)?;
+        let source = patches.over(&opened, bits, Names::HuggingFace)?;
         let bytes = export::safetensors(&source, out, &options)?;
         if session.global.json {
             session.json(&Json { format: "safetensors", output_bytes: bytes })?;
@@ -45,7 +47,7 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
         }
         return Ok(Answer::Yes);
     }
-    let source = opened.source(None, selection::names(&args.to))?;
+    let source = patches.over(&opened, None, selection::names(&args.to))?;
     let settings = selection::settings(format, bits, &args.engine)?;
     let destination = Destination::new(format, &source, &settings)?;
     let mut plan = Plan::new(&source, Recipe::default(), Tail::Short, destination)?;

@@ -1,9 +1,10 @@
 //! `inspect`: what is inside a file.
 
-use niwaki_engine::Opened;
 use niwaki_engine::inspect::{Inspection, TensorInspection, inspect};
+use niwaki_engine::{Names, Opened};
 use serde::Serialize;
 
+use super::patches::Open;
 use super::{counted, open, shape_text};
 use crate::args::Inspect;
 use crate::failure::Stop;
@@ -47,6 +48,9 @@ impl Origin {
 pub(crate) fn run(args: &Inspect, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let opened = open(&args.file)?;
     let origin = Origin::of(&opened);
+    // Whether they fit; what is stored stays what it is.
+    let patches = Open::new(&args.patches)?;
+    patches.over(&opened, None, Names::Own)?;
     let found = inspect(&opened)?;
     if session.global.json {
         session.json(&Json { found, origin })?;

@@ -3,6 +3,7 @@
 use niwaki_engine::plan::Planned;
 use serde::Serialize;
 
+use super::patches::Open;
 use super::{open, percent, selection, shape_text};
 use crate::args;
 use crate::failure::Stop;
@@ -73,6 +74,8 @@ pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer
         }
         return Ok(Answer::Yes);
     }
+    let patches = Open::of_recipe(&recipe)?;
+    let source = patches.over(&opened, None, selection::names(&args.selection.to))?;
     let plan = selection::plan(&source, recipe, &args.selection, destination, session)?;
     let (before, after) = (plan.bytes_before(), plan.bytes_after());
     if session.global.json {

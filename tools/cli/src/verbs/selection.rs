@@ -5,7 +5,8 @@ use std::path::Path;
 use niwaki_codes::Bits;
 use niwaki_engine::destination::Activations;
 use niwaki_engine::plan::{Plan, Tail};
-use niwaki_engine::recipe::{self, Mix, Preset, Recipe};
+use niwaki_engine::recipe::{self, Mix, PatchRule, Preset, Recipe};
+use niwaki_engine::signature::path_and_alpha;
 use niwaki_engine::{Destination, Format, Names, Settings, Source};
 use niwaki_quant::Fit;
 
@@ -33,6 +34,11 @@ pub(super) fn resolve(
     let mut recipe = recipe.restricted(&selection.only).keeping(&selection.keep);
     if let Some(seed) = session.global.seed {
         recipe.seed = seed;
+    }
+    let transfer = selection.patches.transfer;
+    for text in &selection.patches.patch {
+        let (path, alpha) = path_and_alpha(text)?;
+        recipe.patches.push(PatchRule { signature: path.to_owned(), alpha, transfer });
     }
     Ok((destination, recipe))
 }
@@ -142,7 +148,7 @@ fn preset(source: &Source<'_>, selection: &Selection, destination: &Destination)
     Ok(preset.recipe(scheme, fit)?)
 }
 
-fn fit(text: &str) -> Result<Fit, Stop> {
+pub(super) fn fit(text: &str) -> Result<Fit, Stop> {
     text.parse().map_err(|_| {
         let known = Fit::ALL.map(|f| f.to_string());
         let failure = Failure::usage(format!("`--fit {text}`: expected one of {}", known.join(", ")));

@@ -9,7 +9,7 @@ use niwaki_quant::Fit;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Action, MaskSource, Recipe, Rule, nearest, scheme};
+use super::{Action, MaskSource, PatchRule, Recipe, Rule, nearest, scheme};
 use crate::error::{Error, ErrorKind};
 
 /// The keys of each kind of rule, beyond those that all share.
@@ -19,10 +19,12 @@ const KINDS: [(&str, &[&str]); 4] = [
     ("elastic", &["widths", "group", "fit"]),
     ("mask", &["pattern"]),
 ];
+/// The keys of a patch.
+const PATCH: [&str; 3] = ["signature", "alpha", "transfer"];
 const SHARED: [&str; 3] = ["tensors", "min_dims", "optional"];
 const TOP: [&str; 3] = ["version", "seed", "only"];
 /// Kinds of rules that recipes have and this version does not act on.
-const LATER: [&str; 2] = ["layers", "patch"];
+const LATER: [&str; 1] = ["layers"];
 
 /// Values by the name of the type that they must have.
 type Value<'a> = Spanned<DeValue<'a>>;
@@ -62,7 +64,11 @@ impl Reader<'_> {
                     return Err(ErrorKind::Unsupported { what: format!("`[[{name}]]`") }.into());
                 }
                 _ if KINDS.iter().any(|(kind, _)| *kind == name) => self.rules(name, value, &mut found)?,
-                _ => return Err(self.unknown(key.span().start, name, "", TOP.into_iter().chain(KINDS.map(|k| k.0)))),
+                "patch" => recipe.patches = self.patches(value)?,
+                _ => {
+                    let known = TOP.into_iter().chain(KINDS.map(|k| k.0)).chain(["patch"]);
+                    return Err(self.unknown(key.span().start, name, "", known));
+                }
             }
         }
         match version {
@@ -83,17 +89,52 @@ impl Reader<'_> {
         }
     }
 
-    fn rules(&self, kind: &str, value: &Value<'_>, found: &mut Vec<(usize, Rule)>) -> Result<(), Error> {
+    /// The tables of `[[kind]]`, each with its place.
+    fn tables<'t, 'i>(&self, kind: &str, value: &'t Value<'i>) -> Result<Vec<(usize, &'t DeTable<'i>)>, Error> {
         let entries = value.get_ref().as_array();
         let entries =
             entries.ok_or_else(|| self.wrong(value.span().start, format!("write `[[{kind}]]`, not `[{kind}]`")))?;
-        for entry in entries.iter() {
+        let table = |entry: &'t Value<'i>| {
             let at = entry.span().start;
             let table = entry.get_ref().as_table();
-            let table = table.ok_or_else(|| self.wrong(at, format!("write `[[{kind}]]` with keys under it")))?;
+            Ok((at, table.ok_or_else(|| self.wrong(at, format!("write `[[{kind}]]` with keys under it")))?))
+        };
+        entries.iter().map(table).collect()
+    }
+
+    fn rules(&self, kind: &str, value: &Value<'_>, found: &mut Vec<(usize, Rule)>) -> Result<(), Error> {
+        for (at, table) in self.tables(kind, value)? {
             found.push((at, self.rule(kind, table, at)?));
         }
         Ok(())
+    }
+
+    fn patches(&self, value: &Value<'_>) -> Result<Vec<PatchRule>, Error> {
+        let patch = |(at, table): (usize, &DeTable<'_>)| {
+            if let Some(key) = table.keys().find(|key| !PATCH.contains(&key.get_ref().as_ref())) {
+                let name = key.get_ref().as_ref();
+                return Err(self.unknown(key.span().start, name, " in `[[patch]]`", PATCH.into_iter()));
+            }
+            Ok(PatchRule {
+                signature: self.text(self.need(table, "signature", "patch", at)?, "signature")?.into(),
+                alpha: table.get("alpha").map_or(Ok(1.0), |v| self.real(v, "alpha"))?,
+                transfer: table.get("transfer").map_or(Ok(false), |v| self.flag(v, "transfer"))?,
+            })
+        };
+        self.tables("patch", value)?.into_iter().map(patch).collect()
+    }
+
+    fn real(&self, value: &Value<'_>, key: &str) -> Result<f64, Error> {
+        let number = match value.get_ref() {
+            DeValue::Float(f) => f.as_str().parse().ok(),
+            DeValue::Integer(i) => i.as_str().parse().ok(),
+            _ => None,
+        };
+        let number: f64 = number.ok_or_else(|| self.expected(value, key, "a number"))?;
+        let finite = number.is_finite();
+        finite
+            .then_some(number)
+            .ok_or_else(|| self.wrong(value.span().start, format!("`{key}` is {number}; expected a finite number")))
     }
 
     fn rule(&self, kind: &str, table: &DeTable<'_>, at: usize) -> Result<Rule, Error> {
@@ -152,12 +193,7 @@ impl Reader<'_> {
     }
 
     fn ratio(&self, value: &Value<'_>) -> Result<Ratio, Error> {
-        let number = match value.get_ref() {
-            DeValue::Float(f) => f.as_str().parse().ok(),
-            DeValue::Integer(i) => i.as_str().parse().ok(),
-            _ => None,
-        };
-        let number: f64 = number.ok_or_else(|| self.expected(value, "keep", "a number"))?;
+        let number = self.real(value, "keep")?;
         Ratio::new(number).map_err(|e| self.wrong(value.span().start, e.to_string()))
     }
 

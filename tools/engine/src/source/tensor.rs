@@ -4,23 +4,22 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use niwaki_codes::floats::Float;
-use niwaki_codes::simd::Level;
-use niwaki_codes::{Bits, BlockType, BlockView, Grouping, Scheme, Shape, Uniform};
+use niwaki_codes::{Bits, BlockType, Grouping, Scheme, Shape, Uniform};
 use niwaki_container::{Artifact, Decoder, Layout, Part, Tensor, matrix};
 use niwaki_foreign::Logical;
 use niwaki_gguf::hf::Transform;
 use niwaki_gguf::{GgmlType, Gguf};
-use niwaki_quant::Values;
-use niwaki_tensors::{Checkpoint, Dtype, Shard, byte_len, decode_f32, decodes_to_f32};
+use niwaki_tensors::{Checkpoint, Dtype, Shard, decodes_to_f32};
 
+use super::made::Made;
 use crate::error::{Blame, Error, ErrorKind};
 
 /// One tensor of a [`Source`](super::Source).
 #[derive(Clone)]
 pub struct SourceTensor<'a> {
     pub(super) name: String,
-    dtype: Dtype,
-    shape: Shape,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Shape,
     pub(super) form: Form<'a>,
     pub(super) transform: Transform,
     file: Watched<'a>,
@@ -40,6 +39,8 @@ pub(super) enum Form<'a> {
     Ours(Box<Decoder<'a>>),
     /// A quantized tensor of another tool.
     Foreign(Box<Logical<'a>>),
+    /// Weights that are computed as they are read.
+    Made(Made<'a>),
 }
 
 /// The files that must not change while the tensor is read.
@@ -48,6 +49,8 @@ pub(super) enum Watched<'a> {
     Shard(&'a Shard),
     Checkpoint(&'a Checkpoint),
     Gguf(&'a Gguf),
+    /// Those of the tensors that it is computed from.
+    Beneath,
 }
 
 impl<'a> SourceTensor<'a> {
@@ -118,23 +121,33 @@ impl<'a> SourceTensor<'a> {
             Form::Opaque(kind, _) => Some(kind.to_string()),
             Form::Ours(decoder) => Some(decoder.tensor().layout().scheme_text()),
             Form::Foreign(logical) => Some(logical.format().to_string()),
+            Form::Made(made) => made.base.as_ref().and_then(|base| base.coding()),
         }
     }
 
     /// Whether only the weights that a mask keeps are stored.
     pub fn masked(&self) -> bool {
-        matches!(&self.form, Form::Ours(decoder) if decoder.tensor().masked())
+        match &self.form {
+            Form::Ours(decoder) => decoder.tensor().masked(),
+            Form::Made(made) => made.base.as_ref().is_some_and(|base| base.masked()),
+            _ => false,
+        }
     }
 
     /// Whether it serves several widths.
     pub(super) fn is_elastic(&self) -> bool {
-        matches!(&self.form, Form::Ours(decoder) if decoder.tensor().widths().is_some())
+        match &self.form {
+            Form::Ours(decoder) => decoder.tensor().widths().is_some(),
+            Form::Made(made) => made.base.as_ref().is_some_and(|base| base.is_elastic()),
+            _ => false,
+        }
     }
 
     /// The width at which an elastic tensor is read.
     pub(crate) fn width(&self) -> Option<Bits> {
         match &self.form {
             Form::Ours(decoder) => decoder.width(),
+            Form::Made(made) => made.base.as_ref()?.width(),
             _ => None,
         }
     }
@@ -177,7 +190,7 @@ impl<'a> SourceTensor<'a> {
             _ if matches!(self.transform, Transform::AddOne | Transform::SubtractOne) => None,
             // Rows of a vector are its elements, and those stand inside of groups.
             _ if self.transform != Transform::None && self.shape.dims().len() < 2 => None,
-            Form::Plain(_) | Form::Opaque(..) => None,
+            Form::Plain(_) | Form::Opaque(..) | Form::Made(_) => None,
             Form::Block(kind, _) => Some(Scheme::Block(*kind)),
             Form::Ours(decoder) if decoder.tensor().masked() => None,
             Form::Ours(decoder) => decoder.tensor().scheme(),
@@ -188,6 +201,9 @@ impl<'a> SourceTensor<'a> {
     /// The scheme that is nearest to how it is stored: [`scheme`](Self::scheme), or that of
     /// small floats of another tool, which are encoded anew.
     pub(crate) fn likeness(&self) -> Option<Scheme> {
+        if let Form::Made(made) = &self.form {
+            return made.base.as_ref()?.likeness();
+        }
         let floats = || match &self.form {
             Form::Foreign(logical) => logical.float(),
             _ => None,
@@ -232,6 +248,7 @@ impl<'a> SourceTensor<'a> {
             Form::Plain(bytes) | Form::Block(_, bytes) | Form::Opaque(_, bytes) => vec![bytes],
             Form::Ours(decoder) => decoder.tensor().parts().map(|(_, bytes)| bytes).collect(),
             Form::Foreign(logical) => logical.parts().iter().map(|part| part.bytes()).collect(),
+            Form::Made(made) => made.base.as_ref().map(|base| base.stored()).unwrap_or_default(),
         }
     }
 
@@ -266,120 +283,12 @@ impl<'a> SourceTensor<'a> {
             Watched::Shard(shard) => Ok(shard.ensure_unchanged()?),
             Watched::Checkpoint(checkpoint) => Ok(checkpoint.ensure_unchanged()?),
             Watched::Gguf(gguf) => Ok(gguf.ensure_unchanged()?),
+            Watched::Beneath => match &self.form {
+                Form::Made(made) => made.weights.ensure_unchanged(),
+                _ => Ok(()),
+            },
         }
     }
-
-    /// The elements `range`, as encoders take them.
-    ///
-    /// # Errors
-    ///
-    /// Those of decoding.
-    pub(crate) fn values<'b>(&'b self, range: Range<usize>, decoded: &'b mut Vec<f32>) -> Result<Values<'b>, Error> {
-        if let Some(bytes) = self.elements() {
-            let size = self.dtype.bitsize() / 8;
-            let slice = || bytes.get(range.start * size..range.end * size).unwrap_or_default();
-            match self.dtype {
-                Dtype::F32 => return Ok(Values::F32(slice())),
-                Dtype::F16 => return Ok(Values::F16(slice())),
-                Dtype::BF16 => return Ok(Values::Bf16(slice())),
-                _ => {}
-            }
-        }
-        decoded.resize(range.len(), 0.0);
-        self.decode(range, decoded)?;
-        Ok(Values::F32(bytemuck::cast_slice(decoded)))
-    }
-
-    /// Decodes the elements `range`.
-    ///
-    /// # Errors
-    ///
-    /// Elements that are no floats, and blocks that are not decoded here.
-    pub(crate) fn decode(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        let (rows, cols) = self.matrix();
-        match self.transform {
-            Transform::None => self.decode_stored(range, out),
-            Transform::PermuteRows { .. } | Transform::UnpermuteRows { .. } => {
-                // In the places of a bias, each element is a row.
-                let (rows, cols) = if self.shape.dims().len() < 2 { (self.shape.elements(), 1) } else { (rows, cols) };
-                let mut at = range.start;
-                let mut rest = out;
-                while at < range.end {
-                    let (row, col) = (at / cols, at % cols);
-                    let len = (cols - col).min(range.end - at);
-                    let from = self.transform.source_row(row, rows) * cols + col;
-                    let run = rest.split_off_mut(..len).unwrap_or_default();
-                    self.decode_stored(from..from + len, run)?;
-                    at += len;
-                }
-                Ok(())
-            }
-            transform => {
-                self.decode_stored(range, out)?;
-                out.iter_mut().for_each(|x| *x = transform.value(*x));
-                Ok(())
-            }
-        }
-    }
-
-    fn decode_stored(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
-        let level = Level::best();
-        let wrong = |e: Error| e.of(&self.name);
-        match &self.form {
-            Form::Plain(bytes) => {
-                let first = byte_len(self.dtype, range.start).unwrap_or(usize::MAX);
-                let last = byte_len(self.dtype, range.end).unwrap_or(usize::MAX);
-                let bytes = bytes.get(first..last).unwrap_or_default();
-                decode_f32(self.dtype, bytes, out).map_err(|e| wrong(e.into()))
-            }
-            Form::Block(kind, bytes) => {
-                let each = kind.elements();
-                let whole = range.start / each..range.end.div_ceil(each);
-                let bytes = bytes.get(whole.start * kind.bytes()..whole.end * kind.bytes()).unwrap_or_default();
-                let count = whole.len() * each;
-                let view =
-                    BlockView::new(*kind, 1, count, bytes).map_err(|e| Error::below(e, Blame::Input).of(&self.name))?;
-                whole_rows(range, whole.start * each, count, out, |out| {
-                    view.dequantize_rows(level, 0..1, out).map_err(|e| Error::below(e, Blame::Input).of(&self.name))
-                })
-            }
-            Form::Opaque(..) => self.check_decodes(),
-            Form::Ours(decoder) => {
-                let (_, cols) = self.matrix();
-                let rows = range.start / cols..range.end.div_ceil(cols);
-                whole_rows(range, rows.start * cols, rows.len() * cols, out, |out| {
-                    Ok(decoder.dequantize_rows(level, rows.clone(), out)?)
-                })
-            }
-            Form::Foreign(logical) => {
-                let cols = logical.cols();
-                let rows = range.start / cols..range.end.div_ceil(cols);
-                whole_rows(range, rows.start * cols, rows.len() * cols, out, |out| {
-                    logical.decode_rows(level, rows.clone(), out).map_err(|e| Error::from(e).of(&self.name))
-                })
-            }
-        }
-    }
-}
-
-/// Decodes whole rows and hands out the part of them that was asked for.
-fn whole_rows(
-    asked: Range<usize>,
-    first: usize,
-    count: usize,
-    out: &mut [f32],
-    decode: impl FnOnce(&mut [f32]) -> Result<(), Error>,
-) -> Result<(), Error> {
-    if asked == (first..first + count) {
-        return decode(out);
-    }
-    let mut all = vec![0.0; count];
-    decode(&mut all)?;
-    out.copy_from_slice(&all[asked.start - first..asked.end - first]);
-    Ok(())
 }
 
 impl std::fmt::Debug for SourceTensor<'_> {

@@ -1,0 +1,61 @@
+//! Signatures through which a checkpoint is seen.
+
+use std::path::Path;
+
+use niwaki_codes::Bits;
+use niwaki_engine::recipe::Recipe;
+use niwaki_engine::signature::{Patch, Signature, overlaid, path_and_alpha};
+use niwaki_engine::{Names, Opened, Source};
+use niwaki_tensors::Limits;
+
+use crate::args::Patches;
+use crate::failure::Stop;
+
+/// Open signatures with their alphas, nearest to the checkpoint first.
+pub(super) struct Open {
+    signatures: Vec<(Signature, f64, bool)>,
+}
+
+impl Open {
+    /// Those of the flags.
+    pub(super) fn new(flags: &Patches) -> Result<Self, Stop> {
+        Self::of_texts(&flags.patch, flags.transfer)
+    }
+
+    /// Those of texts like `SIG@ALPHA`.
+    pub(super) fn of_texts(texts: &[String], transfer: bool) -> Result<Self, Stop> {
+        let mut open = Self { signatures: Vec::new() };
+        for text in texts {
+            let (path, alpha) = path_and_alpha(text)?;
+            open.add(path, alpha, transfer)?;
+        }
+        Ok(open)
+    }
+
+    /// Those of a recipe.
+    pub(super) fn of_recipe(recipe: &Recipe) -> Result<Self, Stop> {
+        let mut open = Self { signatures: Vec::new() };
+        for patch in &recipe.patches {
+            open.add(&patch.signature, patch.alpha, patch.transfer)?;
+        }
+        Ok(open)
+    }
+
+    fn add(&mut self, path: &Path, alpha: f64, transfer: bool) -> Result<(), Stop> {
+        self.signatures.push((Signature::open(path, &Limits::default())?, alpha, transfer));
+        Ok(())
+    }
+
+    /// The signatures.
+    pub(super) fn patches(&self) -> Vec<Patch<'_>> {
+        self.signatures
+            .iter()
+            .map(|(signature, alpha, transfer)| Patch { signature, alpha: *alpha, transfer: *transfer })
+            .collect()
+    }
+
+    /// The checkpoint seen through them.
+    pub(super) fn over<'a>(&'a self, opened: &'a Opened, bits: Option<Bits>, names: Names) -> Result<Source<'a>, Stop> {
+        Ok(overlaid(opened, bits, names, &self.patches())?)
+    }
+}

@@ -1,0 +1,31 @@
+//! Robust weight signatures: small vectors of weights that are added to a checkpoint, and taken
+//! off again bit for bit.
+//!
+//! ```text
+//! init, standard, robust --extract--> signature --apply--> checkpoint + undo record
+//!                                               --remove-> checkpoint as it was
+//! ```
+//!
+//! A signature is a container of ours: its tensors are differences, under the names of the
+//! tensors that they belong to, in whatever scheme; the metadata key `signature` says the rest
+//! ([`About`]).
+
+mod about;
+mod bound;
+mod combine;
+mod extract;
+mod identity;
+mod opened;
+mod overlay;
+mod temperature;
+mod units;
+mod write;
+
+pub use about::{About, Architecture, Method};
+pub use combine::{How, combine, similarity};
+pub use extract::{Checkpoints, Extracted, Extraction, LayerReport, Layers, Norms, extract};
+pub use opened::{Patch, Signature, parse_alpha, path_and_alpha};
+pub(crate) use overlay::Seals;
+pub use overlay::overlaid;
+pub use temperature::{Temperature, temperature};
+pub use write::Encoding;

@@ -1,0 +1,122 @@
+//! A checkpoint seen through patches; nothing is written.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use niwaki_codes::simd::Level;
+use niwaki_codes::{PatchKind, patch};
+use niwaki_container::Digest;
+
+use super::bound::{Bound, TensorPatch};
+use super::identity;
+use super::opened::Patch;
+use crate::error::{Error, ErrorKind};
+use crate::source::{Names, Opened, Source, SourceTensor, Weights};
+
+/// Weights of a run, of which there are few enough for a cache.
+const RUN: usize = 1 << 12;
+
+impl TensorPatch<'_> {
+    /// Its values for the elements `range` of a tensor of `elements`, of a scale each row's factor
+    /// over again.
+    pub(super) fn values(&self, range: Range<usize>, elements: usize, out: &mut [f32]) -> Result<(), Error> {
+        if self.kind != PatchKind::Scale {
+            return self.values.decode(range, out);
+        }
+        let each = (elements / self.values.shape().elements().max(1)).max(1);
+        let rows = range.start / each..range.end.div_ceil(each);
+        let mut factors = vec![0.0; rows.len()];
+        self.values.decode(rows.clone(), &mut factors)?;
+        for (out, at) in out.iter_mut().zip(range) {
+            *out = factors.get(at / each - rows.start).copied().unwrap_or(1.0);
+        }
+        Ok(())
+    }
+}
+
+/// A tensor seen through patches.
+struct Overlaid<'a> {
+    base: SourceTensor<'a>,
+    patches: Vec<TensorPatch<'a>>,
+}
+
+impl Weights for Overlaid<'_> {
+    fn decode(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
+        let level = Level::best();
+        let elements = self.base.shape().elements();
+        self.base.decode(range.clone(), out)?;
+        let mut values = vec![vec![0.0; range.len()]; self.patches.len()];
+        for (patch, values) in self.patches.iter().zip(&mut values) {
+            patch.values(range.clone(), elements, values)?;
+        }
+        let mut wide = [0.0; RUN];
+        for (at, out) in out.chunks_mut(RUN).enumerate() {
+            let wide = &mut wide[..out.len()];
+            patch::widen(level, out, wide);
+            for (patch, values) in self.patches.iter().zip(&values) {
+                patch.kind.apply(level, patch.alpha, &values[at * RUN..], wide);
+            }
+            patch::narrow(level, wide, out);
+        }
+        Ok(())
+    }
+
+    fn ensure_unchanged(&self) -> Result<(), Error> {
+        self.base.ensure_unchanged()?;
+        self.patches.iter().try_for_each(|patch| patch.values.ensure_unchanged())
+    }
+}
+
+/// The checkpoint seen through `patches`, the first of them nearest to it. `bits` as in
+/// [`Opened::source`].
+///
+/// Only what the patches touch is read: of a container its lineage, of another checkpoint the
+/// tensors that are touched, to see whether they are those that the patches were made for.
+///
+/// # Errors
+///
+/// Checkpoints of another architecture ever, of other weights unless the patch says so, and an alpha that
+/// is not finite.
+pub fn overlaid<'a>(
+    opened: &'a Opened,
+    bits: Option<niwaki_codes::Bits>,
+    names: Names,
+    patches: &[Patch<'a>],
+) -> Result<Source<'a>, Error> {
+    let source = opened.source(bits, names)?;
+    if patches.is_empty() {
+        return Ok(source);
+    }
+    let bound = Bound::new(&source);
+    check(patches, &bound)?;
+    let mut of = bound.patches(patches)?;
+    let seen = |(index, tensor): (usize, &SourceTensor<'a>)| match of.remove(&index) {
+        None => tensor.clone(),
+        Some(patches) => tensor.remade(Arc::new(Overlaid { base: tensor.clone(), patches })),
+    };
+    let tensors = source.tensors().iter().enumerate().map(seen).collect();
+    let seals = patches.iter().map(|patch| (patch.signature.digest_of_contents(), patch.alpha)).collect();
+    Ok(source.with_tensors(tensors, seals))
+}
+
+/// Whether the patches may be laid over the checkpoint.
+pub(super) fn check(patches: &[Patch<'_>], bound: &Bound<'_, '_>) -> Result<(), Error> {
+    for patch in patches {
+        if !patch.alpha.is_finite() {
+            return Err(
+                ErrorKind::Usage { what: format!("alpha is {}; a finite number is expected", patch.alpha) }.into()
+            );
+        }
+        identity::check_architecture(patch.signature.about(), bound, patch.transfer)?;
+        if !patch.transfer {
+            identity::check_touched(patch.signature.about(), bound).map_err(|e| e.hinting(TRANSFER))?;
+        }
+    }
+    Ok(())
+}
+
+/// What can be done about other weights.
+pub(super) const TRANSFER: &str = "`--transfer` patches a model of the same architecture with other weights";
+
+/// Patches that a source is seen through: digest and alpha.
+pub(crate) type Seals = Vec<(Digest, f64)>;

@@ -1,0 +1,57 @@
+//! Tensors whose weights are computed from others as they are read.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use niwaki_codes::Shape;
+use niwaki_tensors::Dtype;
+
+use super::tensor::{Form, SourceTensor, Watched};
+use crate::error::Error;
+
+/// Weights that are computed as they are read.
+pub(crate) trait Weights: Send + Sync {
+    /// Computes the elements `range`; `out` has as many.
+    fn decode(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), Error>;
+
+    /// Whether the files beneath are as they were when they were opened.
+    fn ensure_unchanged(&self) -> Result<(), Error>;
+}
+
+/// Computed weights, and the tensor that they stand for.
+#[derive(Clone)]
+pub(super) struct Made<'a> {
+    pub(super) weights: Arc<dyn Weights + 'a>,
+    pub(super) base: Option<Box<SourceTensor<'a>>>,
+}
+
+impl<'a> SourceTensor<'a> {
+    /// A tensor of its own; `dtype` is what it is written as where it is not encoded.
+    pub(crate) fn made(name: String, dtype: Dtype, shape: Shape, weights: Arc<dyn Weights + 'a>) -> Self {
+        Self::new(name, dtype, shape, Form::Made(Made { weights, base: None }), Watched::Beneath)
+    }
+
+    /// This tensor with other weights.
+    pub(crate) fn remade(&self, weights: Arc<dyn Weights + 'a>) -> Self {
+        let made = Made { weights, base: Some(Box::new(self.clone())) };
+        Self::new(self.name.clone(), self.float_dtype(), *self.shape(), Form::Made(made), Watched::Beneath)
+    }
+
+    /// The type of floats that its weights are written in where they are not encoded.
+    pub(crate) fn float_dtype(&self) -> Dtype {
+        match self.dtype() {
+            dtype @ (Dtype::F64 | Dtype::F16 | Dtype::BF16) => dtype,
+            _ => Dtype::F32,
+        }
+    }
+
+    /// Whether it is seen through patches.
+    pub(crate) fn is_patched(&self) -> bool {
+        matches!(&self.form, Form::Made(made) if made.base.is_some())
+    }
+
+    /// Whether its weights are computed, and from no tensor of its own.
+    pub(crate) fn is_made(&self) -> bool {
+        matches!(&self.form, Form::Made(made) if made.base.is_none())
+    }
+}
