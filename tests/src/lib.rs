@@ -7,4 +7,5 @@ pub mod compressed;
 pub mod folder;
 pub mod llama;
 pub mod scene;
+pub mod trained;
 pub mod transcript;

@@ -73,6 +73,34 @@ impl PatchKind {
     }
 }
 
+/// The values of one patch for a run of weights: what they mean, alpha, and one for each weight.
+pub type Values<'v> = (PatchKind, f64, &'v [f32]);
+
+/// Weights that are widened at a time.
+const RUN: usize = 512;
+
+/// Applies a stack of patches to a run of weights, the first of them first, and rounds once.
+///
+/// ```
+/// use niwaki_codes::{patch, PatchKind, simd::Level};
+///
+/// let mut weights = [1.0, 2.0];
+/// let stack = [(PatchKind::Add, 0.5, &[4.0, 0.0][..]), (PatchKind::Scale, 1.0, &[0.5, 0.5][..])];
+/// patch::lay(Level::best(), &stack, &mut weights);
+/// assert_eq!(weights, [1.5, 1.0]);
+/// ```
+pub fn lay(level: crate::simd::Level, stack: &[Values<'_>], weights: &mut [f32]) {
+    let mut wide = [0.0; RUN];
+    for (at, weights) in weights.chunks_mut(RUN).enumerate() {
+        let Some(wide) = wide.get_mut(..weights.len()) else { continue };
+        widen(level, weights, wide);
+        for (kind, alpha, values) in stack {
+            kind.apply(level, *alpha, values.get(at * RUN..).unwrap_or_default(), wide);
+        }
+        narrow(level, wide, weights);
+    }
+}
+
 /// What a row is multiplied by.
 #[inline(always)]
 pub fn factor(alpha: f64, f: f32) -> f64 {

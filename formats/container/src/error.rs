@@ -101,6 +101,20 @@ pub enum ErrorKind {
     Sharded(usize),
     /// An output that is the input.
     OntoItself,
+    /// A file that is no signature, or an alpha that is not finite.
+    NoSignature {
+        /// What its values are multiplied by.
+        alpha: f64,
+    },
+    /// A tensor of a signature that does not fit the one that it belongs to.
+    PatchForm {
+        /// What its values mean.
+        kind: &'static str,
+        /// Shape of the tensor.
+        needs: String,
+        /// Shape of the signature's.
+        has: String,
+    },
 }
 
 impl Error {
@@ -261,6 +275,13 @@ impl fmt::Display for ErrorKind {
             Self::NotElastic => f.write_str("holds no elastic tensor; only those have widths to cut"),
             Self::Sharded(files) => write!(f, "consists of {files} files; one at a time can be cut"),
             Self::OntoItself => f.write_str("is the file that is read"),
+            Self::NoSignature { alpha } if !alpha.is_finite() => {
+                write!(f, "alpha is {alpha}; a finite number is expected")
+            }
+            Self::NoSignature { .. } => f.write_str("is no signature"),
+            Self::PatchForm { kind, needs, has } => {
+                write!(f, "the signature has {has} values to {kind}, which do not fit {needs} weights")
+            }
         }
     }
 }

@@ -235,7 +235,10 @@ fn meta(
     tensors: &[TensorReport],
 ) -> Meta {
     let mut meta = Meta::new(metas).with_recipe(plan.recipe.to_string());
-    meta.report = embedded(plan, tensors);
+    // A signature is to be small, and says of itself what matters.
+    if plan.signature.is_none() {
+        meta.report = embedded(plan, tensors);
+    }
     meta.lineage = Lineage { source: None, parents: Vec::new() };
     meta.source_metadata.extend(source.texts());
     meta.signature.clone_from(&plan.signature);

@@ -13,9 +13,6 @@ use super::opened::Patch;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Names, Opened, Source, SourceTensor, Weights};
 
-/// Weights of a run, of which there are few enough for a cache.
-const RUN: usize = 1 << 12;
-
 impl TensorPatch<'_> {
     /// Its values for the elements `range` of a tensor of `elements`, of a scale each row's factor
     /// over again.
@@ -49,15 +46,13 @@ impl Weights for Overlaid<'_> {
         for (patch, values) in self.patches.iter().zip(&mut values) {
             patch.values(range.clone(), elements, values)?;
         }
-        let mut wide = [0.0; RUN];
-        for (at, out) in out.chunks_mut(RUN).enumerate() {
-            let wide = &mut wide[..out.len()];
-            patch::widen(level, out, wide);
-            for (patch, values) in self.patches.iter().zip(&values) {
-                patch.kind.apply(level, patch.alpha, &values[at * RUN..], wide);
-            }
-            patch::narrow(level, wide, out);
-        }
+        let stack: Vec<patch::Values<'_>> = self
+            .patches
+            .iter()
+            .zip(&values)
+            .map(|(patch, values)| (patch.kind, patch.alpha, values.as_slice()))
+            .collect();
+        patch::lay(level, &stack, out);
         Ok(())
     }
 

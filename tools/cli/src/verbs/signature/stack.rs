@@ -1,0 +1,128 @@
+//! `signature apply`, `signature remove` and `signature list`.
+
+use std::path::Path;
+use std::time::Instant;
+
+use niwaki_engine::signature::{self, Applied, Application, Patch, Signature, parse_alpha, path_and_alpha};
+use niwaki_engine::{Format, Options};
+use niwaki_tensors::Limits;
+use serde::Serialize;
+
+use crate::args::Output;
+use crate::args::signature as args;
+use crate::failure::{Failure, Stop};
+use crate::progress::Progress;
+use crate::session::{Answer, Session};
+use crate::size::human;
+use crate::table::{Side, Table};
+use crate::verbs::{check_place, compress, counted, open, threads};
+
+#[derive(Serialize)]
+struct Json {
+    #[serde(flatten)]
+    applied: Applied,
+    seconds: f64,
+}
+
+/// Writes a checkpoint with signatures added.
+pub(super) fn apply(args: &args::Apply, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let start = Instant::now();
+    if args.recalibrate.is_some() {
+        return Err(Failure::unsupported("`--recalibrate`: it needs a model that runs, and").into());
+    }
+    let default = parse_alpha(&args.alpha)?;
+    let output = args.output.as_ref().filter(|_| !args.dry_run);
+    let opened = open(&args.ckpt)?;
+    if args.name.is_some() && args.signatures.len() > 1 {
+        return Err(Failure::usage("`--name` is for one signature; several go by the names of their files").into());
+    }
+    let mut signatures = Vec::new();
+    for text in &args.signatures {
+        let (path, alpha) = path_and_alpha(text)?;
+        let alpha = if path == Path::new(text) { default } else { alpha };
+        let signature = Signature::open(path, &Limits::default())?;
+        signatures.push((args.name.iter().fold(signature, |signature, name| signature.named(name)), alpha));
+    }
+    let patch = |(signature, alpha)| Patch { signature, alpha, transfer: args.transfer };
+    let patches: Vec<_> = signatures.iter().map(|(signature, alpha)| patch((signature, *alpha))).collect();
+    let options =
+        Options { threads: threads(session), replace: args.force, durable: args.durable, ..Options::default() };
+    let how = Application { out: output.map(std::path::PathBuf::as_path), allow_loss: args.allow_loss };
+    let progress = Progress::new(session);
+    let applied = signature::apply(&opened, &patches, how, &options, &|done, total| progress.at(done, total))?;
+    drop(progress);
+    answer(applied, output.map(std::path::PathBuf::as_path), start, session)
+}
+
+/// Writes a checkpoint without one of its signatures.
+pub(super) fn remove(args: &args::Remove, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let start = Instant::now();
+    let Output { output, .. } = &args.output;
+    let opened = open(&args.ckpt)?;
+    let options = compress::options(&args.output, session);
+    let progress = Progress::new(session);
+    let applied = signature::remove(&opened, &args.name, output, &options, &|done, total| progress.at(done, total))?;
+    drop(progress);
+    answer(applied, Some(output), start, session)
+}
+
+fn answer(applied: Applied, out: Option<&Path>, start: Instant, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    if session.global.json {
+        session.json(&Json { applied, seconds: start.elapsed().as_secs_f64() })?;
+        return Ok(Answer::Yes);
+    }
+    if !applied.tensors.is_empty() {
+        let columns = [
+            ("name", Side::Left),
+            ("stored as", Side::Left),
+            ("survival", Side::Right),
+            ("patches", Side::Left),
+        ];
+        let mut table = Table::new(&columns);
+        for t in &applied.tensors {
+            let stored = t.scheme.clone().unwrap_or_else(|| t.dtype.clone());
+            table.row([t.name.clone(), stored, format!("{:.1} %", t.survival * 100.0), t.patches.join(", ")]);
+        }
+        session.say_all(table.lines())?;
+        session.say("")?;
+        session.say("Survival is how much of the patches arrives in the stored weights: the rest is lost to rounding.")?;
+    }
+    for t in applied.tensors.iter().filter(|t| t.mixed) {
+        session.note(&format!("tensor `{}`: its patches are stored in different schemes", t.name));
+    }
+    if let Some(out) = out {
+        let names: Vec<_> = applied.patches.iter().map(|patch| format!("{}@{}", patch.name, patch.alpha)).collect();
+        let stack = if names.is_empty() { "no patch is left".to_owned() } else { names.join(", ") };
+        session.say(format!("wrote {}: {}; {stack}", out.display(), human(applied.output_bytes)))?;
+    }
+    if let Some(undo) = &applied.undo {
+        session.say(format!("what takes patches off again is in {}: {}", undo.display(), human(applied.undo_bytes)))?;
+    } else if applied.undo_bytes > 0 {
+        session.say(format!("what takes patches off again is in the file: {}", human(applied.undo_bytes)))?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// Lists the stack.
+pub(super) fn list(args: &args::List, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let opened = open(&args.ckpt)?;
+    let options = Options { threads: threads(session), ..Options::default() };
+    let listed = signature::list(&opened, &options)?;
+    if session.global.json {
+        session.json(&listed)?;
+        return Ok(Answer::Yes);
+    }
+    session.say(format!("without patches: digest {}", listed.base_digest))?;
+    if listed.patches.is_empty() {
+        session.say("no patches")?;
+        return Ok(Answer::Yes);
+    }
+    let columns = [("name", Side::Left), ("alpha", Side::Right), ("tensors", Side::Right), ("bytes", Side::Right)];
+    let mut table = Table::new(&columns);
+    for patch in &listed.patches {
+        table.row([patch.name.clone(), patch.alpha.to_string(), patch.tensors.to_string(), patch.bytes.to_string()]);
+    }
+    session.say_all(table.lines())?;
+    let _ = counted(listed.patches.len());
+    Ok(Answer::Yes)
+}

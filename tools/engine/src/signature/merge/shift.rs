@@ -1,0 +1,124 @@
+//! What patches do to the stored bytes of some rows.
+//!
+//! ```text
+//! stored bytes --decode--> x --patches--> target --narrow or recode--> stored bytes
+//! ```
+//!
+//! Codes keep their grids: a weight gets the code whose value is nearest to the target. Where
+//! patches only scale rows, the scales take the factor and no code changes.
+
+use std::ops::Range;
+
+use niwaki_codes::simd::Level;
+use niwaki_codes::{PatchKind, patch};
+
+use super::recode;
+use super::storage::{Code, Stored};
+use crate::encode::narrowed;
+use crate::error::{Error, ErrorKind};
+use crate::signature::bound::TensorPatch;
+
+/// Which way patches are applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// One after the other.
+    On,
+    /// Taken back, the last one first.
+    Off,
+}
+
+/// What of a patch arrives in the stored weights: sums over the change asked for, and the change
+/// made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Arrival {
+    asked: f64,
+    made: f64,
+}
+
+impl Arrival {
+    /// The patch against what became of the weights: `x` before, `wide` asked, `now` stored.
+    fn of(x: &[f32], wide: &[f64], now: &[f32]) -> Self {
+        let mut sums = Self::default();
+        for ((x, wide), now) in x.iter().zip(wide).zip(now) {
+            let asked = wide - f64::from(*x);
+            sums.asked += asked * asked;
+            sums.made += asked * (f64::from(*now) - f64::from(*x));
+        }
+        sums
+    }
+
+    pub(super) fn merge(&mut self, next: &Self) {
+        self.asked += next.asked;
+        self.made += next.made;
+    }
+
+    /// How much of the patch arrives, along the patch: 1 for all of it.
+    pub(super) fn survival(&self) -> f64 {
+        if self.asked > 0.0 { self.made / self.asked } else { 1.0 }
+    }
+}
+
+/// Applies `patches` to the bytes `parts` of the given rows.
+pub(super) fn shift(
+    stored: &Stored<'_>,
+    rows: &Range<usize>,
+    patches: &[TensorPatch<'_>],
+    way: Way,
+    parts: &mut [Vec<u8>],
+) -> Result<Arrival, Error> {
+    let level = Level::best();
+    let x = stored.decode(parts, rows.len())?;
+    let mut wide = vec![0.0; x.len()];
+    patch::widen(level, &x, &mut wide);
+    let values = |patch: &TensorPatch<'_>| live_values(stored, rows, patch);
+    match way {
+        Way::On => {
+            for patch in patches {
+                patch.kind.apply(level, patch.alpha, &values(patch)?, &mut wide);
+            }
+        }
+        Way::Off => {
+            for patch in patches.iter().rev() {
+                patch.kind.take_back(level, patch.alpha, &values(patch)?, &mut wide);
+            }
+        }
+    }
+    let mut target = vec![0.0; x.len()];
+    patch::narrow(level, &wide, &mut target);
+    if let Some(at) = target.iter().zip(&x).position(|(now, x)| !now.is_finite() && x.is_finite()) {
+        let what = format!("weight {} is no finite number under the patch", flat(stored, rows, at));
+        return Err(Error::from(ErrorKind::Patch { what }).of(stored.tensor.name()));
+    }
+    write(stored, rows, patches, way, (&x, &target), parts)?;
+    match way {
+        Way::On => Ok(Arrival::of(&x, &wide, &stored.decode(parts, rows.len())?)),
+        Way::Off => Ok(Arrival::default()),
+    }
+}
+
+/// Stores the targets.
+fn write(
+    stored: &Stored<'_>,
+    rows: &Range<usize>,
+    patches: &[TensorPatch<'_>],
+    way: Way,
+    (x, target): (&[f32], &[f32]),
+    parts: &mut [Vec<u8>],
+) -> Result<(), Error> {
+    if let Code::Floats(dtype) | Code::Kept(box_floats!(dtype), _) = &stored.code {
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// The values of a patch for the weights of the rows that are stored.
+fn live_values(stored: &Stored<'_>, rows: &Range<usize>, patch: &TensorPatch<'_>) -> Result<Vec<f32>, Error> {
+    let (_, cols) = stored.tensor.matrix();
+    let range = rows.start * cols..rows.end * cols;
+    let mut values = vec![0.0; range.len()];
+    patch.values(range, stored.tensor.shape().elements(), &mut values)?;
+    match &stored.code {
+        Code::Kept(_, positions) => Ok(positions.iter().map(|at| values[*at]).collect()),
+        _ => Ok(values),
+    }
+}
