@@ -101,6 +101,8 @@ pub enum ErrorKind {
     Sharded(usize),
     /// An output that is the input.
     OntoItself,
+    /// A coded difference that means nothing.
+    Correction(&'static str),
     /// A file that is no signature, or an alpha that is not finite.
     NoSignature {
         /// What its values are multiplied by.
@@ -275,6 +277,7 @@ impl fmt::Display for ErrorKind {
             Self::NotElastic => f.write_str("holds no elastic tensor; only those have widths to cut"),
             Self::Sharded(files) => write!(f, "consists of {files} files; one at a time can be cut"),
             Self::OntoItself => f.write_str("is the file that is read"),
+            Self::Correction(why) => write!(f, "correction: {why}"),
             Self::NoSignature { alpha } if !alpha.is_finite() => {
                 write!(f, "alpha is {alpha}; a finite number is expected")
             }

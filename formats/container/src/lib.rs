@@ -32,6 +32,7 @@
 //! What it does not do: it does not choose codes, and it does not encode.
 
 mod artifact;
+mod correction;
 mod digest;
 mod error;
 mod meta;
@@ -43,6 +44,7 @@ mod tensor;
 mod verify;
 
 pub use artifact::{Artifact, Kind};
+pub use correction::{apply_correction, encode_correction};
 pub use digest::{ContentHasher, Digest, PieceHash, checkpoint_digest, stored_digest, tensor_digest};
 pub use error::{Error, ErrorKind};
 pub use meta::{Lineage, META_KEY, Meta, TensorMeta, VERSION, canonical, parse_meta};

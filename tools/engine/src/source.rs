@@ -30,6 +30,7 @@ use crate::signature::Seals;
 pub(crate) use codes::Coded;
 pub(crate) use made::Weights;
 pub use tensor::SourceTensor;
+pub(crate) use tensor::Storage;
 use tensor::{Form, Watched};
 
 /// A checkpoint that is open: every header read and checked.

@@ -43,6 +43,20 @@ pub(super) enum Form<'a> {
     Made(Made<'a>),
 }
 
+/// How a tensor is stored.
+pub(crate) enum Storage<'a> {
+    /// Elements that stand for themselves.
+    Elements(&'a [u8]),
+    /// Blocks of ggml.
+    Block(BlockType, &'a [u8]),
+    /// A compressed tensor of ours.
+    Ours(Tensor<'a>),
+    /// A quantized tensor of another tool.
+    Foreign(Logical<'a>),
+    /// Something else, in words.
+    Other(String),
+}
+
 /// The files that must not change while the tensor is read.
 #[derive(Clone, Copy)]
 pub(super) enum Watched<'a> {
@@ -232,6 +246,18 @@ impl<'a> SourceTensor<'a> {
                 && layout.dtype == self.dtype;
         }
         layout.kept.is_none() && layout.scheme.is_some() && self.scheme() == layout.scheme && !self.is_elastic()
+    }
+
+    /// How it is stored, for those who change it in place.
+    pub(crate) fn storage(&self) -> Storage<'a> {
+        match &self.form {
+            Form::Plain(bytes) => Storage::Elements(bytes),
+            Form::Block(kind, bytes) => Storage::Block(*kind, bytes),
+            Form::Ours(decoder) => Storage::Ours(decoder.tensor()),
+            Form::Foreign(logical) => Storage::Foreign((**logical).clone()),
+            Form::Opaque(kind, _) => Storage::Other(format!("{kind} blocks")),
+            Form::Made(_) => Storage::Other("computed weights".to_owned()),
+        }
     }
 
     /// The bytes of weights that stand for themselves, where nothing changes them.

@@ -67,7 +67,7 @@ pub(super) fn shift(
     parts: &mut [Vec<u8>],
 ) -> Result<Arrival, Error> {
     let level = Level::best();
-    let x = stored.decode(parts, rows.len())?;
+    let x = stored.decode(parts, rows)?;
     let mut wide = vec![0.0; x.len()];
     patch::widen(level, &x, &mut wide);
     let values = |patch: &TensorPatch<'_>| live_values(stored, rows, patch);
@@ -89,9 +89,9 @@ pub(super) fn shift(
         let what = format!("weight {} is no finite number under the patch", flat(stored, rows, at));
         return Err(Error::from(ErrorKind::Patch { what }).of(stored.tensor.name()));
     }
-    write(stored, rows, patches, way, (&x, &target), parts)?;
+    write(stored, rows, (patches, way), &target, parts)?;
     match way {
-        Way::On => Ok(Arrival::of(&x, &wide, &stored.decode(parts, rows.len())?)),
+        Way::On => Ok(Arrival::of(&x, &wide, &stored.decode(parts, rows)?)),
         Way::Off => Ok(Arrival::default()),
     }
 }
@@ -100,15 +100,58 @@ pub(super) fn shift(
 fn write(
     stored: &Stored<'_>,
     rows: &Range<usize>,
-    patches: &[TensorPatch<'_>],
-    way: Way,
-    (x, target): (&[f32], &[f32]),
+    (patches, way): (&[TensorPatch<'_>], Way),
+    target: &[f32],
     parts: &mut [Vec<u8>],
 ) -> Result<(), Error> {
-    if let Code::Floats(dtype) | Code::Kept(box_floats!(dtype), _) = &stored.code {
+    if let Some(dtype) = stored.floats() {
+        let place = stored.place(Part::Whole).or_else(|| stored.place(Part::Values)).unwrap_or(0);
+        parts[place] = narrowed(target, dtype);
         return Ok(());
     }
-    Ok(())
+    let scaled = match row_factors(stored, rows, patches, way)? {
+        Some(factors) => recode::rescale(stored, rows, &factors, parts)?,
+        None => false,
+    };
+    let only_scales = patches.iter().all(|patch| patch.kind == PatchKind::Scale);
+    if scaled && only_scales { Ok(()) } else { recode::recode(stored, rows, target, parts) }
+}
+
+/// What each row is multiplied by; none where no patch scales, or factors differ within a row.
+fn row_factors(
+    stored: &Stored<'_>,
+    rows: &Range<usize>,
+    patches: &[TensorPatch<'_>],
+    way: Way,
+) -> Result<Option<Vec<f32>>, Error> {
+    let scales: Vec<_> = patches.iter().filter(|patch| patch.kind == PatchKind::Scale).collect();
+    let shape = stored.tensor.shape();
+    if scales.is_empty() || shape.dims().len() < 2 {
+        return Ok(None);
+    }
+    let (_, cols) = stored.tensor.matrix();
+    let mut factors = vec![1.0; rows.len()];
+    for patch in scales {
+        for (factor, row) in factors.iter_mut().zip(rows.clone()) {
+            let mut value = [1.0];
+            patch.values(row * cols..row * cols + 1, shape.elements(), &mut value)?;
+            let by = patch::factor(patch.alpha, value[0]);
+            *factor *= match way {
+                Way::On => by,
+                Way::Off if by == 0.0 => 1.0,
+                Way::Off => 1.0 / by,
+            };
+        }
+    }
+    Ok(Some(factors.into_iter().map(|factor| factor as f32).collect()))
+}
+
+/// The flat index of the weight that is number `at` among those stored of the rows.
+fn flat(stored: &Stored<'_>, rows: &Range<usize>, at: usize) -> usize {
+    match &stored.code {
+        Code::Kept(_, positions) => positions.get(at).copied().unwrap_or(at),
+        _ => rows.start * stored.tensor.matrix().1 + at,
+    }
 }
 
 /// The values of a patch for the weights of the rows that are stored.

@@ -5,10 +5,11 @@ use std::ops::Range;
 use niwaki_codes::floats::{Blocks as FloatBlocks, Float};
 use niwaki_codes::simd::Level;
 use niwaki_codes::{
-    BlockType, BlockView, Elastic, ElasticParts, ElasticView, FloatView, Grouping, Scheme, Symmetry, Uniform,
-    UniformView,
+    BlockType, BlockView, Elastic, ElasticParts, ElasticView, FloatView, Grouping, Scheme, Uniform,
+    UniformView, pack_row, unpack_row,
 };
 use niwaki_container::Part;
+use niwaki_foreign::{Format, UniformRows};
 use niwaki_tensors::{Dtype, decode_f32};
 
 use crate::blocks::Blocks;
@@ -32,8 +33,19 @@ pub(super) enum Code {
     Block(BlockType),
     Float(Float),
     Elastic(Elastic),
+    /// Evenly spaced codes of another tool; only the codes are a part here.
+    Foreign(Uniform, Packing),
     /// Only some weights are stored: these, by their flat index, in the type or scheme given.
     Kept(Box<Code>, Vec<usize>),
+}
+
+/// How another tool lays codes out, row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// A stream of bits, filled to whole words of 32 bits.
+    Words,
+    /// A signed byte each.
+    Bytes,
 }
 
 /// One part.
@@ -85,6 +97,17 @@ impl<'a> Stored<'a> {
                 let code = if stored.masked() { Code::Kept(Box::new(code), stored.kept_positions()?) } else { code };
                 (code, stored.parts().collect())
             }
+            Storage::Foreign(logical) => {
+                let packing = match logical.format() {
+                    Format::PackQuantized => Packing::Words,
+                    Format::IntQuantized => Packing::Bytes,
+                    other => return Err(unsupported(tensor, &other.to_string())),
+                };
+                let uniform = logical.uniform().filter(|_| (logical.rows(), logical.cols()) == (rows, cols));
+                let uniform = uniform.ok_or_else(|| unsupported(tensor, &logical.format().to_string()))?;
+                let codes = logical.parts().first().map(|part| part.bytes()).unwrap_or_default();
+                (Code::Foreign(uniform, packing), vec![(Part::Codes, codes)])
+            }
             Storage::Other(coding) => return Err(unsupported(tensor, &coding)),
         };
         let part = |(part, bytes)| StoredPart { part, bytes, width: width(&code, part), cut: cut(&code, part, rows, cols) };
@@ -92,13 +115,14 @@ impl<'a> Stored<'a> {
         Ok(Self { tensor: tensor.clone(), code, parts })
     }
 
-    /// Blocks of rows that are changed apart; one block where rows share what may change.
-    pub(super) fn blocks(&self, parameters_change: bool) -> Blocks {
+    /// Blocks of rows that are changed apart; one block where rows share parameters. They hang on
+    /// the tensor alone, so that corrections of one stack are found again under another.
+    pub(super) fn blocks(&self) -> Blocks {
         let (rows, cols) = self.tensor.matrix();
         let shared = self.parts.iter().any(|part| part.cut == Cut::Whole && is_parameter(part.part));
         match &self.code {
             Code::Kept(..) => Blocks::of_steps(rows, cols, None),
-            _ if shared && parameters_change => Blocks::of_steps(rows, cols, None),
+            _ if shared => Blocks::of_steps(rows, cols, None),
             Code::Float(Float::Fp8E4m3(FloatBlocks::Square(side))) => {
                 Blocks::of_steps(rows, cols, Some(side.get() as usize))
             }
@@ -122,13 +146,34 @@ impl<'a> Stored<'a> {
         (0..self.parts.len()).map(part).collect()
     }
 
+    /// The type of weights that stand for themselves, all of them or those kept.
+    pub(super) fn floats(&self) -> Option<Dtype> {
+        match &self.code {
+            Code::Floats(dtype) => Some(*dtype),
+            Code::Kept(code, _) => match **code {
+                Code::Floats(dtype) => Some(dtype),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether patches of these kinds change a part.
+    pub(super) fn changes(&self, part: Part, scales: bool) -> bool {
+        match part {
+            Part::Mask => false,
+            part if is_parameter(part) => scales,
+            _ => true,
+        }
+    }
+
     /// Index of a part.
     pub(super) fn place(&self, part: Part) -> Option<usize> {
         self.parts.iter().position(|stored| stored.part == part)
     }
 
     /// Decodes the weights that are stored of some rows, whose parts are `parts`.
-    pub(super) fn decode(&self, parts: &[Vec<u8>], rows: usize) -> Result<Vec<f32>, Error> {
+    pub(super) fn decode(&self, parts: &[Vec<u8>], rows: &Range<usize>) -> Result<Vec<f32>, Error> {
         let (_, cols) = self.tensor.matrix();
         let of = |part: Part| self.place(part).and_then(|at| parts.get(at)).map(Vec::as_slice);
         match &self.code {
@@ -137,7 +182,17 @@ impl<'a> Stored<'a> {
                 self.kept_by_row(uniform, positions, &of)
             }
             Code::Kept(code, positions) => self.decode_as(code, (1, positions.len()), &of),
-            code => self.decode_as(code, (rows, cols), &of),
+            Code::Foreign(uniform, _) => {
+                let (codes, grids) = self.canonical(parts, &rows)?;
+                let part = |part| match part {
+                    Part::Codes => Some(codes.as_slice()),
+                    Part::Scales => Some(grids.scales.as_slice()),
+                    Part::Zeros => Some(grids.zeros.as_slice()).filter(|zeros| !zeros.is_empty()),
+                    _ => None,
+                };
+                self.decode_as(&Code::Uniform(*uniform), (rows.len(), cols), &part)
+            }
+            code => self.decode_as(code, (rows.len(), cols), &of),
         }
     }
 
@@ -183,7 +238,7 @@ impl<'a> Stored<'a> {
                     .and_then(|view| view.dequantize_rows(level, widest, 0..rows, &mut out))
                     .map_err(below)?;
             }
-            Code::Kept(..) => {}
+            Code::Kept(..) | Code::Foreign(..) => {}
         }
         Ok(out)
     }
@@ -199,13 +254,61 @@ impl<'a> Stored<'a> {
         let below = |e: niwaki_codes::Error| Error::below(e, Blame::Input).of(self.tensor.name());
         let need = |part| of(part).unwrap_or_default();
         let mut codes = vec![0; positions.len()];
-        niwaki_codes::unpack_row(Level::best(), uniform.bits, need(Part::Codes), &mut codes).map_err(below)?;
+        unpack_row(Level::best(), uniform.bits, need(Part::Codes), &mut codes).map_err(below)?;
         let grids = UniformView::new(uniform, rows, 0, &[], need(Part::Scales), of(Part::Zeros)).map_err(below)?;
         let value = |(position, code): (&usize, &u8)| {
             let (scale, middle) = grids.grid(position / cols, 0);
             scale * (i32::from(*code) - i32::from(middle)) as f32
         };
         Ok(positions.iter().zip(&codes).map(value).collect())
+    }
+}
+
+impl Stored<'_> {
+    /// Codes of another tool in our packing, and their parameters.
+    pub(super) fn canonical(&self, parts: &[Vec<u8>], rows: &Range<usize>) -> Result<(Vec<u8>, UniformRows), Error> {
+        let (_, cols) = self.tensor.matrix();
+        let (Code::Foreign(uniform, packing), Storage::Foreign(logical)) = (&self.code, self.tensor.storage()) else {
+            return Ok((Vec::new(), UniformRows::default()));
+        };
+        let level = Level::best();
+        let wrong = |e: niwaki_foreign::Error| Error::from(e).of(self.tensor.name());
+        let grids = logical.uniform_rows(level, uniform, rows.clone()).map_err(wrong)?;
+        let stored = parts.first().map(Vec::as_slice).unwrap_or_default();
+        let row = uniform.row_bytes(cols);
+        let mut codes = vec![0; rows.len() * row];
+        let strides = stored.chunks_exact(stored.len() / rows.len().max(1));
+        for (stored, codes) in strides.zip(codes.chunks_exact_mut(row)) {
+            match packing {
+                Packing::Words => codes.copy_from_slice(&stored[..row]),
+                Packing::Bytes => {
+                    let half = uniform.bits.half() as u8;
+                    let unsigned: Vec<u8> = stored.iter().map(|code| code.wrapping_add(half)).collect();
+                    let below = |e: niwaki_codes::Error| Error::below(e, Blame::Input).of(self.tensor.name());
+                    pack_row(level, uniform.bits, &unsigned, codes).map_err(below)?;
+                }
+            }
+        }
+        Ok((codes, grids))
+    }
+
+    /// The way back: our packing in that of the other tool.
+    pub(super) fn lay_out(&self, codes: &[u8], stored: &mut [u8]) -> Result<(), Error> {
+        let (_, cols) = self.tensor.matrix();
+        let Code::Foreign(uniform, packing) = &self.code else { return Ok(()) };
+        let row = uniform.row_bytes(cols);
+        let stride = stored.len() / (codes.len() / row.max(1)).max(1);
+        for (codes, stored) in codes.chunks_exact(row).zip(stored.chunks_exact_mut(stride)) {
+            match packing {
+                Packing::Words => stored[..row].copy_from_slice(codes),
+                Packing::Bytes => {
+                    let below = |e: niwaki_codes::Error| Error::below(e, Blame::Input).of(self.tensor.name());
+                    unpack_row(Level::best(), uniform.bits, codes, stored).map_err(below)?;
+                    stored.iter_mut().for_each(|code| *code = code.wrapping_sub(uniform.bits.half() as u8));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -246,6 +349,8 @@ fn cut(code: &Code, part: Part, rows: usize, cols: usize) -> Cut {
                 Grouping::Group(g) => Cut::Row(cols.div_ceil(g.get()) * size),
             }
         }
+        (Code::Foreign(u, Packing::Words), _) => Cut::Row(u.row_bytes(cols).next_multiple_of(4)),
+        (Code::Foreign(_, Packing::Bytes), _) => Cut::Row(cols),
         (Code::Float(float), Part::Codes) => Cut::Row(float.row_bytes(cols)),
         (Code::Float(_), Part::Factor) => Cut::Whole,
         (Code::Float(float), _) => match float {
@@ -261,7 +366,3 @@ fn cut(code: &Code, part: Part, rows: usize, cols: usize) -> Cut {
     }
 }
 
-/// Whether zero points are stored.
-pub(super) fn has_zeros(uniform: &Uniform) -> bool {
-    uniform.symmetry == Symmetry::Affine
-}

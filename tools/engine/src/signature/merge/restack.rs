@@ -1,0 +1,133 @@
+//! From a checkpoint with one stack of patches to the same checkpoint with another.
+//!
+//! ```text
+//! stored bytes --record--> bytes without patches --new stack--> bytes to store
+//!                                   '--------- correction -------'
+//! ```
+//!
+//! Every block of rows goes this way by itself, on any thread. What a stack makes of a weight
+//! hangs on the weight without patches and on the stack alone: whoever adds two patches one
+//! after the other gets the bytes of whoever adds both at once.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use niwaki_codes::PatchKind;
+use niwaki_container::Part;
+use rayon::prelude::*;
+
+use super::files::{File, Place, place};
+use super::record::Corrections;
+use super::shift::{Arrival, Way, shift};
+use super::storage::Stored;
+use crate::blocks::Blocks;
+use crate::error::Error;
+use crate::signature::bound::TensorPatch;
+
+/// One tensor whose stack changes.
+pub(super) struct Task<'a> {
+    pub(super) stored: Stored<'a>,
+    /// Where each part stands.
+    pub(super) places: Vec<Place>,
+    /// What is laid over it now, and what takes that off.
+    pub(super) old: Vec<TensorPatch<'a>>,
+    pub(super) corrections: BTreeMap<usize, Corrections<'a>>,
+    /// What is to be laid over it.
+    pub(super) new: Vec<TensorPatch<'a>>,
+    scales: bool,
+    blocks: Blocks,
+}
+
+/// What came of a task.
+pub(super) struct Outcome {
+    pub(super) arrival: Arrival,
+    /// For each part that changes: the corrections of every block, in order.
+    pub(super) corrections: BTreeMap<usize, Vec<u8>>,
+}
+
+/// One block's share of an [`Outcome`].
+#[derive(Default)]
+struct Done {
+    arrival: Arrival,
+    corrections: BTreeMap<usize, Vec<u8>>,
+}
+
+impl<'a> Task<'a> {
+    pub(super) fn new(
+        stored: Stored<'a>,
+        files: &[File<'_>],
+        (old, new): (Vec<TensorPatch<'a>>, Vec<TensorPatch<'a>>),
+        corrections: BTreeMap<usize, Corrections<'a>>,
+    ) -> Option<Self> {
+        let places = stored.parts.iter().map(|part| place(files, part.bytes)).collect::<Option<Vec<_>>>()?;
+        let scales = old.iter().chain(&new).any(|patch| patch.kind == PatchKind::Scale);
+        let blocks = stored.blocks();
+        Some(Self { stored, places, old, corrections, new, scales, blocks })
+    }
+
+    /// The parts that change, by number.
+    pub(super) fn changing(&self) -> impl Iterator<Item = (usize, Part)> {
+        let parts = self.stored.parts.iter().enumerate().map(|(at, part)| (at, part.part));
+        parts.filter(|(_, part)| self.stored.changes(*part, self.scales))
+    }
+
+    /// Bytes of those parts.
+    pub(super) fn bytes(&self) -> u64 {
+        self.changing().map(|(at, _)| self.places[at].range.len() as u64).sum()
+    }
+
+    /// Does all blocks; `write` is told the place of bytes in a part, and the bytes.
+    pub(super) fn run(
+        &self,
+        write: &(dyn Fn(&Place, usize, &[u8]) -> Result<(), Error> + Sync),
+    ) -> Result<Outcome, Error> {
+        let done: Mutex<Vec<Option<Done>>> = Mutex::new((0..self.blocks.len()).map(|_| None).collect());
+        (0..self.blocks.len()).into_par_iter().try_for_each(|index| {
+            let block = self.block(index, &self.blocks.get(index).rows, write)?;
+            done.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(block);
+            Ok::<(), Error>(())
+        })?;
+        let mut outcome = Outcome { arrival: Arrival::default(), corrections: BTreeMap::new() };
+        for block in done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten() {
+            outcome.arrival.merge(&block.arrival);
+            for (part, stream) in block.corrections {
+                outcome.corrections.entry(part).or_default().extend(stream);
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn block(
+        &self,
+        index: usize,
+        rows: &Range<usize>,
+        write: &(dyn Fn(&Place, usize, &[u8]) -> Result<(), Error> + Sync),
+    ) -> Result<Done, Error> {
+        self.stored.tensor.ensure_unchanged()?;
+        let mut original = self.stored.read(rows);
+        if !self.old.is_empty() {
+            shift(&self.stored, rows, &self.old, Way::Off, &mut original)?;
+            for (part, corrections) in &self.corrections {
+                let width = self.stored.parts[*part].width;
+                corrections.apply(index, width, &mut original[*part]).map_err(|e| e.of(self.stored.tensor.name()))?;
+            }
+        }
+        let mut done = Done::default();
+        let mut now = original.clone();
+        if !self.new.is_empty() {
+            done.arrival = shift(&self.stored, rows, &self.new, Way::On, &mut now)?;
+            let mut predicted = now.clone();
+            shift(&self.stored, rows, &self.new, Way::Off, &mut predicted)?;
+            for (part, _) in self.changing() {
+                let width = self.stored.parts[part].width;
+                let stream = Corrections::encode(width, &original[part], &predicted[part])?;
+                done.corrections.insert(part, stream);
+            }
+        }
+        for (part, _) in self.changing() {
+            write(&self.places[part], self.stored.range(part, rows).start, &now[part])?;
+        }
+        Ok(done)
+    }
+}
