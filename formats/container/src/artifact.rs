@@ -11,6 +11,7 @@ use crate::digest::{Digest, checkpoint_digest};
 use crate::error::{Error, ErrorKind};
 use crate::meta::{META_KEY, Meta, parse_meta};
 use crate::parts::{Layout, Part, PartSpec};
+use crate::record::{Undo, check_blobs};
 use crate::tensor::Tensor;
 
 /// A checkpoint whose every part has been found: logical tensors, borrowed from the map.
@@ -114,6 +115,15 @@ impl Artifact {
         (self.kind() == Kind::Container).then(|| checkpoint_digest(tensors.map(|(name, t)| (name.as_str(), t.digest))))
     }
 
+    /// What takes merged patches off again, of each file; none where nothing was merged into it.
+    ///
+    /// # Errors
+    ///
+    /// A record that contradicts itself.
+    pub fn undo(&self) -> Result<Vec<Option<Undo<'_>>>, Error> {
+        (0..self.metas.len()).map(|shard| Undo::of(self, shard)).collect()
+    }
+
     /// The logical tensors, shard by shard in the order of their data.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'_>> + Clone {
         self.tensors.iter().map(|stored| Tensor::new(self, stored))
@@ -174,11 +184,13 @@ fn resolve(shard: usize, entries: &[HeaderEntry], meta: &Meta) -> Result<Vec<Sto
         }
         tensors.push(Stored { name: name.clone(), layout: tensor.layout, shard, parts });
     }
+    check_blobs(entries, meta.undo.as_ref())?;
     let pad = |name: &str| {
         let entry = found.get(name).and_then(|i| entries.get(*i));
         is_pad(name) && entry.is_some_and(|e| e.dtype == Dtype::U8 && e.shape.len() == 1)
     };
-    if let Some(name) = unlisted.into_iter().find(|name| !pad(name)) {
+    let record = |name: &str| meta.undo.as_ref().is_some_and(|undo| undo.contains_key(name));
+    if let Some(name) = unlisted.into_iter().find(|name| !pad(name) && !record(name)) {
         return Err(ErrorKind::Unlisted(name.to_owned()).into());
     }
     // Plan order: a mask may come before the base of another tensor, so the base decides.

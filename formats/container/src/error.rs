@@ -101,6 +101,10 @@ pub enum ErrorKind {
     Sharded(usize),
     /// An output that is the input.
     OntoItself,
+    /// A file that is no record of patches.
+    NoRecord,
+    /// A file with patches, which are to be taken off first.
+    Patched,
     /// A coded difference that means nothing.
     Correction(&'static str),
     /// A file that is no signature, or an alpha that is not finite.
@@ -162,6 +166,7 @@ impl Error {
             ErrorKind::File(error) => error.hint(),
             ErrorKind::Version(_) => Some("update niwaki"),
             ErrorKind::NotOurs => Some("`niwaki compress` makes a container"),
+            ErrorKind::Patched => Some("`niwaki signature remove` takes them off"),
             ErrorKind::NotElastic => Some("compress with a scheme such as `elastic/g64`"),
             _ => None,
         }
@@ -185,7 +190,7 @@ impl ErrorKind {
         use niwaki_codes::ErrorKind as Codes;
         match self {
             Self::File(error) => error.blame(),
-            Self::Unsupported(_) | Self::NotOurs | Self::NotElastic | Self::Sharded(_) => Blame::Caller,
+            Self::Unsupported(_) | Self::NotOurs | Self::NotElastic | Self::Patched | Self::Sharded(_) => Blame::Caller,
             Self::NoFloats(_) | Self::OntoItself => Blame::Caller,
             Self::Codes(error) if matches!(error.kind(), Codes::Width { .. } | Codes::Range { .. }) => Blame::Caller,
             _ => Blame::Input,
@@ -277,6 +282,8 @@ impl fmt::Display for ErrorKind {
             Self::NotElastic => f.write_str("holds no elastic tensor; only those have widths to cut"),
             Self::Sharded(files) => write!(f, "consists of {files} files; one at a time can be cut"),
             Self::OntoItself => f.write_str("is the file that is read"),
+            Self::NoRecord => f.write_str("is no record of patches"),
+            Self::Patched => f.write_str("has patches merged into it"),
             Self::Correction(why) => write!(f, "correction: {why}"),
             Self::NoSignature { alpha } if !alpha.is_finite() => {
                 write!(f, "alpha is {alpha}; a finite number is expected")

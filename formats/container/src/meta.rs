@@ -1,7 +1,7 @@
 //! The metadata key `niwaki`: what is stored, whence it came, and its digests.
 //!
-//! One key of canonical JSON: keys in order of their bytes, no spaces. The report and
-//! the patches are carried without a look inside; they belong to the engine.
+//! One key of canonical JSON: keys in order of their bytes, no spaces. The report is
+//! carried without a look inside; it belongs to the engine.
 
 mod json;
 mod read;
@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::digest::{Digest, checkpoint_digest, stored_digest};
 use crate::error::{Error, ErrorKind};
 use crate::parts::{Layout, Part, PartSpec, dtype_text};
+use crate::record::{Patch, hashes_value};
 
 pub use json::canonical;
 pub use read::parse_meta;
@@ -20,8 +21,9 @@ pub use read::parse_meta;
 /// The name of the metadata key.
 pub const META_KEY: &str = "niwaki";
 
-/// The container version that this crate writes: major and minor.
-pub const VERSION: (u32, u32) = (1, 0);
+/// The container version that this crate writes: major, and the highest minor. A file that has
+/// nothing of 1.1 says 1.0.
+pub const VERSION: (u32, u32) = (1, 1);
 
 /// Everything under the metadata key.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +41,9 @@ pub struct Meta {
     /// The logical tensors by name.
     pub tensors: BTreeMap<String, TensorMeta>,
     /// The patches that were merged or laid over.
-    pub patches: Vec<Value>,
+    pub patches: Vec<Patch>,
+    /// What takes them off: the tensors that hold it, each with its content hash.
+    pub undo: Option<BTreeMap<String, Digest>>,
     /// What a signature says of itself; none in other files.
     pub signature: Option<Value>,
     /// The metadata of the source.
@@ -118,6 +122,7 @@ impl Meta {
             report: Value::Object(Map::new()),
             tensors,
             patches: Vec::new(),
+            undo: None,
             signature: None,
             source_metadata: BTreeMap::new(),
         }
@@ -129,26 +134,32 @@ impl Meta {
         Self { recipe_digest: Some(Digest::of(recipe.as_bytes())), recipe: Some(recipe), ..self }
     }
 
+    /// The lowest minor version that has all that is in it.
+    fn minor(&self) -> u32 {
+        if self.signature.is_some() || self.undo.is_some() { VERSION.1 } else { 0 }
+    }
+
     /// The canonical text.
     pub fn to_json(&self) -> String {
         let text = |digest: &Digest| Value::from(digest.to_string());
         let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_value()));
         let mut value = json!({
-            "container": [VERSION.0, VERSION.1],
+            "container": [VERSION.0, self.minor()],
             "digest": text(&self.digest),
             "lineage": {
                 "parents": self.lineage.parents.iter().map(text).collect::<Vec<_>>(),
                 "source": self.lineage.source.as_ref().map(text),
             },
-            "patches": self.patches,
+            "patches": self.patches.iter().map(Patch::to_value).collect::<Vec<_>>(),
             "recipe": self.recipe,
             "recipe_digest": self.recipe_digest.as_ref().map(text),
             "report": self.report,
             "source_metadata": self.source_metadata,
             "tensors": tensors.collect::<Map<_, _>>(),
         });
-        if let (Some(signature), Value::Object(object)) = (&self.signature, &mut value) {
-            object.insert("signature".to_owned(), signature.clone());
+        if let Value::Object(object) = &mut value {
+            object.extend(self.signature.iter().map(|signature| ("signature".to_owned(), signature.clone())));
+            object.extend(self.undo.iter().map(|undo| ("undo".to_owned(), hashes_value(undo))));
         }
         canonical(&value)
     }

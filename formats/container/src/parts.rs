@@ -31,7 +31,7 @@ pub fn matrix(shape: &Shape) -> (usize, usize) {
 }
 
 /// What one physical tensor holds of a logical one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// The tensor as it was.
     Whole,

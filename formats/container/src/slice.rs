@@ -47,6 +47,9 @@ pub fn slice(artifact: &Artifact, bits: Bits, out: &Path, overwrite: Overwrite) 
         (_, [shard], [meta]) => (shard, meta),
         (_, shards, _) => return Err(at(ErrorKind::Sharded(shards.len()))),
     };
+    if meta.undo.is_some() {
+        return Err(at(ErrorKind::Patched));
+    }
     if artifact.tensors().all(|tensor| tensor.widths().is_none()) {
         return Err(at(ErrorKind::NotElastic));
     }

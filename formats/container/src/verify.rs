@@ -14,6 +14,7 @@ use crate::digest::{Digest, checkpoint_digest, stored_digest};
 use crate::error::{Error, ErrorKind};
 use crate::meta::{META_KEY, Meta, canonical};
 use crate::order::{Entry, Placement};
+use crate::record;
 use crate::tensor::Tensor;
 
 /// What [`verify`] found.
@@ -68,6 +69,13 @@ pub enum FaultKind {
     NotCanonical,
     /// A recipe or lineage that is not the one of the first file.
     OtherOrigin,
+    /// A record of patches that does not take them off.
+    Record {
+        /// The tensor that holds it.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A metadata key beside ours.
     SpareKey(String),
 }
@@ -119,6 +127,7 @@ fn shard_faults(artifact: &Artifact, index: usize, shard: &Shard, meta: &Meta) -
         faults.push(FaultKind::OtherOrigin);
     }
     faults.extend(order_fault(artifact, index, shard));
+    faults.extend(record::faults(artifact, index).into_iter().map(|(name, why)| FaultKind::Record { name, why }));
     let pads = shard.entries().iter().filter(|entry| is_pad(&entry.name));
     let stained = pads.filter(|entry| bytes(shard, entry).iter().any(|byte| *byte != 0));
     faults.extend(stained.map(|entry| FaultKind::Pad(entry.name.clone())));
@@ -147,7 +156,11 @@ fn order_fault(artifact: &Artifact, index: usize, shard: &Shard) -> Option<Fault
             return Some(FaultKind::Order { needs, has });
         }
     }
-    let (name, offset) = has.next()?;
+    // The record of patches stands behind, and pads before its tensors.
+    let meta = artifact.metas().get(index);
+    let record =
+        |name: &str| is_pad(name) || meta.is_some_and(|meta| meta.undo.iter().flatten().any(|(n, _)| n == name));
+    let (name, offset) = has.find(|(name, _)| !record(name))?;
     Some(FaultKind::Order { needs: ("the end".to_owned(), placement.bytes()), has: Some((name, offset)) })
 }
 
@@ -236,6 +249,7 @@ impl fmt::Display for FaultKind {
             Self::Pad(name) => write!(f, "pad `{name}` holds more than zeros"),
             Self::NotCanonical => f.write_str("metadata `niwaki` is not canonical JSON"),
             Self::OtherOrigin => f.write_str("recipe or lineage differ from those of the first file"),
+            Self::Record { name, why } => write!(f, "record of patches, `{name}`: {why}"),
             Self::SpareKey(key) => write!(f, "metadata has a key `{key}` beside `niwaki`"),
         }
     }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::backing::Backing;
 use crate::error::{Access, Error, ErrorKind};
 use crate::folder::{self, Found};
 use crate::index::{Index, parse_index};
-use crate::layout::is_pad;
+use crate::layout::is_reserved;
 use crate::limits::{Limit, Limits};
 use crate::shard::Shard;
 use crate::view::TensorView;
@@ -38,6 +40,8 @@ pub enum Source {
         /// The index that was read; none for a single file.
         index: Option<PathBuf>,
     },
+    /// Bytes that are no file of their own, under the name that they were given.
+    Bytes(PathBuf),
 }
 
 impl Checkpoint {
@@ -69,7 +73,29 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), source, limits: *limits, shards, by_name })
     }
 
-    /// The path that was opened, as it was given.
+    /// Opens one safetensors file whose bytes are in memory; `name` stands in errors and where
+    /// else a path would.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`parse_header`](crate::parse_header).
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: Arc<[u8]>, limits: &Limits) -> Result<Self, Error> {
+        Self::from_backing(Backing::memory(name.as_ref(), bytes), limits)
+    }
+
+    pub(crate) fn from_backing(file: Backing, limits: &Limits) -> Result<Self, Error> {
+        let name = file.name().to_owned();
+        let shards = vec![Shard::read(file, limits)?];
+        let by_name = sorted_by_name(&shards);
+        Ok(Self { path: name.clone(), source: Source::Bytes(name), limits: *limits, shards, by_name })
+    }
+
+    /// The limits that it was opened under.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The path that was opened, as it was given; for bytes their name.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -125,7 +151,7 @@ impl Checkpoint {
     }
 
     /// The other files of its folder (`config.json`, a tokenizer), sorted: all but safetensors
-    /// files and indexes. None for a checkpoint that was opened as a file.
+    /// files and indexes. None for a checkpoint that was not opened as a folder.
     ///
     /// # Errors
     ///
@@ -194,14 +220,14 @@ fn open_index(path: &Path, limits: &Limits) -> Result<Vec<Shard>, Error> {
 fn compare(index: &Index, names: &[&str], shards: &[Shard]) -> Result<(), Error> {
     let mut homes: BTreeMap<&str, &str> = BTreeMap::new();
     for (file, shard) in names.iter().zip(shards) {
-        for entry in shard.entries().iter().filter(|entry| !is_pad(&entry.name)) {
+        for entry in shard.entries().iter().filter(|entry| !is_reserved(&entry.name)) {
             if let Some(first) = homes.insert(&entry.name, file) {
                 let kind = ErrorKind::TwoShards { first: first.to_owned(), second: (*file).to_owned() };
                 return Err(Error::from(kind).of(&entry.name));
             }
         }
     }
-    for (tensor, says) in index.weight_map.iter().filter(|(tensor, _)| !is_pad(tensor)) {
+    for (tensor, says) in index.weight_map.iter().filter(|(tensor, _)| !is_reserved(tensor)) {
         let kind = match homes.get(tensor.as_str()) {
             Some(has) if has == says => continue,
             Some(has) => ErrorKind::IndexElsewhere { says: says.clone(), has: (*has).to_owned() },

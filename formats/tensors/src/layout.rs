@@ -27,6 +27,15 @@ pub fn is_pad(name: &str) -> bool {
     name.starts_with(PAD_PREFIX)
 }
 
+/// What the names of all tensors begin with that are no tensors of a model: pads, and the records
+/// of patches.
+pub const RESERVED_PREFIX: &str = "__niwaki_";
+
+/// Whether a tensor of this name is none of a model.
+pub fn is_reserved(name: &str) -> bool {
+    name.starts_with(RESERVED_PREFIX)
+}
+
 /// A tensor to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -200,8 +209,26 @@ impl Layout {
         self.data_start() + self.data_bytes
     }
 
-    /// Everything in front of the data.
-    pub(crate) fn header(&self, metadata: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
+    /// The same places with the data at byte `data_start`, which leaves more room for metadata.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::HeaderRoom`] where the header needs more.
+    pub fn starting_at(mut self, data_start: u64) -> Result<Self, Error> {
+        let has = usize::try_from(data_start).unwrap_or(usize::MAX).saturating_sub(LENGTH_BYTES);
+        if has < self.header_bytes {
+            return Err(ErrorKind::HeaderRoom { needs: self.header_bytes, has }.into());
+        }
+        self.header_bytes = has;
+        Ok(self)
+    }
+
+    /// Everything in front of the data, for those who write the file by themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::HeaderRoom`] for metadata that needs more room than was reserved.
+    pub fn header(&self, metadata: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
         let text = self.header_text(metadata);
         if text.len() > self.header_bytes {
             return Err(ErrorKind::HeaderRoom { needs: text.len(), has: self.header_bytes }.into());

@@ -31,6 +31,7 @@
 //! tensors mean. [`Checkpoint::foreign`] recognises such checkpoints, so that nobody takes
 //! their codes for weights.
 
+mod backing;
 mod checkpoint;
 mod decode;
 mod dtype;
@@ -58,7 +59,7 @@ pub use error::{Access, Blame, Error, ErrorKind, Fault, OneLine};
 pub use foreign::{Foreign, ForeignKind};
 pub use header::{Header, HeaderEntry, parse_header};
 pub use index::{INDEX_NAME, Index, parse_index, write_index};
-pub use layout::{ALIGNMENT, Entry, Layout, PAD_PREFIX, is_pad, metadata_len};
+pub use layout::{ALIGNMENT, Entry, Layout, PAD_PREFIX, RESERVED_PREFIX, is_pad, is_reserved, metadata_len};
 pub use limits::{Limit, Limits};
 pub use mapped::MappedFile;
 pub use mmap::Advice;

@@ -6,28 +6,37 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::backing::Backing;
 use crate::error::Error;
 use crate::header::{Header, HeaderEntry, parse_header};
 use crate::limits::Limits;
-use crate::mapped::MappedFile;
 use crate::mmap::Advice;
 
-/// One safetensors file of a checkpoint, mapped.
+/// One safetensors file of a checkpoint: mapped, or in memory.
 pub struct Shard {
-    file: MappedFile,
+    file: Backing,
     header: Header,
 }
 
 impl Shard {
     pub(crate) fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
-        let file = MappedFile::open(path)?;
-        let header = parse_header(file.bytes(), limits).map_err(|e| e.at(path))?;
+        Self::read(Backing::map(path)?, limits)
+    }
+
+    pub(crate) fn read(file: Backing, limits: &Limits) -> Result<Self, Error> {
+        let header = parse_header(file.bytes(), limits).map_err(|e| e.at(file.name()))?;
         Ok(Self { file, header })
     }
 
-    /// The file.
+    /// The bytes of one of its entries as a file of its own.
+    pub(crate) fn embedded(&self, entry: &HeaderEntry) -> Backing {
+        self.file.part(&entry.name, self.file_range(entry))
+    }
+
+    /// The file; for bytes in memory the name that they were given, and for a file inside another
+    /// one `FILE#TENSOR`.
     pub fn path(&self) -> &Path {
-        self.file.path()
+        self.file.name()
     }
 
     /// Bytes of the file when it was opened.
@@ -35,7 +44,7 @@ impl Shard {
         self.file.bytes().len() as u64
     }
 
-    /// When the file was last written, as the system said at opening.
+    /// When the file was last written, as the system said at opening; none for bytes in memory.
     pub fn modified(&self) -> Option<SystemTime> {
         self.file.modified()
     }
@@ -72,21 +81,21 @@ impl Shard {
     }
 
     /// Whether the file is still as it was when it was opened; see
-    /// [`MappedFile::ensure_unchanged`].
+    /// [`MappedFile::ensure_unchanged`](crate::MappedFile::ensure_unchanged). Bytes in memory are.
     ///
     /// # Errors
     ///
-    /// Those of [`MappedFile::ensure_unchanged`].
+    /// Those of [`MappedFile::ensure_unchanged`](crate::MappedFile::ensure_unchanged).
     pub fn ensure_unchanged(&self) -> Result<(), Error> {
         self.file.ensure_unchanged()
     }
 
     /// Tells the kernel what is about to happen to a range of the file; see
-    /// [`MappedFile::advise`].
+    /// [`MappedFile::advise`](crate::MappedFile::advise).
     ///
     /// # Errors
     ///
-    /// Those of [`MappedFile::advise`].
+    /// Those of [`MappedFile::advise`](crate::MappedFile::advise).
     pub fn advise(&self, range: Range<usize>, advice: Advice) -> Result<(), Error> {
         self.file.advise(range, advice)
     }

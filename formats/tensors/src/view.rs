@@ -3,10 +3,12 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::checkpoint::Checkpoint;
 use crate::decode::decode_f32;
 use crate::dtype::{Dtype, byte_len};
 use crate::error::{Error, ErrorKind};
 use crate::header::HeaderEntry;
+use crate::limits::Limits;
 use crate::mmap::Advice;
 use crate::shard::Shard;
 
@@ -46,6 +48,16 @@ impl<'a> TensorView<'a> {
     /// Its bytes in the map, at whatever alignment the file gives them.
     pub fn bytes(&self) -> &'a [u8] {
         self.shard.data(self.entry)
+    }
+
+    /// Its bytes as a safetensors file of its own, named `FILE#TENSOR`. Nothing is copied: the map
+    /// is shared, and [`Checkpoint::ensure_unchanged`] looks at the file around it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`parse_header`](crate::parse_header).
+    pub fn embedded(&self, limits: &Limits) -> Result<Checkpoint, Error> {
+        Checkpoint::from_backing(self.shard.embedded(self.entry), limits)
     }
 
     /// Index of its file among the checkpoint's shards.

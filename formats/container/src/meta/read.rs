@@ -13,6 +13,7 @@ use super::{Lineage, Meta, TensorMeta, VERSION};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::parts::{Layout, PartSpec};
+use crate::record::Patch;
 
 #[derive(serde::Deserialize)]
 struct Versioned {
@@ -28,6 +29,7 @@ struct WireMeta {
     report: Value,
     tensors: Unique<WireTensor>,
     patches: Vec<Value>,
+    undo: Option<Unique<String>>,
     signature: Option<Value>,
     source_metadata: Unique<String>,
 }
@@ -85,7 +87,8 @@ pub fn parse_meta(bytes: &[u8]) -> Result<Meta, Error> {
         recipe_digest: optional(wire.recipe_digest)?,
         report: wire.report,
         tensors: tensors.collect::<Result<_, Error>>()?,
-        patches: wire.patches,
+        patches: Patch::stack(&wire.patches)?,
+        undo: wire.undo.map(hashes).transpose()?,
         signature: wire.signature,
         source_metadata: wire.source_metadata.0,
     })
@@ -124,6 +127,11 @@ fn scheme(text: String) -> Result<Option<Scheme>, Error> {
 
 fn dtype(text: &str) -> Result<Dtype, Error> {
     parse_dtype(text).ok_or_else(|| ErrorKind::DtypeText(text.to_owned()).into())
+}
+
+/// Hashes by name.
+fn hashes(texts: Unique<String>) -> Result<BTreeMap<String, Digest>, Error> {
+    texts.0.into_iter().map(|(name, text)| Ok((name, text.parse()?))).collect()
 }
 
 fn optional(text: Option<String>) -> Result<Option<Digest>, Error> {

@@ -2,6 +2,7 @@
 
 mod combine;
 mod extract;
+mod stack;
 
 use niwaki_engine::signature::Encoding;
 use niwaki_engine::{Ratio, recipe};
@@ -18,7 +19,9 @@ pub(crate) fn run(args: &Signature, session: &mut Session<'_>) -> Result<Answer,
         Signature::Temperature(args) => extract::temperature(args, session),
         Signature::Combine(args) => combine::combine(args, session),
         Signature::Similarity(args) => combine::similarity(args, session),
-        Signature::Apply(_) | Signature::Remove(_) | Signature::List(_) => todo!(),
+        Signature::Apply(args) => stack::apply(args, session),
+        Signature::Remove(args) => stack::remove(args, session),
+        Signature::List(args) => stack::list(args, session),
     }
 }
 

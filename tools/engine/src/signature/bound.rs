@@ -49,7 +49,12 @@ impl<'s, 'a> Bound<'s, 'a> {
                 let Some((index, transform)) = self.by_name.get(values.name()) else { continue };
                 let kind = patch.signature.about().kind(values.name());
                 let values = values.clone().under(of_values(*transform, kind));
-                found.entry(*index).or_default().push(TensorPatch { kind, alpha: patch.alpha, values });
+                found.entry(*index).or_default().push(TensorPatch {
+                    name: patch.signature.name().to_owned(),
+                    kind,
+                    alpha: patch.alpha,
+                    values,
+                });
             }
         }
         Ok(found)
@@ -59,9 +64,18 @@ impl<'s, 'a> Bound<'s, 'a> {
 /// One patch of one tensor.
 #[derive(Clone)]
 pub(super) struct TensorPatch<'a> {
+    /// Name of the patch.
+    pub(super) name: String,
     pub(super) kind: PatchKind,
     pub(super) alpha: f64,
     pub(super) values: SourceTensor<'a>,
+}
+
+impl TensorPatch<'_> {
+    /// How its values are stored.
+    pub(super) fn stored_as(&self) -> String {
+        self.values.coding().unwrap_or_else(|| self.values.dtype().to_string())
+    }
 }
 
 /// The way there, for the way back from GGUF.

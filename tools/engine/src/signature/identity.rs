@@ -75,33 +75,47 @@ pub(super) fn check_architecture(about: &About, bound: &Bound<'_, '_>, transfer:
     Ok(())
 }
 
+/// Who a checkpoint is: what it comes from, and what its tensors are.
+pub(super) struct Identity<'i> {
+    /// Digests of the checkpoint and of those that it descends from.
+    pub(super) lineage: Vec<Digest>,
+    /// Digests of a tensor and of the one that it was made from.
+    pub(super) digests: &'i dyn Fn(&SourceTensor<'_>) -> Result<Vec<Digest>, Error>,
+}
+
+/// Digests of a container and of those that it descends from; nothing of another checkpoint.
+pub(super) fn lineage(source: &Source<'_>) -> Vec<Digest> {
+    let metas = container(source).map(|artifact| artifact.metas()).unwrap_or_default().iter();
+    metas
+        .flat_map(|meta| meta.lineage.parents.iter().copied().chain(meta.lineage.source).chain([meta.digest]))
+        .collect()
+}
+
+/// Digests of a tensor as it is stored, and of the one that it was made from.
+pub(super) fn of_stored(source: &Source<'_>, tensor: &SourceTensor<'_>) -> Result<Vec<Digest>, Error> {
+    let made_from = container(source).and_then(|artifact| artifact.get(tensor.name())?.meta()?.source_digest);
+    Ok([of_tensor(source, tensor)?].into_iter().chain(made_from).collect())
+}
+
 /// Whether the checkpoint is, or comes from, the one that the signature was made for, as far as
-/// the tensors that it touches tell.
+/// lineage and the tensors that it touches tell.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::OtherBase`] with the first tensor that is another one.
-pub(super) fn check_touched(about: &About, bound: &Bound<'_, '_>) -> Result<(), Error> {
-    let source = bound.source();
-    let path = source.opened().path();
-    let derived = container(source).is_some_and(|artifact| {
-        let lineage = artifact.metas().iter().flat_map(|meta| {
-            let parents = meta.lineage.parents.iter().copied();
-            parents.chain(meta.lineage.source).chain([meta.digest])
-        });
-        about.base.is_some_and(|base| lineage.into_iter().any(|digest| digest == base))
-    });
-    if derived {
+pub(super) fn check_base(about: &About, bound: &Bound<'_, '_>, identity: &Identity<'_>) -> Result<(), Error> {
+    if about.base.is_some_and(|base| identity.lineage.contains(&base)) {
         return Ok(());
     }
+    let path = bound.source().opened().path();
     for (name, expected) in &about.touched {
         let Some(tensor) = bound.get(name) else { continue };
-        let of_source = container(source).and_then(|artifact| artifact.get(name)?.meta()?.source_digest);
-        let found = of_tensor(source, tensor)?;
-        if *expected != Some(found) && (expected.is_none() || *expected != of_source) {
+        let found = (identity.digests)(tensor)?;
+        if expected.is_none_or(|expected| !found.contains(&expected)) {
             let short = |digest: &Digest| digest.to_string().get(..12).unwrap_or_default().to_owned();
             let expected = expected.as_ref().map_or_else(|| "unknown weights".to_owned(), short);
-            let what = format!("is {}, {expected} expected", short(&found));
+            let found = found.first().map_or_else(String::new, short);
+            let what = format!("is {found}, {expected} expected");
             return Err(Error::from(ErrorKind::OtherBase { what }).of(name).at(path));
         }
     }

@@ -8,7 +8,7 @@ use niwaki_codes::{PatchKind, patch};
 use niwaki_container::Digest;
 
 use super::bound::{Bound, TensorPatch};
-use super::identity;
+use super::identity::{self, Identity};
 use super::opened::Patch;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Names, Opened, Source, SourceTensor, Weights};
@@ -83,7 +83,8 @@ pub fn overlaid<'a>(
         return Ok(source);
     }
     let bound = Bound::new(&source);
-    check(patches, &bound)?;
+    let digests = |tensor: &SourceTensor<'_>| identity::of_stored(&source, tensor);
+    check(patches, &bound, &Identity { lineage: identity::lineage(&source), digests: &digests })?;
     let mut of = bound.patches(patches)?;
     let seen = |(index, tensor): (usize, &SourceTensor<'a>)| match of.remove(&index) {
         None => tensor.clone(),
@@ -95,7 +96,7 @@ pub fn overlaid<'a>(
 }
 
 /// Whether the patches may be laid over the checkpoint.
-pub(super) fn check(patches: &[Patch<'_>], bound: &Bound<'_, '_>) -> Result<(), Error> {
+pub(super) fn check(patches: &[Patch<'_>], bound: &Bound<'_, '_>, identity: &Identity<'_>) -> Result<(), Error> {
     for patch in patches {
         if !patch.alpha.is_finite() {
             return Err(
@@ -104,14 +105,14 @@ pub(super) fn check(patches: &[Patch<'_>], bound: &Bound<'_, '_>) -> Result<(), 
         }
         identity::check_architecture(patch.signature.about(), bound, patch.transfer)?;
         if !patch.transfer {
-            identity::check_touched(patch.signature.about(), bound).map_err(|e| e.hinting(TRANSFER))?;
+            identity::check_base(patch.signature.about(), bound, identity).map_err(|e| e.hinting(TRANSFER))?;
         }
     }
     Ok(())
 }
 
 /// What can be done about other weights.
-pub(super) const TRANSFER: &str = "`--transfer` patches a model of the same architecture with other weights";
+const TRANSFER: &str = "`--transfer` patches a model of the same architecture with other weights";
 
 /// Patches that a source is seen through: digest and alpha.
 pub(crate) type Seals = Vec<(Digest, f64)>;

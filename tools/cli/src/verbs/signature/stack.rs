@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use niwaki_engine::signature::{self, Applied, Application, Patch, Signature, parse_alpha, path_and_alpha};
+use niwaki_engine::signature::{self, Application, Applied, Patch, Signature, parse_alpha, path_and_alpha};
 use niwaki_engine::{Format, Options};
 use niwaki_tensors::Limits;
 use serde::Serialize;
@@ -72,12 +72,8 @@ fn answer(applied: Applied, out: Option<&Path>, start: Instant, session: &mut Se
         return Ok(Answer::Yes);
     }
     if !applied.tensors.is_empty() {
-        let columns = [
-            ("name", Side::Left),
-            ("stored as", Side::Left),
-            ("survival", Side::Right),
-            ("patches", Side::Left),
-        ];
+        let columns =
+            [("name", Side::Left), ("stored as", Side::Left), ("survival", Side::Right), ("patches", Side::Left)];
         let mut table = Table::new(&columns);
         for t in &applied.tensors {
             let stored = t.scheme.clone().unwrap_or_else(|| t.dtype.clone());
@@ -85,7 +81,8 @@ fn answer(applied: Applied, out: Option<&Path>, start: Instant, session: &mut Se
         }
         session.say_all(table.lines())?;
         session.say("")?;
-        session.say("Survival is how much of the patches arrives in the stored weights: the rest is lost to rounding.")?;
+        session
+            .say("Survival is how much of the patches arrives in the stored weights: the rest is lost to rounding.")?;
     }
     for t in applied.tensors.iter().filter(|t| t.mixed) {
         session.note(&format!("tensor `{}`: its patches are stored in different schemes", t.name));

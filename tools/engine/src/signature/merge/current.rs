@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use niwaki_container::{Digest, Kind, Meta, Sidecar, Undo};
+use niwaki_container::{
+    Artifact, Digest, Kind, Meta, Sidecar, Undo, apply_correction, chunks, encode_correction, tensor_digest,
+};
 use niwaki_tensors::Limits;
 
+use super::hashes::Contents;
+use super::storage::Stored;
 use crate::error::{Error, ErrorKind};
-use crate::signature::opened::Signature;
-use crate::source::Opened;
+use crate::signature::opened::{Patch, Signature};
+use crate::source::{Opened, Source, SourceTensor};
 
 /// A patch of the stack.
 pub(super) struct Entry {
@@ -16,24 +20,182 @@ pub(super) struct Entry {
     pub(super) alpha: f64,
 }
 
-/// Where the record of a stack is.
-pub(super) enum Record<'a> {
+impl Entry {
+    pub(super) fn patch(&self) -> Patch<'_> {
+        Patch { signature: &self.signature, alpha: self.alpha, transfer: true }
+    }
+}
+
+/// A checkpoint's stack, and what takes it off.
+pub(super) struct Current<'a> {
+    opened: &'a Opened,
+    /// The patches, oldest first.
+    pub(super) stack: Vec<Entry>,
+    record: Record<'a>,
+}
+
+/// Where what takes a stack off is.
+enum Record<'a> {
     /// There is no stack.
     None,
     /// In the container itself.
-    Inside(Undo<'a>),
+    Inside(Box<Undo<'a>>),
     /// In a file beside it.
     Beside(Box<Sidecar>),
 }
 
-/// The record of the checkpoint at `path`, which is opened.
-pub(super) fn record(opened: &Opened) -> Result<Record<'_>, Error> {
-    if let Opened::Tensors(artifact) = opened
-        && artifact.kind() == Kind::Container
-    {
-        return Ok(artifact.undo().map_or(Record::None, Record::Inside));
+impl<'a> Current<'a> {
+    pub(super) fn of(opened: &'a Opened) -> Result<Self, Error> {
+        let record = record(opened)?;
+        let mut stack = Vec::new();
+        let patches = match &record {
+            Record::None => &[][..],
+            Record::Inside(undo) => undo.patches(),
+            Record::Beside(sidecar) => sidecar.patches(),
+        };
+        for (index, patch) in patches.iter().enumerate() {
+            let artifact = match &record {
+                Record::Inside(undo) => undo.signature(index)?,
+                Record::Beside(sidecar) => sidecar.signature(index)?,
+                Record::None => continue,
+            };
+            let signature = Signature::of(Opened::Tensors(Box::new(artifact)), patch.name.clone())?;
+            stack.push(Entry { signature, alpha: patch.alpha });
+        }
+        Ok(Self { opened, stack, record })
     }
-    let path = sidecar_path(opened.path());
+
+    fn container(&self) -> Option<&'a Artifact> {
+        self.opened.artifact().filter(|artifact| artifact.kind() == Kind::Container)
+    }
+
+    /// The metadata of a container without patches.
+    pub(super) fn original(&self) -> Option<&Meta> {
+        match &self.record {
+            Record::Inside(undo) => Some(undo.original()),
+            _ => self.container()?.metas().first(),
+        }
+    }
+
+    /// The header of the container without patches, and the bytes of its data.
+    pub(super) fn original_file(&self) -> Option<(&[u8], usize)> {
+        let shard = self.container()?.checkpoint().shards().first()?;
+        Some(match &self.record {
+            Record::Inside(undo) => (undo.header(), undo.data_bytes()),
+            _ => (shard.bytes().get(..shard.data_start())?, shard.bytes().len() - shard.data_start()),
+        })
+    }
+
+    /// Digest of the checkpoint without patches, where it is known without reading it.
+    pub(super) fn base(&self) -> Option<Digest> {
+        match &self.record {
+            Record::Beside(sidecar) => Some(sidecar.base()),
+            _ => self.original().map(|meta| meta.digest),
+        }
+    }
+
+    /// Digests of the checkpoint without patches, `base`, and of those that it descends from.
+    pub(super) fn lineage(&self, base: Digest) -> Vec<Digest> {
+        let meta = self.original().into_iter();
+        meta.flat_map(|meta| meta.lineage.parents.iter().copied().chain(meta.lineage.source)).chain([base]).collect()
+    }
+
+    /// Digests of a tensor without patches, and of the one that it was made from.
+    pub(super) fn digests(
+        &self,
+        contents: &Contents,
+        source: &Source<'_>,
+        tensor: &SourceTensor<'_>,
+    ) -> Result<Vec<Digest>, Error> {
+        let _ = source;
+        if let Some(meta) = self.original().and_then(|meta| meta.tensors.get(tensor.name())) {
+            return Ok([meta.digest].into_iter().chain(meta.source_digest).collect());
+        }
+        let original = match &self.record {
+            Record::Beside(sidecar) => sidecar.tensors().get(tensor.name()).and_then(|state| state.original),
+            _ => None,
+        };
+        Ok(vec![match original {
+            Some(content) => tensor_digest(tensor.dtype(), tensor.shape().dims(), content),
+            None => contents.of_tensor(tensor)?,
+        }])
+    }
+
+    /// Refuses contents that are not those that were written.
+    pub(super) fn check(&self, contents: &Contents) -> Result<(), Error> {
+        if let Some(artifact) = self.container() {
+            for meta in artifact.metas() {
+                for (name, tensor) in &meta.tensors {
+                    for (spec, says) in &tensor.parts {
+                        same(name, Some(says), contents.0.get(&spec.part.name(name)))?;
+                    }
+                }
+            }
+        }
+        let Record::Beside(sidecar) = &self.record else { return Ok(()) };
+        for (name, state) in sidecar.tensors() {
+            same(name, Some(&state.patched), contents.0.get(name))?;
+        }
+        match contents.0.keys().find(|name| !sidecar.tensors().contains_key(*name)) {
+            Some(name) => same(name, None, contents.0.get(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// The content hash of a physical tensor without patches, where it is known.
+    pub(super) fn original_content(&self, name: &str) -> Option<Digest> {
+        match &self.record {
+            Record::Beside(sidecar) => sidecar.tensors().get(name)?.original,
+            _ => None,
+        }
+    }
+
+    /// The corrections of a tensor's parts, by their number.
+    pub(super) fn corrections(&self, stored: &Stored<'_>) -> Result<BTreeMap<usize, Corrections<'_>>, Error> {
+        let mut found = BTreeMap::new();
+        for (at, part) in stored.parts.iter().enumerate() {
+            let stream = match &self.record {
+                Record::None => None,
+                Record::Inside(undo) => undo.corrections(stored.tensor.name(), part.part),
+                Record::Beside(sidecar) => sidecar.corrections(&part.name),
+            };
+            if let Some(stream) = stream {
+                found.insert(at, Corrections(chunks(stream)?));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Refuses what is not what was written.
+fn same(name: &str, says: Option<&Digest>, has: Option<&Digest>) -> Result<(), Error> {
+    if says == has {
+        return Ok(());
+    }
+    let short = |digest: Option<&Digest>| match digest {
+        Some(digest) => digest.to_string().get(..12).unwrap_or_default().to_owned(),
+        None => "nothing".to_owned(),
+    };
+    let what = format!("was changed after it was written: digest is {}, {} expected", short(has), short(says));
+    Err(Error::from(ErrorKind::Patch { what }).of(name))
+}
+
+/// The record of a checkpoint.
+fn record(opened: &Opened) -> Result<Record<'_>, Error> {
+    let Opened::Tensors(artifact) = opened else { return beside(opened.path()) };
+    if artifact.kind() != Kind::Container {
+        return beside(opened.path());
+    }
+    if artifact.metas().len() > 1 {
+        let what = format!("patches in a container of {} files", artifact.metas().len());
+        return Err(Error::from(ErrorKind::Unsupported { what }).at(opened.path()));
+    }
+    let undo = artifact.undo()?.into_iter().flatten().next();
+    Ok(undo.map_or(Record::None, |undo| Record::Inside(Box::new(undo))))
+}
+
+fn beside(path: &Path) -> Result<Record<'static>, Error> {
+    let path = sidecar_path(path);
     if !path.exists() {
         return Ok(Record::None);
     }
@@ -42,7 +204,27 @@ pub(super) fn record(opened: &Opened) -> Result<Record<'_>, Error> {
 
 /// Where what takes patches off `path` again lies beside it.
 pub(super) fn sidecar_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+    let mut name = path.components().as_path().as_os_str().to_owned();
     name.push(".undo.safetensors");
     PathBuf::from(name)
+}
+
+/// What turns predicted bytes of a part into the original ones, block by block.
+pub(super) struct Corrections<'a>(Vec<&'a [u8]>);
+
+impl Corrections<'_> {
+    /// Corrects the bytes of block `index`.
+    pub(super) fn apply(&self, index: usize, width: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        let chunk = self.0.get(index).ok_or_else(|| ErrorKind::Patch { what: "lacks corrections".to_owned() })?;
+        Ok(apply_correction(width, chunk, bytes)?)
+    }
+
+    /// Codes the corrections of one block, its length in front.
+    pub(super) fn encode(width: usize, original: &[u8], predicted: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut stream = vec![0; 4];
+        encode_correction(width, original, predicted, &mut stream)?;
+        let len = (stream.len() - 4) as u32;
+        stream[..4].copy_from_slice(&len.to_le_bytes());
+        Ok(stream)
+    }
 }

@@ -1,12 +1,9 @@
 //! The files of a checkpoint, and where in them each part of a tensor stands.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use niwaki_tensors::{MappedFile, Shard};
-
-use crate::error::{Error, ErrorKind};
-use crate::source::{Opened, Source};
+use crate::source::Opened;
 
 /// One file that is read.
 #[derive(Clone, Copy)]

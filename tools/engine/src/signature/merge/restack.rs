@@ -17,12 +17,12 @@ use niwaki_codes::PatchKind;
 use niwaki_container::Part;
 use rayon::prelude::*;
 
+use super::current::Corrections;
 use super::files::{File, Place, place};
-use super::record::Corrections;
 use super::shift::{Arrival, Way, shift};
 use super::storage::Stored;
 use crate::blocks::Blocks;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::signature::bound::TensorPatch;
 
 /// One tensor whose stack changes.
@@ -59,11 +59,13 @@ impl<'a> Task<'a> {
         files: &[File<'_>],
         (old, new): (Vec<TensorPatch<'a>>, Vec<TensorPatch<'a>>),
         corrections: BTreeMap<usize, Corrections<'a>>,
-    ) -> Option<Self> {
-        let places = stored.parts.iter().map(|part| place(files, part.bytes)).collect::<Option<Vec<_>>>()?;
+    ) -> Result<Self, Error> {
+        let lost = || ErrorKind::Patch { what: "stands in none of the files".to_owned() };
+        let places = stored.parts.iter().map(|part| place(files, part.bytes).ok_or_else(lost));
+        let places = places.collect::<Result<Vec<_>, _>>()?;
         let scales = old.iter().chain(&new).any(|patch| patch.kind == PatchKind::Scale);
         let blocks = stored.blocks();
-        Some(Self { stored, places, old, corrections, new, scales, blocks })
+        Ok(Self { stored, places, old, corrections, new, scales, blocks })
     }
 
     /// The parts that change, by number.

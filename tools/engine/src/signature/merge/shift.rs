@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use niwaki_codes::simd::Level;
 use niwaki_codes::{PatchKind, patch};
+use niwaki_container::Part;
 
 use super::recode;
 use super::storage::{Code, Stored};

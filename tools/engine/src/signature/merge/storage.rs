@@ -5,10 +5,10 @@ use std::ops::Range;
 use niwaki_codes::floats::{Blocks as FloatBlocks, Float};
 use niwaki_codes::simd::Level;
 use niwaki_codes::{
-    BlockType, BlockView, Elastic, ElasticParts, ElasticView, FloatView, Grouping, Scheme, Uniform,
-    UniformView, pack_row, unpack_row,
+    BlockType, BlockView, Elastic, ElasticParts, ElasticView, FloatView, Grouping, Scheme, Uniform, UniformView,
+    pack_row, unpack_row,
 };
-use niwaki_container::Part;
+use niwaki_container::{Part, Tensor};
 use niwaki_foreign::{Format, UniformRows};
 use niwaki_tensors::{Dtype, decode_f32};
 
@@ -51,6 +51,8 @@ pub(super) enum Packing {
 /// One part.
 pub(super) struct StoredPart<'a> {
     pub(super) part: Part,
+    /// Its name in the file.
+    pub(super) name: String,
     pub(super) bytes: &'a [u8],
     /// Bytes of one element: what corrections count in.
     pub(super) width: usize,
@@ -94,7 +96,7 @@ impl<'a> Stored<'a> {
                     Some(Scheme::Elastic(elastic)) => Code::Elastic(elastic),
                     Some(other) => return Err(unsupported(tensor, &other.to_string())),
                 };
-                let code = if stored.masked() { Code::Kept(Box::new(code), stored.kept_positions()?) } else { code };
+                let code = if stored.masked() { Code::Kept(Box::new(code), kept(&stored)) } else { code };
                 (code, stored.parts().collect())
             }
             Storage::Foreign(logical) => {
@@ -110,7 +112,20 @@ impl<'a> Stored<'a> {
             }
             Storage::Other(coding) => return Err(unsupported(tensor, &coding)),
         };
-        let part = |(part, bytes)| StoredPart { part, bytes, width: width(&code, part), cut: cut(&code, part, rows, cols) };
+        let physical = |part: Part| match tensor.storage() {
+            Storage::Ours(_) => part.name(tensor.name()),
+            Storage::Foreign(logical) => {
+                logical.parts().first().map_or_else(String::new, |part| part.name().to_owned())
+            }
+            _ => tensor.name().to_owned(),
+        };
+        let part = |(part, bytes)| StoredPart {
+            part,
+            name: physical(part),
+            bytes,
+            width: width(&code, part),
+            cut: cut(&code, part, rows, cols),
+        };
         let parts = parts.into_iter().map(part).collect();
         Ok(Self { tensor: tensor.clone(), code, parts })
     }
@@ -269,7 +284,7 @@ impl Stored<'_> {
     pub(super) fn canonical(&self, parts: &[Vec<u8>], rows: &Range<usize>) -> Result<(Vec<u8>, UniformRows), Error> {
         let (_, cols) = self.tensor.matrix();
         let (Code::Foreign(uniform, packing), Storage::Foreign(logical)) = (&self.code, self.tensor.storage()) else {
-            return Ok((Vec::new(), UniformRows::default()));
+            return Ok((Vec::new(), UniformRows { codes: Vec::new(), scales: Vec::new(), zeros: Vec::new() }));
         };
         let level = Level::best();
         let wrong = |e: niwaki_foreign::Error| Error::from(e).of(self.tensor.name());
@@ -310,6 +325,17 @@ impl Stored<'_> {
         }
         Ok(())
     }
+}
+
+/// The flat indices of the weights that a mask keeps.
+fn kept(tensor: &Tensor<'_>) -> Vec<usize> {
+    let (rows, cols) = tensor.matrix();
+    let bits = tensor.part(Part::Mask).unwrap_or_default();
+    let keeps = |at: &usize| {
+        let (row, col) = (at / cols.max(1), at % cols.max(1));
+        bits.get(row * cols.div_ceil(8) + col / 8).is_some_and(|byte| byte >> (col % 8) & 1 == 1)
+    };
+    (0..rows * cols).filter(keeps).collect()
 }
 
 /// Whether a part holds parameters of codes.
@@ -365,4 +391,3 @@ fn cut(code: &Code, part: Part, rows: usize, cols: usize) -> Cut {
         (Code::Elastic(elastic), _) => Cut::Row(elastic.groups(cols)),
     }
 }
-

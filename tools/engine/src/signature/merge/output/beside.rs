@@ -1,0 +1,205 @@
+//! Files of others with another stack: every byte stays but those that patches change.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use niwaki_container::{Digest, Patch, SIDECAR_KEY, State, patch_blob, sidecar_meta, undo_blob};
+use niwaki_tensors::{Dtype, Overwrite, PartialFile, check_output, write_file};
+
+use super::{Output, Progress, Written, copy, remove_if_there, written};
+use crate::compress::Options;
+use crate::error::{Error, ErrorKind};
+use crate::signature::merge::current::sidecar_path;
+use crate::signature::merge::files::{self, File, Place};
+use crate::signature::merge::hashes::{Contents, hash};
+use crate::signature::merge::restack::{Outcome, Task};
+use crate::signature::merge::{Restack, listed};
+use crate::source::Opened;
+use crate::target::file_error;
+
+/// Refuses a folder that cannot be written, or in which other weights stand.
+pub(super) fn check_folder(opened: &Opened, from: &Path, out: &Path, options: &Options) -> Result<(), Error> {
+    let usage = |what: String| Error::from(ErrorKind::Usage { what }).at(out);
+    if !out.exists() {
+        return Ok(());
+    }
+    if !out.is_dir() {
+        return Err(usage("is a file; of a folder the output is a folder".to_owned()));
+    }
+    if !options.replace {
+        return Err(usage("exists".to_owned()).hinting("`--force` replaces it"));
+    }
+    let same = out.canonicalize().ok().zip(from.canonicalize().ok()).is_some_and(|(out, from)| out == from);
+    if same && files::files(opened).len() > 1 {
+        let what = "is the input, of several files, which cannot all be swapped at once".to_owned();
+        return Err(usage(what).hinting("write to another folder"));
+    }
+    Ok(())
+}
+
+pub(super) fn write(
+    output: &Output<'_>,
+    restack: &Restack<'_>,
+    (base, contents): (Digest, &Contents),
+    tasks: &[Task<'_>],
+    progress: Progress<'_>,
+) -> Result<Written, Error> {
+    let sidecar = sidecar_path(output.out);
+    check_output(&sidecar, output.options.overwrite()).or_else(|e| {
+        // Without patches there is none to write.
+        if restack.new.is_empty() && output.options.replace { Ok(()) } else { Err(e) }
+    })?;
+    let made = output.folder()?.is_some() && !output.out.exists();
+    if made {
+        fs::create_dir(output.out).map_err(|e| file_error(&e, output.out))?;
+    }
+    let outcome = fill(output, restack, (base, contents), tasks, (&sidecar, progress));
+    if outcome.is_err() && made {
+        // This run made the folder and all that is in it.
+        let _ = fs::remove_dir_all(output.out);
+    }
+    outcome
+}
+
+fn fill(
+    output: &Output<'_>,
+    restack: &Restack<'_>,
+    (base, contents): (Digest, &Contents),
+    tasks: &[Task<'_>],
+    (sidecar, progress): (&Path, Progress<'_>),
+) -> Result<Written, Error> {
+    let files = files::files(output.opened);
+    let folder = output.folder()?;
+    let path = |file: &File<'_>| match (folder, file.path.file_name()) {
+        (Some(_), Some(name)) => output.out.join(name),
+        _ => output.out.to_owned(),
+    };
+    let total: u64 = files.iter().map(|file| file.bytes.len() as u64).sum();
+    let create =
+        |file: &File<'_>| PartialFile::create(&path(file), file.bytes.len() as u64, output.options.overwrite());
+    let to = files.iter().map(create).collect::<Result<Vec<_>, _>>()?;
+    let so_far = AtomicU64::new(0);
+    let done = |bytes: u64| progress(so_far.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
+    for (index, (file, to)) in files.iter().zip(&to).enumerate() {
+        copy((index, file), 0..file.bytes.len(), tasks, (to, &|byte| byte as u64), &done)?;
+    }
+    let write = |place: &Place, offset: usize, bytes: &[u8]| -> Result<(), Error> {
+        to[place.file].write_at((place.range.start + offset) as u64, bytes)?;
+        done(bytes.len() as u64);
+        Ok(())
+    };
+    let outcomes = tasks.iter().map(|task| task.run(&write)).collect::<Result<Vec<_>, _>>()?;
+    restack.check_loss(tasks, &outcomes)?;
+    let states = states(restack, contents, tasks, &to)?;
+    // The new record waits under another name until the files have theirs: whoever is killed in
+    // between finds either the old pair or the new one.
+    let next = next_path(sidecar);
+    let undo_bytes = match restack.new.is_empty() {
+        true => 0,
+        false => write_record(restack, base, &states, (tasks, &outcomes), &next)?,
+    };
+    if let Some(folder) = folder {
+        copy_others(output, folder)?;
+    }
+    for to in to {
+        to.finish(output.options.durable)?;
+    }
+    if restack.new.is_empty() {
+        remove_if_there(sidecar)?;
+        return Ok(Written { outcomes, output_bytes: total, ..Written::default() });
+    }
+    fs::rename(&next, sidecar).map_err(|e| file_error(&e, sidecar))?;
+    Ok(Written { outcomes, output_bytes: total, undo_bytes, undo: Some(sidecar.to_owned()) })
+}
+
+/// Where a new record waits.
+fn next_path(sidecar: &Path) -> PathBuf {
+    let mut name = sidecar.as_os_str().to_owned();
+    name.push(".next");
+    PathBuf::from(name)
+}
+
+/// The hashes of all tensors of the files, as they were and as they are.
+fn states(
+    restack: &Restack<'_>,
+    contents: &Contents,
+    tasks: &[Task<'_>],
+    to: &[PartialFile],
+) -> Result<BTreeMap<String, State>, Error> {
+    let unchanged = |digest: &Digest| State { original: None, patched: *digest };
+    let mut states: BTreeMap<_, _> =
+        contents.0.iter().map(|(name, digest)| (name.clone(), unchanged(digest))).collect();
+    for task in tasks {
+        for (part, _) in task.changing() {
+            let Place { file, range } = &task.places[part];
+            let name = &task.stored.parts[part].name;
+            let patched = written(&to[*file], range.start as u64, range.len())?;
+            let before = restack.current.original_content(name).or_else(|| contents.0.get(name).copied());
+            let original = before.filter(|_| !task.new.is_empty());
+            if task.new.is_empty() && before != Some(patched) {
+                let what = "does not come back as it was: the record of its patches is damaged".to_owned();
+                return Err(Error::from(ErrorKind::Patch { what }).of(name).at(restack.opened.path()));
+            }
+            states.insert(name.clone(), State { original, patched });
+        }
+    }
+    Ok(states)
+}
+
+/// Writes the record; its bytes.
+fn write_record(
+    restack: &Restack<'_>,
+    base: Digest,
+    states: &BTreeMap<String, State>,
+    (tasks, outcomes): (&[Task<'_>], &[Outcome]),
+    path: &Path,
+) -> Result<u64, Error> {
+    let mut blobs: Vec<(String, &[u8])> = Vec::new();
+    for (index, patch) in restack.new.iter().enumerate() {
+        blobs.push((patch_blob(index), patch.signature.bytes()));
+    }
+    for (task, outcome) in tasks.iter().zip(outcomes) {
+        for (part, stream) in &outcome.corrections {
+            blobs.push((undo_blob(&task.stored.parts[*part].name), stream));
+        }
+    }
+    let stack = restack.new.iter().zip(listed(base, restack.new).patches);
+    let stack: Vec<Patch> = stack
+        .map(|(patch, listed)| Patch {
+            name: listed.name,
+            alpha: listed.alpha,
+            digest: patch.signature.digest(),
+            tensors: listed.tensors,
+            bytes: listed.bytes,
+        })
+        .collect();
+    let hashes = blobs.iter().map(|(name, bytes)| (name.clone(), hash(bytes))).collect();
+    let meta = sidecar_meta(base, &stack, states, &hashes);
+    let shapes: Vec<[usize; 1]> = blobs.iter().map(|(_, bytes)| [bytes.len()]).collect();
+    let tensors: Vec<(&str, Dtype, &[usize], &[u8])> = blobs
+        .iter()
+        .zip(&shapes)
+        .map(|((name, bytes), shape)| (name.as_str(), Dtype::U8, shape.as_slice(), *bytes))
+        .collect();
+    write_file(path, &tensors, &[(SIDECAR_KEY, &meta)], Overwrite::Replace)?;
+    Ok(fs::metadata(path).map_err(|e| file_error(&e, path))?.len())
+}
+
+/// Copies the folder's other files and its index.
+fn copy_others(output: &Output<'_>, folder: &Path) -> Result<(), Error> {
+    let Opened::Tensors(artifact) = output.opened else { return Ok(()) };
+    let checkpoint = artifact.checkpoint();
+    let mut others = checkpoint.folder_files()?;
+    if let niwaki_tensors::Source::Folder { index: Some(index), .. } = checkpoint.source() {
+        others.push(index.clone());
+    }
+    let same = output.out.canonicalize().ok() == folder.canonicalize().ok();
+    for from in others.iter().filter(|_| !same) {
+        let Some(name) = from.file_name() else { continue };
+        let to = output.out.join(name);
+        fs::copy(from, &to).map_err(|e| file_error(&e, &to))?;
+    }
+    Ok(())
+}
