@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use niwaki_codes::BlockType;
 pub use niwaki_tensors::Blame;
 
+use crate::signature::signing::SigningFault;
+
 /// Why a recipe, a plan or a run could not be done.
 #[derive(Debug)]
 pub struct Error {
@@ -145,6 +147,8 @@ pub enum ErrorKind {
         /// What differs.
         what: String,
     },
+    /// A detached signature that is missing or does not match, or a key file without the key.
+    Signing(SigningFault),
     /// The layer below failed: files, container, codes.
     Below {
         /// Its sentence.
@@ -167,6 +171,7 @@ impl Error {
             ErrorKind::AlreadyQuantized { .. } | ErrorKind::NotFinite { .. } | ErrorKind::Mask { .. } => Blame::Input,
             ErrorKind::Memory { .. } => Blame::Limit,
             ErrorKind::Journal { .. } => Blame::Environment,
+            ErrorKind::Signing(fault) => fault.blame(),
             _ => Blame::Caller,
         }
     }
@@ -300,6 +305,7 @@ impl fmt::Display for Error {
             ErrorKind::Journal { why } => write!(f, "journal: {why}"),
             ErrorKind::Usage { what } => f.write_str(what),
             ErrorKind::Unlike { what } => f.write_str(what),
+            ErrorKind::Signing(fault) => fault.fmt(f),
             ErrorKind::Below { what, .. } => f.write_str(what),
         }
     }

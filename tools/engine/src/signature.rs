@@ -1,0 +1,3 @@
+//! Signatures: files of differences of weights.
+
+pub mod signing;
