@@ -66,8 +66,12 @@ pub(crate) fn rename(partial: &Path, path: &Path, overwrite: Overwrite) -> Resul
     fs::rename(partial, path).map_err(|e| Error::io(Access::Rename, path, e))
 }
 
-/// Writes a small file to a sibling and renames it.
-pub(crate) fn write_small(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<(), Error> {
+/// Writes a small file to its [`partial_path`] and renames it.
+///
+/// # Errors
+///
+/// Those of [`check_output`], and whatever the system refuses; nothing is left behind then.
+pub fn write_small(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<(), Error> {
     check_output(path, overwrite)?;
     let partial = partial_path(path);
     let written = fs::write(&partial, bytes).map_err(|e| Error::io(Access::Write, path, e));

@@ -29,7 +29,7 @@ pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
 pub use gguf_folder::gguf_folder;
 pub use tensors::{safetensors_header, safetensors_index};
-pub use text::{recipe_text, scheme_text};
+pub use text::{public_key_pem, recipe_text, scheme_text};
 
 /// A function over bytes, under the name of its program and of its folder of seeds.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "gguf_folder", run: gguf_folder },
     Target { name: "gguf_header", run: gguf_header },
     Target { name: "mask_view", run: mask_view },
+    Target { name: "public_key_pem", run: public_key_pem },
     Target { name: "recipe_text", run: recipe_text },
     Target { name: "safetensors_header", run: safetensors_header },
     Target { name: "safetensors_index", run: safetensors_index },

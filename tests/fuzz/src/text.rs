@@ -2,6 +2,7 @@
 
 use niwaki_codes::Scheme;
 use niwaki_engine::Recipe;
+use niwaki_engine::signature::signing::PublicKey;
 
 /// The text form of schemes: what is accepted has one spelling, and means it.
 pub fn scheme_text(bytes: &[u8]) -> bool {
@@ -23,6 +24,16 @@ pub fn recipe_text(bytes: &[u8]) -> bool {
     let canonical = recipe.to_string();
     let again = Recipe::parse(&canonical).unwrap_or_else(|e| panic!("our own text {canonical:?}: {e}"));
     assert_eq!(again, recipe, "{text:?} changes its meaning");
+    true
+}
+
+/// Public keys: one that is accepted finds that nobody has signed these bytes.
+pub fn public_key_pem(bytes: &[u8]) -> bool {
+    match PublicKey::from_pem(bytes) {
+        // R and S of zero: what keys of small order would take for a signature.
+        Ok(key) => assert!(!key.verifies(bytes, &[0; 64]), "a key under which zeros sign everything"),
+        Err(error) => return refused(&error),
+    }
     true
 }
 

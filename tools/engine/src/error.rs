@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use niwaki_codes::BlockType;
 pub use niwaki_tensors::Blame;
 
+use crate::signature::signing::SigningFault;
+
 /// Why a recipe, a plan or a run could not be done.
 #[derive(Debug)]
 pub struct Error {
@@ -165,6 +167,8 @@ pub enum ErrorKind {
         /// The share that does, in percent.
         percent: i64,
     },
+    /// A detached signature that is missing or does not match, or a key file without the key.
+    Signing(SigningFault),
     /// The layer below failed: files, container, codes.
     Below {
         /// Its sentence.
@@ -188,6 +192,7 @@ impl Error {
             ErrorKind::Architecture { .. } | ErrorKind::OtherBase { .. } | ErrorKind::Patch { .. } => Blame::Input,
             ErrorKind::Memory { .. } => Blame::Limit,
             ErrorKind::Journal { .. } => Blame::Environment,
+            ErrorKind::Signing(fault) => fault.blame(),
             _ => Blame::Caller,
         }
     }
@@ -327,6 +332,7 @@ impl fmt::Display for Error {
             ErrorKind::Loss { percent } => {
                 write!(f, "{percent} % of the patch outlives the rounding to codes; 50 % expected")
             }
+            ErrorKind::Signing(fault) => fault.fmt(f),
             ErrorKind::Below { what, .. } => f.write_str(what),
         }
     }

@@ -18,6 +18,7 @@ mod identity;
 mod merge;
 mod opened;
 mod overlay;
+pub mod signing;
 mod temperature;
 mod units;
 mod write;

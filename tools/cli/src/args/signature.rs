@@ -22,6 +22,8 @@ pub(crate) enum Signature {
     Combine(Combine),
     /// Make a signature that gives attention another temperature
     Temperature(Temperature),
+    /// Sign a signature's file with an Ed25519 key, as `openssl pkeyutl -sign -rawin` does
+    Sign(Sign),
 }
 
 /// How the values of a signature are stored.
@@ -100,6 +102,9 @@ pub(crate) struct Apply {
     /// Compute running statistics anew from this data; needs a model that runs
     #[arg(long, value_name = "DATA")]
     pub(crate) recalibrate: Option<PathBuf>,
+    /// Apply only files that this Ed25519 key signed: FILE.ed25519 beside each, as `signature sign` writes it
+    #[arg(long, value_name = "PEM")]
+    pub(crate) signed_by: Option<PathBuf>,
     /// Report what would become of the patch; write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -112,6 +117,18 @@ pub(crate) struct Apply {
     /// Wait until the disk has the output
     #[arg(long)]
     pub(crate) durable: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Sign {
+    /// The file
+    pub(crate) file: PathBuf,
+    /// Private key in PEM, as `openssl genpkey -algorithm ed25519` makes it
+    #[arg(long, value_name = "PEM")]
+    pub(crate) key: PathBuf,
+    /// Overwrite a detached signature that is there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Args, Debug)]

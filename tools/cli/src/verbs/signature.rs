@@ -21,6 +21,7 @@ pub(crate) fn run(args: &Signature, session: &mut Session<'_>) -> Result<Answer,
         Signature::Similarity(args) => combine::similarity(args, session),
         Signature::Apply(args) => stack::apply(args, session),
         Signature::Remove(args) => stack::remove(args, session),
+        Signature::Sign(args) => stack::sign(args, session),
         Signature::List(args) => stack::list(args, session),
     }
 }

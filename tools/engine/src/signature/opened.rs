@@ -119,7 +119,7 @@ impl Signature {
     }
 
     /// The bytes of its file.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         let shard = self.opened.artifact().and_then(|artifact| artifact.checkpoint().shards().first());
         shard.map(|shard| shard.bytes()).unwrap_or_default()
     }

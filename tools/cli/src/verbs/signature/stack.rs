@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use niwaki_engine::signature::{self, Application, Applied, Patch, Signature, parse_alpha, path_and_alpha};
-use niwaki_engine::{Format, Options};
+use niwaki_engine::Options;
+use niwaki_engine::signature::{self, Application, Applied, Patch, Signature, parse_alpha, path_and_alpha, signing};
 use niwaki_tensors::Limits;
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::session::{Answer, Session};
 use crate::size::human;
 use crate::table::{Side, Table};
-use crate::verbs::{check_place, compress, counted, open, threads};
+use crate::verbs::{compress, open, threads};
 
 #[derive(Serialize)]
 struct Json {
@@ -41,6 +41,9 @@ pub(super) fn apply(args: &args::Apply, session: &mut Session<'_>) -> Result<Ans
         let (path, alpha) = path_and_alpha(text)?;
         let alpha = if path == Path::new(text) { default } else { alpha };
         let signature = Signature::open(path, &Limits::default())?;
+        if let Some(key) = &args.signed_by {
+            signing::check(path, signature.bytes(), key)?;
+        }
         signatures.push((args.name.iter().fold(signature, |signature, name| signature.named(name)), alpha));
     }
     let patch = |(signature, alpha)| Patch { signature, alpha, transfer: args.transfer };
@@ -52,6 +55,17 @@ pub(super) fn apply(args: &args::Apply, session: &mut Session<'_>) -> Result<Ans
     let applied = signature::apply(&opened, &patches, how, &options, &|done, total| progress.at(done, total))?;
     drop(progress);
     answer(applied, output.map(std::path::PathBuf::as_path), start, session)
+}
+
+/// Signs a file.
+pub(super) fn sign(args: &args::Sign, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let written = signing::sign(&args.file, &args.key, args.force)?;
+    if session.global.json {
+        session.json(&serde_json::json!({"output": written.display().to_string()}))?;
+    } else {
+        session.say(format!("wrote {}", written.display()))?;
+    }
+    Ok(Answer::Yes)
 }
 
 /// Writes a checkpoint without one of its signatures.
@@ -88,7 +102,8 @@ fn answer(applied: Applied, out: Option<&Path>, start: Instant, session: &mut Se
         session.note(&format!("tensor `{}`: its patches are stored in different schemes", t.name));
     }
     if let Some(out) = out {
-        let names: Vec<_> = applied.patches.iter().map(|patch| format!("{}@{}", patch.name, patch.alpha)).collect();
+        let names: Vec<_> =
+            applied.listed.patches.iter().map(|patch| format!("{}@{}", patch.name, patch.alpha)).collect();
         let stack = if names.is_empty() { "no patch is left".to_owned() } else { names.join(", ") };
         session.say(format!("wrote {}: {}; {stack}", out.display(), human(applied.output_bytes)))?;
     }
@@ -120,6 +135,5 @@ pub(super) fn list(args: &args::List, session: &mut Session<'_>) -> Result<Answe
         table.row([patch.name.clone(), patch.alpha.to_string(), patch.tensors.to_string(), patch.bytes.to_string()]);
     }
     session.say_all(table.lines())?;
-    let _ = counted(listed.patches.len());
     Ok(Answer::Yes)
 }

@@ -74,11 +74,6 @@ impl<'a> Task<'a> {
         parts.filter(|(_, part)| self.stored.changes(*part, self.scales))
     }
 
-    /// Bytes of those parts.
-    pub(super) fn bytes(&self) -> u64 {
-        self.changing().map(|(at, _)| self.places[at].range.len() as u64).sum()
-    }
-
     /// Does all blocks; `write` is told the place of bytes in a part, and the bytes.
     pub(super) fn run(
         &self,
