@@ -31,7 +31,7 @@ mod sparse;
 mod uniform;
 
 pub use bits::{Bits, Widths};
-pub use block::{BlockType, BlockView};
+pub use block::{BlockGrid, BlockType, BlockView, pack_blocks, unpack_blocks};
 pub use dequantize::dequantize_run;
 pub use elastic::{ElasticParts, ElasticSizes, ElasticView, elastic_levels, elastic_values_body};
 pub use error::{Error, ErrorKind};
@@ -39,8 +39,8 @@ pub use floats::{Float, FloatSizes, FloatView};
 #[cfg(feature = "alloc")]
 pub use mask::Mask;
 pub use mask::MaskView;
-pub use patch::PatchKind;
 pub use pack::{pack_row, packed_bytes, unpack_row};
+pub use patch::PatchKind;
 pub use scheme::{Elastic, GroupSize, Grouping, ScaleType, Scheme, Symmetry, Uniform};
 pub use shape::Shape;
 pub use sparse::SparseView;
