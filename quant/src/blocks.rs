@@ -17,7 +17,7 @@ use niwaki_codes::{BlockType, BlockView, stamp};
 
 use crate::distortion::{Distortion, LANES, Tally};
 use crate::error::exactly;
-use crate::grid::{NOT_FINITE, key};
+use crate::grid::all_finite;
 use crate::kernels::{floats, prefetch};
 use crate::round::Ahead;
 use crate::{Error, ErrorKind, Values};
@@ -160,19 +160,6 @@ fn beyond_f16(kind: BlockType, weights: usize, blocks: &[u8]) -> Option<usize> {
         Err(niwaki_codes::ErrorKind::Scale { group }) => Some(group),
         _ => None,
     }
-}
-
-stamp! {
-    fn all_finite = all_finite_body(x: &[f32]) -> bool;
-}
-
-#[inline(always)]
-fn all_finite_body(x: &[f32]) -> bool {
-    let mut most = 0;
-    for x in x {
-        most = key(*x).max(most);
-    }
-    most < NOT_FINITE
 }
 
 stamp! {

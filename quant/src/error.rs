@@ -19,7 +19,8 @@ pub enum ErrorKind {
         /// Its flat index in the values handed over.
         index: usize,
     },
-    /// A scale beyond the largest F16; where the scheme has them, F32 scales would hold it.
+    /// A scale beyond the largest number of its type, F16 but for what is rescaled; where the
+    /// scheme has them, F32 scales would hold one beyond F16.
     ScaleOverflow {
         /// Flat index of the group in the values handed over.
         group: usize,
@@ -81,7 +82,7 @@ impl fmt::Display for Error {
         match self.kind {
             ErrorKind::NotFinite { index } => write!(f, "weight {index} is infinite or not a number"),
             ErrorKind::ScaleOverflow { group } => {
-                write!(f, "scale of group {group} is beyond 65504, the largest F16")
+                write!(f, "scale of group {group} is beyond the largest number of its type")
             }
             ErrorKind::RangeOverflow { group } => {
                 write!(f, "middle or half of group {group} is beyond 65504, the largest F16")

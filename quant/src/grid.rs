@@ -8,7 +8,7 @@
 //! scale may be negative: the end of larger magnitude takes code 0, exactly.
 
 use niwaki_codes::half_floats::{f16_to_f32, f32_to_f16};
-use niwaki_codes::{Bits, ScaleType, Symmetry, Uniform};
+use niwaki_codes::{Bits, ScaleType, Symmetry, Uniform, stamp};
 
 /// Scale and zero point of one group, as they are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,6 +30,20 @@ pub(crate) const NOT_FINITE: u32 = 0xFF00_0000;
 #[inline(always)]
 pub(crate) fn key(x: f32) -> u32 {
     x.to_bits().rotate_left(1)
+}
+
+stamp! {
+    /// Whether there is no infinity or NaN.
+    pub(crate) fn all_finite = all_finite_body(x: &[f32]) -> bool;
+}
+
+#[inline(always)]
+fn all_finite_body(x: &[f32]) -> bool {
+    let mut most = 0;
+    for x in x {
+        most = key(*x).max(most);
+    }
+    most < NOT_FINITE
 }
 
 /// The inverse of [`key`].

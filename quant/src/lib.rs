@@ -39,6 +39,7 @@ mod encode;
 mod error;
 mod fit;
 mod floats;
+pub mod frozen;
 mod grid;
 mod groups;
 mod kernels;

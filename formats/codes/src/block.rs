@@ -1,10 +1,15 @@
 //! Block types: codes and scales of 32 or 256 weights in one run of bytes, as ggml
 //! defines them and GGUF files hold them.
 
+mod codes;
 mod decode;
+mod grid;
 
 use core::fmt;
 use core::ops::Range;
+
+pub use codes::{pack_blocks, unpack_blocks};
+pub use grid::BlockGrid;
 
 use crate::half_floats::f16_to_f32;
 use crate::rows::check_rows;
@@ -125,7 +130,7 @@ impl BlockType {
     }
 
     /// Where the F16 scales of a block begin; none for powers of two.
-    const fn halves(self) -> &'static [usize] {
+    pub const fn halves(self) -> &'static [usize] {
         match self {
             Self::Q4_0 | Self::Q5_0 | Self::Q8_0 | Self::Iq4Nl | Self::Iq4Xs => &[0],
             Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K => &[0, 2],

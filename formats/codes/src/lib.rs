@@ -31,7 +31,7 @@ mod sparse;
 mod uniform;
 
 pub use bits::{Bits, Widths};
-pub use block::{BlockType, BlockView};
+pub use block::{BlockGrid, BlockType, BlockView, pack_blocks, unpack_blocks};
 pub use dequantize::dequantize_run;
 pub use elastic::{ElasticParts, ElasticSizes, ElasticView, elastic_levels, elastic_values_body};
 pub use error::{Error, ErrorKind};

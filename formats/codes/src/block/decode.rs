@@ -48,12 +48,12 @@ fn blocks_body(kind: BlockType, from: &[u8], to: &mut [f32]) {
 
 /// The bytes of a block from `at` on; there are as many.
 #[inline(always)]
-fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+pub(super) fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
     block.get(at..).and_then(|rest| rest.first_chunk()).unwrap_or(const { &[0; N] })
 }
 
 #[inline(always)]
-fn half(block: &[u8], at: usize) -> f32 {
+pub(super) fn half(block: &[u8], at: usize) -> f32 {
     f16_to_f32(u16::from_le_bytes(*part(block, at)))
 }
 
@@ -175,7 +175,7 @@ pub(super) const fn half_power(e: u8) -> f32 {
 
 /// Scale and minimum `j` of the eight of Q4_K and Q5_K, six bits each.
 #[inline(always)]
-fn six_bits(bytes: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
+pub(super) fn six_bits(bytes: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let (mut scales, mut minima) = ([0; 8], [0; 8]);
     for j in 0..4 {
         let (low, mid, high) = (bytes[j], bytes[j + 4], bytes[j + 8]);
@@ -260,7 +260,7 @@ fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
 
 /// The sixteen scales of Q3_K: low nibbles in eight bytes, then two bits each in four.
 #[inline(always)]
-fn q3_k_scales(bytes: &[u8; 12]) -> [i8; 16] {
+pub(super) fn q3_k_scales(bytes: &[u8; 12]) -> [i8; 16] {
     let mut scales = [0; 16];
     for (j, scale) in scales.iter_mut().enumerate() {
         let (low, high) = (bytes[j % 8] >> (4 * (j / 8)) & 15, bytes[8 + j % 4] >> (2 * (j / 4)) & 3);

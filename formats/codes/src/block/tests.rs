@@ -52,6 +52,50 @@ fn a_changed_byte_anywhere_in_a_block_changes_what_it_decodes_to() {
     }
 }
 
+/// All bytes of a block are read, scales too, so codes and grids of other places decode to others.
+#[test]
+fn codes_on_their_grids_are_what_blocks_decode_to() {
+    for (kind, blocks, floats) in golden() {
+        for level in Level::all() {
+            let mut codes = vec![0xAA; WEIGHTS];
+            unpack_blocks(level, kind, blocks, &mut codes).unwrap();
+            assert!(codes.iter().all(|code| u32::from(*code) < kind.code_bits().levels()), "{kind}");
+            let all = blocks.chunks(kind.bytes()).zip(codes.chunks(kind.elements()));
+            for ((block, codes), floats) in all.zip(floats.chunks(kind.elements())) {
+                for (i, (code, float)) in codes.iter().zip(floats).enumerate() {
+                    assert_eq!(kind.grid(block, i / kind.sub_block()).value(*code), *float, "{level:?} {kind} {i}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_codes_are_unpacked_again_and_scales_stay() {
+    for (kind, blocks, _) in golden() {
+        let codes: Vec<u8> = (0..WEIGHTS as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 21) as u8).collect();
+        let kept: Vec<u8> = codes.iter().map(|code| code & (kind.code_bits().levels() - 1) as u8).collect();
+        for level in Level::all() {
+            let (mut bytes, mut back) = (blocks.to_vec(), vec![0xAA; WEIGHTS]);
+            pack_blocks(level, kind, &codes, &mut bytes).unwrap();
+            unpack_blocks(level, kind, &bytes, &mut back).unwrap();
+            assert_eq!(back, kept, "{level:?} {kind}");
+            let grids = |blocks: &[u8]| -> Vec<BlockGrid> {
+                let subs = 0..kind.elements() / kind.sub_block();
+                blocks.chunks(kind.bytes()).flat_map(|b| subs.clone().map(|at| kind.grid(b, at))).collect()
+            };
+            assert_eq!(grids(&bytes), grids(blocks), "{level:?} {kind}");
+            unpack_blocks(level, kind, blocks, &mut back).unwrap();
+            pack_blocks(level, kind, &back, &mut bytes).unwrap();
+            assert_eq!(bytes, blocks, "{level:?} {kind}");
+        }
+        let short = pack_blocks(Level::best(), kind, &codes, &mut [0; 7]).unwrap_err();
+        assert_eq!(short.kind(), ErrorKind::Range { needs: blocks.len(), has: 7 });
+        let odd = unpack_blocks(Level::best(), kind, blocks, &mut [0; 31]).unwrap_err();
+        assert_eq!(odd.kind(), ErrorKind::BlockRow { kind, cols: 31 });
+    }
+}
+
 #[test]
 fn rows_are_decoded_by_their_place() {
     for (kind, blocks, floats) in golden() {

@@ -52,6 +52,20 @@ impl Float {
         }
     }
 
+    /// What the codes under scale `group` of all are multiplied by: of NVFP4 the quotient of the
+    /// scale and `factor`, which others do not look at. 0 past the last scale.
+    #[inline(always)]
+    pub fn scale(self, scales: &[u8], factor: f32, group: usize) -> f32 {
+        let byte = scales.get(group).copied();
+        match self {
+            Self::Mxfp4 => byte.map_or(0.0, e8m0_to_f32),
+            Self::Nvfp4 => byte.map_or(0.0, e4m3_to_f32) / factor,
+            Self::Fp8E4m3(_) | Self::Nf4(_) => {
+                scales.as_chunks().0.get(group).map_or(0.0, |bytes| f32::from_le_bytes(*bytes))
+            }
+        }
+    }
+
     /// Whether one F32 for the whole tensor stands above the scales.
     pub const fn has_factor(self) -> bool {
         matches!(self, Self::Nvfp4)
@@ -236,14 +250,7 @@ impl<'a> FloatView<'a> {
     /// Scale `group` of all, the factor applied.
     #[inline(always)]
     fn scale_of(&self, group: usize) -> f32 {
-        let byte = self.scales.get(group).copied();
-        match self.float {
-            Float::Mxfp4 => byte.map_or(0.0, e8m0_to_f32),
-            Float::Nvfp4 => byte.map_or(0.0, e4m3_to_f32) / self.factor,
-            Float::Fp8E4m3(_) | Float::Nf4(_) => {
-                self.scales.as_chunks().0.get(group).map_or(0.0, |bytes| f32::from_le_bytes(*bytes))
-            }
-        }
+        self.float.scale(self.scales, self.factor, group)
     }
 }
 
