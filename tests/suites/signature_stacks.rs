@@ -87,3 +87,60 @@ fn float_checkpoints_come_back_bit_for_bit() {
     let folder = scene();
     add_and_remove(&folder, "standard.safetensors", "", 250);
 }
+
+/// Compresses the standard checkpoint and adds and removes patches on the result.
+fn on_codes(scheme: &str, flags: &str, steps: u64) {
+    let folder = scene();
+    run(&folder, &format!("compress @standard.safetensors {scheme} -o @base.safetensors"));
+    add_and_remove(&folder, "base.safetensors", flags, steps);
+    run(&folder, "verify @base.safetensors");
+    let sigs = format!("{} {}@0.5", folder.at("s0.safetensors"), folder.at("s1.safetensors"));
+    run(&folder, &format!("signature apply @base.safetensors {sigs} --allow-loss -o @two.safetensors"));
+    run(&folder, "verify @two.safetensors");
+    let listed = run(&folder, "signature list @two.safetensors --json").json();
+    let names: Vec<_> = listed["patches"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["s0", "s1"]);
+    let base = run(&folder, "signature list @base.safetensors --json").json();
+    assert_eq!(base["base_digest"], listed["base_digest"]);
+}
+
+#[test]
+fn uniform_codes_come_back_bit_for_bit() {
+    on_codes("--scheme int8/row/sym", "", 60);
+    on_codes("--scheme int4/g32/affine", "", 60);
+    on_codes("--scheme int3/tensor/sym", "", 30);
+}
+
+#[test]
+fn elastic_codes_come_back_bit_for_bit() {
+    on_codes("--scheme elastic/g32", "", 60);
+    on_codes("--scheme elastic/g16/2,4", "", 20);
+}
+
+#[test]
+fn blocks_and_small_floats_come_back_bit_for_bit() {
+    for scheme in ["q4_0", "q8_0"] {
+        on_codes(&format!("--scheme {scheme} --only layer1*"), "", 25);
+    }
+    for scheme in ["fp8_e4m3/row", "fp8_e4m3/b16", "fp8_e4m3/tensor", "nvfp4", "nf4/g32"] {
+        on_codes(&format!("--scheme {scheme}"), "", 15);
+    }
+}
+
+#[test]
+fn sparse_tensors_come_back_bit_for_bit() {
+    let folder = scene();
+    for (name, scheme) in
+        [("dense", ""), ("row", "int8/row/sym"), ("group", "int4/g32/affine"), ("elastic", "elastic/g32")]
+    {
+        let mut recipe = "version = 1\n[[mask]]\ntensors = \"layer1*\"\npattern = { keep = 0.3 }\n".to_owned();
+        match scheme {
+            "" => {}
+            "elastic/g32" => recipe += "[[elastic]]\ntensors = \"layer1*\"\ngroup = 32\nwidths = [2, 4, 8]\n",
+            scheme => recipe += &format!("[[quantize]]\ntensors = \"layer1*\"\nscheme = \"{scheme}\"\n"),
+        }
+        std::fs::write(folder.at("recipe.toml"), recipe).unwrap();
+        run(&folder, &format!("compress @standard.safetensors -r @recipe.toml -o @{name}.safetensors"));
+        add_and_remove(&folder, &format!("{name}.safetensors"), "", 25);
+    }
+}

@@ -194,7 +194,7 @@ impl<'a> Stored<'a> {
         match &self.code {
             Code::Kept(code, positions) if matches!(**code, Code::Uniform(Uniform { grouping: Grouping::Row, .. })) => {
                 let Code::Uniform(uniform) = **code else { return Ok(Vec::new()) };
-                self.kept_by_row(uniform, positions, &of)
+                self.decode_kept_by_row(uniform, positions, &of)
             }
             Code::Kept(code, positions) => self.decode_as(code, (1, positions.len()), &of),
             Code::Foreign(uniform, _) => {
@@ -258,8 +258,16 @@ impl<'a> Stored<'a> {
         Ok(out)
     }
 
+    /// How many weights each row keeps.
+    pub(super) fn kept_by_row(&self, positions: &[usize]) -> Vec<usize> {
+        let (rows, cols) = self.tensor.matrix();
+        let mut kept = vec![0; rows];
+        positions.iter().for_each(|at| kept[at / cols.max(1)] += 1);
+        kept
+    }
+
     /// One stream of codes whose scales are those of the rows that the weights stand in.
-    fn kept_by_row<'p>(
+    fn decode_kept_by_row<'p>(
         &self,
         uniform: Uniform,
         positions: &[usize],
