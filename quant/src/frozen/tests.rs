@@ -20,7 +20,7 @@ fn compare(x: f32, a: f32, b: f32) -> core::cmp::Ordering {
     // What the sum left out.
     let part = sum - low;
     let error = (low - (sum - part)) + (high - part);
-    let side = twice.total_cmp(&sum).then(0.0f64.partial_cmp(&error).unwrap());
+    let side = twice.partial_cmp(&sum).unwrap().then(0.0f64.partial_cmp(&error).unwrap());
     if low == high {
         return core::cmp::Ordering::Equal;
     }

@@ -319,6 +319,18 @@ pub(super) const SCHEMES: [(&str, (usize, usize)); 30] = [
     ("elastic/g5000/8", (1, 4200)),
 ];
 
+/// Blocks whose steps are lost, in part or all, when the minimum is added.
+fn flat(random: &mut Random, kind: BlockType, (scale, minimum): (usize, usize)) -> Case {
+    let mut case = Case::new(random, kind.name(), (1, 16 * kind.elements()), false);
+    for block in case.codes.chunks_mut(kind.bytes()) {
+        let d = (1 + random.next() as u16 % 40) | (random.next() as u16 & 0x8000);
+        block[scale..scale + 2].copy_from_slice(&d.to_le_bytes());
+        let m = 0x3400 + random.next() as u16 % 0x3000;
+        block[minimum..minimum + 2].copy_from_slice(&m.to_le_bytes());
+    }
+    case
+}
+
 /// Tensors of every scheme, of each some with scales that no encoder writes.
 pub(super) fn all_cases(random: &mut Random) -> Vec<Case> {
     let mut cases = vec![];
@@ -330,6 +342,9 @@ pub(super) fn all_cases(random: &mut Random) -> Vec<Case> {
             for rows in [1, 3] {
                 let cols = 3 * kind.elements();
                 cases.push(Case::new(random, kind.name(), (rows, cols), round == 0));
+            }
+            if let [scale, minimum] = kind.halves() {
+                cases.push(flat(random, kind, (*scale, *minimum)));
             }
         }
     }
