@@ -214,7 +214,7 @@ mod tests {
             let mut wide = x.map(f64::from);
             kind.apply(Level::best(), alpha, &s, &mut wide);
             kind.take_back(Level::best(), alpha, &s, &mut wide);
-            assert!(wide.iter().zip(x).all(|(a, b)| (a - f64::from(b)).abs() < 1e-12), "{}", kind.name());
+            assert!(wide.iter().zip(x).all(|(a, b)| (a - b).abs() < 1e-12), "{}", kind.name());
         }
         let mut gone = [4.0];
         PatchKind::Blend.take_back(Level::best(), 1.0, &[9.0], &mut gone);

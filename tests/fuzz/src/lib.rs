@@ -20,6 +20,7 @@ mod gguf;
 mod gguf_folder;
 pub mod mutate;
 mod script;
+mod signature;
 mod tensors;
 mod text;
 
@@ -28,6 +29,7 @@ pub use container::container_meta;
 pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
 pub use gguf_folder::gguf_folder;
+pub use signature::{correction_stream, signature_about, undo_record};
 pub use tensors::{safetensors_header, safetensors_index};
 pub use text::{public_key_pem, recipe_text, scheme_text};
 
@@ -44,6 +46,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "block_view", run: block_view },
     Target { name: "container_meta", run: container_meta },
+    Target { name: "correction_stream", run: correction_stream },
     Target { name: "elastic_view", run: elastic_view },
     Target { name: "float_view", run: float_view },
     Target { name: "foreign_checkpoint", run: foreign_checkpoint },
@@ -55,6 +58,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "safetensors_header", run: safetensors_header },
     Target { name: "safetensors_index", run: safetensors_index },
     Target { name: "scheme_text", run: scheme_text },
+    Target { name: "signature_about", run: signature_about },
     Target { name: "sparse_view", run: sparse_view },
+    Target { name: "undo_record", run: undo_record },
     Target { name: "uniform_view", run: uniform_view },
 ];

@@ -43,10 +43,15 @@ impl Sidecar {
     /// a newer version.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
         let artifact = Artifact::open(path, limits)?;
-        Self::of(artifact).map_err(|e| e.at(path))
+        Self::from_artifact(artifact).map_err(|e| e.at(path))
     }
 
-    fn of(artifact: Artifact) -> Result<Self, Error> {
+    /// The record that an open file is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn from_artifact(artifact: Artifact) -> Result<Self, Error> {
         let [shard] = artifact.checkpoint().shards() else { return Err(ErrorKind::NoRecord.into()) };
         let text = shard.metadata().get(SIDECAR_KEY).ok_or(ErrorKind::NoRecord)?;
         let json = |why: String| Error::from(ErrorKind::Json(why));
