@@ -24,11 +24,11 @@
 //! The same weights give the same bytes on every machine and SIMD level. Zero is on
 //! every uniform grid, so what a mask zeroed stays zero.
 //!
-//! Feature levels: nothing (`core` only, no allocator), `alloc`, `std` (run-time
+//! Feature levels: nothing (`core` only, no allocator), `alloc` ([`signature`]), `std` (run-time
 //! choice of SIMD kernels, decibels).
 #![cfg_attr(not(feature = "std"), no_std)]
 
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(feature = "alloc")]
 extern crate alloc;
 
 mod batch;
@@ -45,6 +45,8 @@ mod kernels;
 mod range;
 mod round;
 mod search;
+#[cfg(feature = "alloc")]
+pub mod signature;
 mod solver;
 mod values;
 

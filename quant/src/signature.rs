@@ -1,0 +1,3 @@
+//! Differences of weights, made small.
+
+pub mod low_rank;
