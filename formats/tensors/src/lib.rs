@@ -51,7 +51,7 @@ mod shard;
 mod view;
 mod writer;
 
-pub use checkpoint::{Checkpoint, Source};
+pub use checkpoint::{Checkpoint, Source, read_limited};
 pub use decode::decode_f32;
 pub use dtype::{ALL_DTYPES, Dtype, byte_len, decodes_to_f32, is_float, parse_dtype};
 pub use error::{Access, Blame, Error, ErrorKind, Fault, OneLine};
@@ -62,7 +62,7 @@ pub use layout::{ALIGNMENT, Entry, Layout, PAD_PREFIX, is_pad, metadata_len};
 pub use limits::{Limit, Limits};
 pub use mapped::MappedFile;
 pub use mmap::Advice;
-pub use output::{Overwrite, check_output, partial_path};
+pub use output::{Overwrite, check_output, partial_path, write_small};
 pub use partial::PartialFile;
 pub use placed::{Place, PlacedFile, Places};
 pub use shard::Shard;

@@ -67,7 +67,11 @@ pub(crate) fn rename(partial: &Path, path: &Path, overwrite: Overwrite) -> Resul
 }
 
 /// Writes a small file to a sibling and renames it.
-pub(crate) fn write_small(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// Those of [`check_output`], and whatever the system refuses. An old file is then as it was.
+pub fn write_small(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<(), Error> {
     check_output(path, overwrite)?;
     let partial = partial_path(path);
     let written = fs::write(&partial, bytes).map_err(|e| Error::io(Access::Write, path, e));
