@@ -31,6 +31,7 @@ mod queue;
 pub mod recipe;
 mod recontain;
 mod report;
+pub mod signature;
 mod sink;
 pub mod source;
 mod target;

@@ -1,0 +1,3 @@
+//! Signatures: differences of weights as files.
+
+pub mod peft;
