@@ -50,6 +50,15 @@ pub enum ErrorKind {
     },
     /// A name that is no fit.
     FitText,
+    /// A rank that no approximation of a matrix has: none, or one beyond its smaller side.
+    Rank {
+        /// The rank.
+        rank: usize,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Its columns.
+        cols: usize,
+    },
 }
 
 impl Error {
@@ -93,6 +102,9 @@ impl fmt::Display for Error {
                 write!(f, "a row of {cols} weights is no whole number of {kind} blocks of {}", kind.elements())
             }
             ErrorKind::FitText => write!(f, "text is no fit; known: min_max, clip, lsq"),
+            ErrorKind::Rank { rank, rows, cols } => {
+                write!(f, "rank {rank}; a matrix of {rows}x{cols} has ranks from 1 to {}", rows.min(cols))
+            }
         }
     }
 }

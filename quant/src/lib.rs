@@ -24,7 +24,7 @@
 //! The same weights give the same bytes on every machine and SIMD level. Zero is on
 //! every uniform grid, so what a mask zeroed stays zero.
 //!
-//! Feature levels: nothing (`core` only, no allocator), `alloc`, `std` (run-time
+//! Feature levels: nothing (`core` only, no allocator), `alloc` ([`signature`]), `std` (run-time
 //! choice of SIMD kernels, decibels).
 #![cfg_attr(not(feature = "std"), no_std)]
 

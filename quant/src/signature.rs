@@ -2,3 +2,4 @@
 
 pub mod combine;
 pub mod extract;
+pub mod low_rank;

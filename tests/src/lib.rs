@@ -1,6 +1,7 @@
 //! What the suites share: fresh folders, made-up checkpoints, the command line in
 //! process, and transcripts.
 
+pub mod adapters;
 pub mod checkpoints;
 pub mod cli;
 pub mod compressed;

@@ -190,7 +190,11 @@ pub(crate) fn parent(file: &Path) -> PathBuf {
 }
 
 /// Reads a JSON file whose length is within the limits.
-fn read_limited(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
+///
+/// # Errors
+///
+/// A file that cannot be read, is no regular file, or is longer than [`Limits::index_bytes`].
+pub fn read_limited(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
     let read = |error| Error::io(Access::Read, path, error);
     let meta = fs::metadata(path).map_err(read)?;
     if !meta.is_file() {

@@ -52,7 +52,7 @@ mod shard;
 mod view;
 mod writer;
 
-pub use checkpoint::{Checkpoint, Source};
+pub use checkpoint::{Checkpoint, Source, read_limited};
 pub use decode::decode_f32;
 pub use dtype::{ALL_DTYPES, Dtype, byte_len, decodes_to_f32, is_float, parse_dtype};
 pub use error::{Access, Blame, Error, ErrorKind, Fault, OneLine};

@@ -132,6 +132,11 @@ pub enum ErrorKind {
         /// What is wrong.
         why: String,
     },
+    /// An adapter whose files are not there or do not fit together.
+    Adapter {
+        /// What is wrong.
+        why: String,
+    },
     /// A partial output that belongs to another run.
     Journal {
         /// What differs.
@@ -188,8 +193,13 @@ impl Error {
     pub fn blame(&self) -> Blame {
         match self.kind() {
             ErrorKind::Below { blame, .. } => *blame,
-            ErrorKind::AlreadyQuantized { .. } | ErrorKind::NotFinite { .. } | ErrorKind::Mask { .. } => Blame::Input,
-            ErrorKind::Architecture { .. } | ErrorKind::OtherBase { .. } | ErrorKind::Patch { .. } => Blame::Input,
+            ErrorKind::AlreadyQuantized { .. }
+            | ErrorKind::NotFinite { .. }
+            | ErrorKind::Mask { .. }
+            | ErrorKind::Adapter { .. }
+            | ErrorKind::Architecture { .. }
+            | ErrorKind::OtherBase { .. }
+            | ErrorKind::Patch { .. } => Blame::Input,
             ErrorKind::Memory { .. } => Blame::Limit,
             ErrorKind::Journal { .. } => Blame::Environment,
             ErrorKind::Signing(fault) => fault.blame(),
@@ -323,6 +333,7 @@ impl fmt::Display for Error {
             }
             ErrorKind::Memory { needs, cap } => write!(f, "needs {needs} bytes of private memory; the cap is {cap}"),
             ErrorKind::Mask { why } => write!(f, "mask: {why}"),
+            ErrorKind::Adapter { why } => write!(f, "adapter: {why}"),
             ErrorKind::Journal { why } => write!(f, "journal: {why}"),
             ErrorKind::Usage { what } => f.write_str(what),
             ErrorKind::Unlike { what } => f.write_str(what),

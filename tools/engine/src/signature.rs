@@ -11,6 +11,7 @@
 //! ([`About`]).
 
 mod about;
+mod adapter;
 mod bound;
 mod combine;
 mod extract;
@@ -18,12 +19,14 @@ mod identity;
 mod merge;
 mod opened;
 mod overlay;
+pub mod peft;
 pub mod signing;
 mod temperature;
 mod units;
 mod write;
 
 pub use about::{About, Architecture, Method};
+pub use adapter::{Exported, ExportedTensor, export_peft, import};
 pub use combine::{How, combine, similarity};
 pub use extract::{Checkpoints, Extracted, Extraction, LayerReport, Layers, Norms, extract};
 pub use merge::{Application, Applied, Listed, ListedPatch, TensorApplied, apply, list, remove};

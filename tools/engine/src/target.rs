@@ -88,14 +88,7 @@ impl Target {
 
 impl Folder {
     fn new(source: &Source<'_>, path: &Path, keys: CodeKeys, replace: bool) -> Result<Self, Error> {
-        let refuse = |what: String| Error::from(ErrorKind::Usage { what }).at(path);
-        if path.is_file() {
-            return Err(refuse("is a file; the output is a folder".to_owned()));
-        }
-        let exists = path.exists();
-        if exists && !replace {
-            return Err(refuse("exists".to_owned()).hinting("`--force` replaces it"));
-        }
+        let exists = check_folder(path, replace)?;
         if exists {
             check_replaceable(source, path)?;
         }
@@ -133,6 +126,20 @@ impl Folder {
     }
 }
 
+/// Whether the folder of an output exists. That is refused unless it is to be replaced, and a
+/// file in its place always.
+pub(crate) fn check_folder(path: &Path, replace: bool) -> Result<bool, Error> {
+    let refuse = |what: &str| Error::from(ErrorKind::Usage { what: what.to_owned() }).at(path);
+    if path.is_file() {
+        return Err(refuse("is a file; the output is a folder"));
+    }
+    let exists = path.exists();
+    if exists && !replace {
+        return Err(refuse("exists").hinting("`--force` replaces it"));
+    }
+    Ok(exists)
+}
+
 /// Refuses a folder that is the input, or in which other weights would win over the new ones.
 fn check_replaceable(source: &Source<'_>, path: &Path) -> Result<(), Error> {
     let same = |a: &Path, b: &Path| a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b));
@@ -140,12 +147,17 @@ fn check_replaceable(source: &Source<'_>, path: &Path) -> Result<(), Error> {
         let error = Error::from(ErrorKind::Usage { what: "is the input; the output is another folder".to_owned() });
         return Err(error.at(path));
     }
+    check_other_weights(path, "model.safetensors")
+}
+
+/// Refuses a folder that holds weights beside its own, which are to be replaced.
+pub(crate) fn check_other_weights(path: &Path, own: &str) -> Result<(), Error> {
     for item in fs::read_dir(path).map_err(|e| file_error(&e, path))? {
         let name = item.map_err(|e| file_error(&e, path))?.file_name();
         let name = name.to_string_lossy();
         let weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-        if weights && name != "model.safetensors" {
-            let what = format!("holds `{name}`, which would stand beside the new `model.safetensors`");
+        if weights && name != own {
+            let what = format!("holds `{name}`, which would stand beside the new `{own}`");
             return Err(Error::from(ErrorKind::Usage { what }).at(path).hinting("remove it, or choose another folder"));
         }
     }

@@ -22,6 +22,10 @@ pub(crate) enum Signature {
     Combine(Combine),
     /// Make a signature that gives attention another temperature
     Temperature(Temperature),
+    /// Make a signature of a low-rank adapter of PEFT
+    Import(Import),
+    /// Write the differences of a signature as a low-rank adapter of PEFT
+    Export(Export),
     /// Sign a signature's file with an Ed25519 key, as `openssl pkeyutl -sign -rawin` does
     Sign(Sign),
 }
@@ -117,6 +121,39 @@ pub(crate) struct Apply {
     /// Wait until the disk has the output
     #[arg(long)]
     pub(crate) durable: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Import {
+    /// The adapter: a folder with adapter_config.json, or its safetensors file
+    pub(crate) adapter: PathBuf,
+    /// The checkpoint that it was trained on
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) standard: PathBuf,
+    #[command(flatten)]
+    pub(crate) encoding: Encoding,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// A signature
+    pub(crate) signature: PathBuf,
+    /// Format: peft
+    #[arg(long, value_name = "FORMAT", default_value = "peft")]
+    pub(crate) to: AdapterFormat,
+    /// Rank of the factors of each matrix
+    #[arg(long, value_name = "R", value_parser = number::<usize>)]
+    pub(crate) rank: usize,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// A format of adapters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AdapterFormat {
+    Peft,
 }
 
 #[derive(Args, Debug)]

@@ -1,16 +1,23 @@
 //! `signature`: small patches of weights, made, added, taken off, compared.
 
+mod adapter;
 mod combine;
 mod extract;
 mod stack;
 
 use niwaki_engine::signature::Encoding;
-use niwaki_engine::{Ratio, recipe};
+use std::path::Path;
+use std::time::Instant;
 
-use super::selection;
+use niwaki_engine::{Ratio, Report, recipe};
+
+use serde::Serialize;
+
+use super::{counted, selection};
 use crate::args::signature::{self, Signature};
 use crate::failure::{Failure, Stop};
 use crate::session::{Answer, Session};
+use crate::size::human;
 
 /// Does what was asked.
 pub(crate) fn run(args: &Signature, session: &mut Session<'_>) -> Result<Answer, Stop> {
@@ -21,6 +28,8 @@ pub(crate) fn run(args: &Signature, session: &mut Session<'_>) -> Result<Answer,
         Signature::Similarity(args) => combine::similarity(args, session),
         Signature::Apply(args) => stack::apply(args, session),
         Signature::Remove(args) => stack::remove(args, session),
+        Signature::Import(args) => adapter::import(args, session),
+        Signature::Export(args) => adapter::export(args, session),
         Signature::Sign(args) => stack::sign(args, session),
         Signature::List(args) => stack::list(args, session),
     }
@@ -44,4 +53,28 @@ fn encoding(flags: &signature::Encoding) -> Result<Encoding, Stop> {
         encoding.keep = Some(Ratio::new(1.0 - share).map_err(|_| wrong())?);
     }
     Ok(encoding)
+}
+
+/// What a verb says of a signature that it wrote.
+#[derive(Serialize)]
+struct Written {
+    #[serde(flatten)]
+    report: Report,
+    seconds: f64,
+}
+
+impl Written {
+    fn new(report: Report, start: Instant) -> Self {
+        Self { report, seconds: start.elapsed().as_secs_f64() }
+    }
+
+    fn say(self, out: &Path, session: &mut Session<'_>) -> Result<Answer, Stop> {
+        if session.global.json {
+            session.json(&self)?;
+        } else {
+            let (tensors, bytes) = (counted(self.report.tensors.len()), human(self.report.output_bytes));
+            session.say(format!("wrote {}: {tensors}, {bytes}", out.display()))?;
+        }
+        Ok(Answer::Yes)
+    }
 }

@@ -6,22 +6,14 @@ use niwaki_engine::signature::{self, How};
 use niwaki_engine::{Options, Ratio};
 use serde::Serialize;
 
-use super::encoding;
+use super::{Written, encoding};
 use crate::args::signature as args;
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
 use crate::session::{Answer, Session};
-use crate::size::human;
 use crate::table::{Side, Table};
 use crate::verbs::patches::Open;
-use crate::verbs::{check_output, compress, counted, threads};
-
-#[derive(Serialize)]
-struct Written {
-    #[serde(flatten)]
-    report: niwaki_engine::Report,
-    seconds: f64,
-}
+use crate::verbs::{check_output, compress, threads};
 
 #[derive(Serialize)]
 struct Matrix {
@@ -49,13 +41,7 @@ pub(super) fn combine(args: &args::Combine, session: &mut Session<'_>) -> Result
         progress.at(done, total);
     })?;
     drop(progress);
-    if session.global.json {
-        session.json(&Written { report, seconds: start.elapsed().as_secs_f64() })?;
-        return Ok(Answer::Yes);
-    }
-    let (tensors, bytes) = (counted(report.tensors.len()), human(report.output_bytes));
-    session.say(format!("wrote {}: {} signatures in one, {tensors}, {bytes}", out.display(), args.signatures.len()))?;
-    Ok(Answer::Yes)
+    Written::new(report, start).say(out, session)
 }
 
 /// The cosine of each pair.

@@ -6,7 +6,7 @@ use niwaki_engine::Names;
 use niwaki_engine::signature::{self, Checkpoints, Extracted, Extraction, Layers, Norms, Temperature};
 use serde::Serialize;
 
-use super::encoding;
+use super::{Written, encoding};
 use crate::args::signature as args;
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
@@ -19,13 +19,6 @@ use crate::verbs::{check_output, compress, counted, open};
 struct Json {
     #[serde(flatten)]
     extracted: Extracted,
-    seconds: f64,
-}
-
-#[derive(Serialize)]
-struct Written {
-    #[serde(flatten)]
-    report: niwaki_engine::Report,
     seconds: f64,
 }
 
@@ -111,15 +104,5 @@ pub(super) fn temperature(args: &args::Temperature, session: &mut Session<'_>) -
     let options = compress::options(&args.output, session);
     let out = &args.output.output;
     let report = signature::temperature(&source, &what, out, &options, &|_, _| {})?;
-    if session.global.json {
-        session.json(&Written { report, seconds: start.elapsed().as_secs_f64() })?;
-        return Ok(Answer::Yes);
-    }
-    session.say(format!(
-        "wrote {}: {}, {}",
-        out.display(),
-        counted(report.tensors.len()),
-        human(report.output_bytes)
-    ))?;
-    Ok(Answer::Yes)
+    Written::new(report, start).say(out, session)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use niwaki_container::{
-    Artifact, Digest, Kind, Meta, Sidecar, Undo, apply_correction, chunks, encode_correction, tensor_digest,
+    Artifact, Digest, Kind, Meta, Sidecar, State, Undo, apply_correction, chunks, encode_correction, tensor_digest,
 };
 use niwaki_tensors::Limits;
 
@@ -182,10 +182,9 @@ fn same(name: &str, says: Option<&Digest>, has: Option<&Digest>) -> Result<(), E
 
 /// The record of a checkpoint.
 fn record(opened: &Opened) -> Result<Record<'_>, Error> {
-    let Opened::Tensors(artifact) = opened else { return beside(opened.path()) };
-    if artifact.kind() != Kind::Container {
-        return beside(opened.path());
-    }
+    let Some(artifact) = opened.artifact().filter(|artifact| artifact.kind() == Kind::Container) else {
+        return beside(opened);
+    };
     if artifact.metas().len() > 1 {
         let what = format!("patches in a container of {} files", artifact.metas().len());
         return Err(Error::from(ErrorKind::Unsupported { what }).at(opened.path()));
@@ -194,12 +193,35 @@ fn record(opened: &Opened) -> Result<Record<'_>, Error> {
     Ok(undo.map_or(Record::None, |undo| Record::Inside(Box::new(undo))))
 }
 
-fn beside(path: &Path) -> Result<Record<'static>, Error> {
-    let path = sidecar_path(path);
-    if !path.exists() {
-        return Ok(Record::None);
+/// The record beside files of others: the one that waits, where a run was killed after the files
+/// had their names and before it had its own.
+fn beside(opened: &Opened) -> Result<Record<'static>, Error> {
+    let path = sidecar_path(opened.path());
+    let open = |path: &Path| Ok::<_, Error>(Record::Beside(Box::new(Sidecar::open(path, &Limits::default())?)));
+    let next = next_path(&path);
+    if next.exists()
+        && let Ok(Record::Beside(sidecar)) = open(&next)
+        && fits(&sidecar, opened)?
+    {
+        return Ok(Record::Beside(sidecar));
     }
-    Ok(Record::Beside(Box::new(Sidecar::open(&path, &Limits::default())?)))
+    if path.exists() { open(&path) } else { Ok(Record::None) }
+}
+
+/// Whether the tensors that a record has corrections for are those of the files.
+fn fits(sidecar: &Sidecar, opened: &Opened) -> Result<bool, Error> {
+    let bytes: BTreeMap<String, &[u8]> = super::hashes::physical(opened)?.into_iter().collect();
+    let changed = sidecar.tensors().iter().filter(|(_, state)| state.original.is_some());
+    let fits =
+        |(name, state): (&String, &State)| bytes.get(name).is_some_and(|bytes| Digest::of(bytes) == state.patched);
+    Ok(changed.fold(true, |all, tensor| all && fits(tensor)))
+}
+
+/// Where a new record waits until the files have their names.
+pub(super) fn next_path(sidecar: &Path) -> PathBuf {
+    let mut name = sidecar.as_os_str().to_owned();
+    name.push(".next");
+    PathBuf::from(name)
 }
 
 /// Where what takes patches off `path` again lies beside it.

@@ -49,7 +49,7 @@ pub(super) fn hash(bytes: &[u8]) -> Digest {
 }
 
 /// What the files hold, records of patches and pads aside.
-fn physical(opened: &Opened) -> Result<Vec<(String, &[u8])>, Error> {
+pub(super) fn physical(opened: &Opened) -> Result<Vec<(String, &[u8])>, Error> {
     match opened {
         Opened::Tensors(artifact) => {
             let tensors = artifact.checkpoint().tensors().filter(|tensor| !is_reserved(tensor.name()));

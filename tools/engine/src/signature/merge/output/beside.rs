@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use niwaki_container::{Digest, Patch, SIDECAR_KEY, State, patch_blob, sidecar_meta, undo_blob};
@@ -11,7 +11,7 @@ use niwaki_tensors::{Dtype, Overwrite, PartialFile, check_output, write_file};
 use super::{Output, Progress, Written, copy, remove_if_there, written};
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
-use crate::signature::merge::current::sidecar_path;
+use crate::signature::merge::current::{next_path, sidecar_path};
 use crate::signature::merge::files::{self, File, Place};
 use crate::signature::merge::hashes::{Contents, hash};
 use crate::signature::merge::restack::{Outcome, Task};
@@ -112,13 +112,6 @@ fn fill(
     }
     fs::rename(&next, sidecar).map_err(|e| file_error(&e, sidecar))?;
     Ok(Written { outcomes, output_bytes: total, undo_bytes, undo: Some(sidecar.to_owned()) })
-}
-
-/// Where a new record waits.
-fn next_path(sidecar: &Path) -> PathBuf {
-    let mut name = sidecar.as_os_str().to_owned();
-    name.push(".next");
-    PathBuf::from(name)
 }
 
 /// The hashes of all tensors of the files, as they were and as they are.
