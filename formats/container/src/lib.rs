@@ -34,6 +34,7 @@
 mod artifact;
 mod digest;
 mod error;
+mod kept;
 mod meta;
 mod order;
 mod parts;
@@ -47,7 +48,7 @@ pub use error::{Error, ErrorKind};
 pub use meta::{Lineage, META_KEY, Meta, TensorMeta, VERSION, canonical, parse_meta};
 pub use niwaki_tensors::Blame;
 pub use order::{Entry, Placement, Slot};
-pub use parts::{Layout, Part, PartSpec, matrix};
+pub use parts::{Kept, Layout, Part, PartSpec, ToldBy, matrix};
 pub use slice::{Sliced, slice};
 pub use tensor::{Decoder, Tensor};
 pub use verify::{DigestOf, Fault, FaultKind, Verification, verify};

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::digest::{Digest, checkpoint_digest, stored_digest};
 use crate::error::{Error, ErrorKind};
-use crate::parts::{Layout, Part, PartSpec, dtype_text};
+use crate::parts::{Layout, Part, PartSpec, ToldBy, dtype_text};
 
 pub use json::canonical;
 pub use read::parse_meta;
@@ -20,8 +20,9 @@ pub use read::parse_meta;
 /// The name of the metadata key.
 pub const META_KEY: &str = "niwaki";
 
-/// The container version that this crate writes: major and minor.
-pub const VERSION: (u32, u32) = (1, 0);
+/// The newest container version that this crate writes: major and minor. A file says the
+/// oldest that has all that it uses, [`Meta::version`].
+pub const VERSION: (u32, u32) = (1, 1);
 
 /// Everything under the metadata key.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,7 +99,7 @@ impl TensorMeta {
             "source_digest": self.source_digest.map(|digest| digest.to_string()),
         });
         if let (Some(kept), Value::Object(object)) = (self.layout.kept, &mut value) {
-            object.insert("kept".to_owned(), kept.into());
+            object.insert("kept".to_owned(), kept.weights.into());
         }
         value
     }
@@ -126,12 +127,21 @@ impl Meta {
         Self { recipe_digest: Some(Digest::of(recipe.as_bytes())), recipe: Some(recipe), ..self }
     }
 
+    /// The container version that the file says: the oldest that has all that the file uses.
+    pub fn version(&self) -> (u32, u32) {
+        let positions = |tensor: &TensorMeta| tensor.layout.kept.is_some_and(|kept| kept.told_by == ToldBy::Positions);
+        // Each of these asks for version 1.1.
+        let newer = self.tensors.values().any(positions);
+        (VERSION.0, if newer { VERSION.1 } else { 0 })
+    }
+
     /// The canonical text.
     pub fn to_json(&self) -> String {
         let text = |digest: &Digest| Value::from(digest.to_string());
         let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_value()));
+        let (major, minor) = self.version();
         canonical(&json!({
-            "container": [VERSION.0, VERSION.1],
+            "container": [major, minor],
             "digest": text(&self.digest),
             "lineage": {
                 "parents": self.lineage.parents.iter().map(text).collect::<Vec<_>>(),
