@@ -13,6 +13,7 @@ use niwaki_gguf::{GgmlType, Gguf};
 use niwaki_quant::Values;
 use niwaki_tensors::{Checkpoint, Dtype, Shard, byte_len, decode_f32, decodes_to_f32};
 
+use super::codes::decode_listed;
 use crate::error::{Blame, Error, ErrorKind};
 
 /// One tensor of a [`Source`](super::Source).
@@ -350,6 +351,9 @@ impl<'a> SourceTensor<'a> {
             Form::Ours(decoder) => {
                 let (_, cols) = self.matrix();
                 let rows = range.start / cols..range.end.div_ceil(cols);
+                if decode_listed(decoder, rows.clone(), &range, out)? {
+                    return Ok(());
+                }
                 whole_rows(range, rows.start * cols, rows.len() * cols, out, |out| {
                     Ok(decoder.dequantize_rows(level, rows.clone(), out)?)
                 })
