@@ -64,8 +64,8 @@ macro_rules! replays {
     };
 }
 replays!(
-    block_view container_meta elastic_view float_view foreign_checkpoint gguf_folder gguf_header mask_view recipe_text
-    safetensors_header safetensors_index scheme_text sparse_view uniform_view
+    block_view container_meta elastic_view float_view foreign_checkpoint gguf_folder gguf_header mask_view
+    positions_view recipe_text safetensors_header safetensors_index scheme_text sparse_view uniform_view
 );
 
 #[test]
