@@ -7,14 +7,18 @@
 
 struct lent { const uint8_t *at; size_t len; };
 struct floats { float *at; size_t len; };
+struct bytes { uint8_t *at; size_t len; };
 struct tensor {
     struct lent scheme;
     size_t rows, cols;
     uint32_t width;
-    struct lent mask, codes, scales, zeros, factor, base, fixes[9], planes[8];
+    struct lent mask, positions;
+    size_t kept;
+    struct lent codes, scales, zeros, factor, base, fixes[9], planes[8];
 };
 
 int32_t niwaki_decode(const struct tensor *tensor, struct floats out);
+int32_t niwaki_list(struct floats row, struct bytes out);
 int32_t niwaki_move(struct lent bits, struct floats row, struct floats kept, struct floats back);
 
 #define LENT(array) ((struct lent){ (const uint8_t *)(array), sizeof(array) })
@@ -56,6 +60,21 @@ int main(void) {
                              .codes = LENT(kept), .scales = LENT(scales) };
     if (niwaki_decode(&sparse, all) != 0) wrong = 1;
     expect("sparse int4", out, (float[]){ -0.5f, 0.0f, 0.5f, 0.0f, 4.0f, 0.0f }, 6);
+
+    /* Weights 0, 2 and 4 of 6: bits 0, 2 and 4, then three low bits that are clear. */
+    const uint8_t positions[] = { 0x15, 0 };
+    struct tensor listed = sparse;
+    listed.mask.len = 0;
+    listed.positions = LENT(positions);
+    listed.kept = 3;
+    if (niwaki_decode(&listed, all) != 0) wrong = 1;
+    expect("listed int4", out, (float[]){ -0.5f, 0.0f, 0.5f, 0.0f, 4.0f, 0.0f }, 6);
+    uint8_t again[2];
+    if (niwaki_list((struct floats){ (float[]){ 1, 0, 1, 0, 1, 0 }, 6 }, (struct bytes){ again, 2 }) != 0) wrong = 1;
+    if (memcmp(again, positions, 2) != 0) {
+        wrong = 1;
+        printf("positions are %02x %02x\n", again[0], again[1]);
+    }
 
     const uint8_t base[] = { 0, 0, 0, 0x3c }, fix[] = { 0x88 }, high[] = { 12 }, low[] = { 10 };
     struct tensor elastic = { .scheme = TEXT("elastic/g4/2"), .rows = 1, .cols = 4, .width = 2, .base = LENT(base) };
@@ -116,6 +135,9 @@ int main(void) {
     broken = sparse;
     broken.scheme = TEXT("int4/g2/symm");
     refused("text that is no scheme", &broken, 6);
+    broken = listed;
+    broken.kept = 2;
+    refused("a list of another length", &broken, 6);
     broken = blocks;
     broken.scheme = TEXT("q6_k");
     refused("a row that no block fills", &broken, 16);

@@ -96,11 +96,18 @@ def floats(scheme, part, rows, cols):  # section 14
         table = [math.copysign(x / 2, 7 - q) for q, x in enumerate(E2M1)]
         s = [f32(x / numbers(*part("factor"))[0]) for x in s]
     return [f32(table[q] * s[j // cols * -(-cols // g) + j % cols // g]) for j, q in enumerate(codes(raw, 4, rows, cols))]
+def positions(raw, n, K):  # section 15
+    k = (n // K).bit_length() - 1 if K else 0
+    m = K + (n - 1 >> k) + 1 if K else 0
+    low, upper = codes(raw[(m + 7) // 8:], k, 1, K), [i for i, bit in enumerate(codes(raw, 1, 1, m)) if bit]
+    return [(at - i << k) + low[i] for i, at in enumerate(upper)]
 def decode(name, t, file, b):
     part = lambda suffix: file[f"{name}.{suffix}" if suffix else name]
     scheme, shape, masked = t["scheme"].split("/"), t["shape"], "kept" in t
     rows, cols = (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
-    mask = codes(part("mask")[1], 1, rows, cols) if masked else [1] * (rows * cols)
+    mask = codes(part("mask")[1], 1, rows, cols) if "mask" in t["parts"] else [1 - masked] * (rows * cols)
+    for at in positions(part("positions")[1], rows * cols, t["kept"]) if "positions" in t["parts"] else []:
+        mask[at] = 1
     row = [j // cols for j, bit in enumerate(mask) if bit]
     streams, n = (1, len(row)) if masked else (rows, cols)
     g = int(scheme[1][1:]) if len(scheme) > 1 and scheme[1][0] == "g" else 0

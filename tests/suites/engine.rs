@@ -53,6 +53,7 @@ fn quantize(scheme: &str, fit: &str) -> String {
 }
 
 const MASK: &str = "[[mask]]\ntensors = \"*\"\npattern = { keep = 0.3 }\n";
+const FEW: &str = "[[mask]]\ntensors = \"*\"\npattern = { keep = 0.01 }\n";
 const TWO_OF_FOUR: &str = "[[mask]]\ntensors = \"*\"\npattern = { n = 2, m = 4 }\n";
 
 /// Least dB over the original, by scheme.
@@ -81,7 +82,7 @@ fn every_scheme_fit_and_mask_verifies_and_decodes_near_the_source() {
         "elastic/g20/2,4",
     ];
     for scheme in schemes {
-        for mask in ["", MASK, TWO_OF_FOUR] {
+        for mask in ["", MASK, TWO_OF_FOUR, FEW] {
             let fit = if mask.is_empty() { "clip" } else { "min_max" };
             let text = quantize(scheme, fit) + mask;
             let report = run(&source, &text, &out, 2).unwrap_or_else(|e| panic!("{scheme} {mask}: {e}"));

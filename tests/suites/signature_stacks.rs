@@ -372,7 +372,7 @@ fn an_adapter_comes_in_and_goes_out() {
     assert!(errors.iter().all(|e| *e > 0.0 && *e < 1.0), "{errors:?}");
     run(&folder, "signature apply @llama @in.safetensors --allow-loss -o @patched");
     let config = std::fs::read_to_string(folder.at("adapter/adapter_config.json")).unwrap();
-    std::fs::write(folder.at("adapter/adapter_config.json"), config.replace("\"r\": 64", "\"r\": 63")).unwrap();
+    std::fs::write(folder.at("adapter/adapter_config.json"), config.replace("64", "63")).unwrap();
     refuse(&folder, "signature import @adapter --standard @llama -o @no.safetensors", "63");
     write_trained(&folder);
     refuse(

@@ -72,6 +72,24 @@ pub enum ErrorKind {
         /// Row in which they stand.
         row: usize,
     },
+    /// A list of positions that is shorter or longer than the kept weights.
+    PositionCount {
+        /// Kept weights.
+        needs: usize,
+        /// Positions found.
+        has: usize,
+    },
+    /// A position that is not above the one before it, or lies past the last weight.
+    Position {
+        /// Number of the kept weight.
+        kept: usize,
+        /// Its position.
+        has: usize,
+        /// The first position that it may have.
+        least: usize,
+        /// The first one past the last weight.
+        end: usize,
+    },
     /// A width that an elastic tensor does not serve.
     Width {
         /// The width asked for.
@@ -132,6 +150,10 @@ impl fmt::Display for Error {
             ErrorKind::Factor => f.write_str("the factor of the scales is not finite and above 0"),
             ErrorKind::NotANumber { part, row } => write!(f, "`{part}` has a NaN in row {row}"),
             ErrorKind::StrayBits { part, row } => write!(f, "`{part}` has bits set past the end of row {row}"),
+            ErrorKind::PositionCount { needs, has } => write!(f, "`positions` holds {has} positions, needs {needs}"),
+            ErrorKind::Position { kept, has, least, end } => {
+                write!(f, "`positions` puts kept weight {kept} at {has}, not at one of {least}..{end}")
+            }
             ErrorKind::Width { asked, served } => write!(f, "width {asked} is not served; served: {served}"),
             ErrorKind::Range { needs, has } => write!(f, "{needs} elements needed, {has} there"),
         }

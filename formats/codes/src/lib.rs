@@ -1,4 +1,4 @@
-//! Packed integer codes, bit-planes and masks: what the bytes of a compressed
+//! Packed integer codes, bit-planes, masks and positions: what the bytes of a compressed
 //! tensor mean, and how to decode them.
 //!
 //! This crate describes; it never chooses. Codes are chosen by `niwaki-quant`,
@@ -23,11 +23,13 @@ pub mod mask;
 mod pack;
 pub mod patch;
 pub mod planes;
+pub mod positions;
 mod rows;
 mod scheme;
 mod shape;
 pub mod simd;
 mod sparse;
+mod support;
 mod uniform;
 
 pub use bits::{Bits, Widths};
@@ -41,7 +43,9 @@ pub use mask::Mask;
 pub use mask::MaskView;
 pub use pack::{pack_row, packed_bytes, unpack_row};
 pub use patch::PatchKind;
+pub use positions::PositionsView;
 pub use scheme::{Elastic, GroupSize, Grouping, ScaleType, Scheme, Symmetry, Uniform};
 pub use shape::Shape;
 pub use sparse::SparseView;
+pub use support::Support;
 pub use uniform::UniformView;

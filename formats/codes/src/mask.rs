@@ -21,6 +21,7 @@ use core::ops::Range;
 
 use crate::{Error, ErrorKind};
 
+pub(crate) use cells::word;
 pub use cells::{Cell, gather, scatter};
 #[cfg(feature = "alloc")]
 pub use owned::Mask;

@@ -6,28 +6,32 @@
 //! ```
 //!
 //! Groups of N run over the kept weights and do not end with a row. A scale per row
-//! still belongs to a row of the tensor.
+//! still belongs to a row of the tensor. Which weights are kept a mask says, or a list of
+//! their positions.
 
 use core::ops::Range;
 
 use crate::mask::scatter;
+use crate::rows::check_rows;
 use crate::simd::Level;
 use crate::{
-    Bits, ElasticView, Error, ErrorKind, Grouping, MaskView, Uniform, UniformView, dequantize_run, packed_bytes,
+    Bits, ElasticView, Error, ErrorKind, Grouping, MaskView, Support, Uniform, UniformView, dequantize_run,
+    packed_bytes,
 };
 
 #[cfg(test)]
 mod tests;
 
-/// Weights of a row that are decoded at a time, on the stack: whole bytes of mask.
+/// Weights that are decoded at a time, on the stack: whole bytes of mask, and no less than a
+/// run of [`Support::visit_rows`].
 const BLOCK: usize = 512;
 
-/// A mask and the codes of the weights that it keeps, borrowed.
+/// The places of the kept weights of a tensor, and their codes, borrowed.
 ///
 /// # Invariants
 ///
-/// - there are as many codes as the mask keeps weights
-/// - scales and zero points have the lengths that scheme and mask ask for
+/// - there are as many codes as weights are kept
+/// - scales and zero points have the lengths that scheme and places ask for
 ///
 /// ```
 /// use niwaki_codes::{MaskView, Scheme, SparseView, simd::Level};
@@ -43,7 +47,7 @@ const BLOCK: usize = 512;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct SparseView<'a> {
-    mask: MaskView<'a>,
+    support: Support<'a>,
     kept: usize,
     stored: Stored<'a>,
 }
@@ -62,16 +66,17 @@ impl<'a> SparseView<'a> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PartLength`] for a part of another length than scheme and mask ask
+    /// [`ErrorKind::PartLength`] for a part of another length than scheme and places ask
     /// for.
     pub fn uniform(
-        mask: MaskView<'a>,
+        support: impl Into<Support<'a>>,
         scheme: Uniform,
         codes: &'a [u8],
         scales: &'a [u8],
         zeros: Option<&'a [u8]>,
     ) -> Result<Self, Error> {
-        let kept = mask.kept();
+        let support = support.into();
+        let kept = support.kept();
         let grids = match scheme.grouping {
             Grouping::Row => {
                 let needs = packed_bytes(kept, scheme.bits);
@@ -79,35 +84,36 @@ impl<'a> SparseView<'a> {
                     return Err(ErrorKind::PartLength { part: "codes", needs, has: codes.len() }.into());
                 }
                 // Rows of no weights: a scale each, and no codes.
-                UniformView::new(scheme, mask.rows(), 0, &[], scales, zeros)?
+                UniformView::new(scheme, support.rows(), 0, &[], scales, zeros)?
             }
             Grouping::Tensor | Grouping::Group(_) => UniformView::new(scheme, 1, kept, codes, scales, zeros)?,
         };
-        Ok(Self { mask, kept, stored: Stored::Uniform { codes, grids } })
+        Ok(Self { support, kept, stored: Stored::Uniform { codes, grids } })
     }
 
     /// Kept weights as elastic codes, to be decoded at `width`: `view` is one row of them.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Range`] if `view` has another number of weights than the mask
-    /// keeps, [`ErrorKind::Width`] for a width that it does not serve.
-    pub fn elastic(mask: MaskView<'a>, view: ElasticView<'a>, width: Bits) -> Result<Self, Error> {
-        let kept = mask.kept();
+    /// [`ErrorKind::Range`] if `view` has another number of weights than are kept,
+    /// [`ErrorKind::Width`] for a width that it does not serve.
+    pub fn elastic(support: impl Into<Support<'a>>, view: ElasticView<'a>, width: Bits) -> Result<Self, Error> {
+        let support = support.into();
+        let kept = support.kept();
         if (view.rows(), view.cols()) != (1, kept) {
             return Err(ErrorKind::Range { needs: kept, has: view.rows().saturating_mul(view.cols()) }.into());
         }
         view.scheme().widths.up_to(width)?;
-        Ok(Self { mask, kept, stored: Stored::Elastic { view, width } })
+        Ok(Self { support, kept, stored: Stored::Elastic { view, width } })
     }
 
-    /// Looks for bits that no encoder sets, in the mask and in the kept weights.
+    /// Looks for what no encoder writes, in the places and in the kept weights.
     ///
     /// # Errors
     ///
-    /// Those of [`MaskView::check`], [`UniformView::check`] and [`ElasticView::check`].
+    /// Those of [`Support::check`], [`UniformView::check`] and [`ElasticView::check`].
     pub fn check(&self) -> Result<(), Error> {
-        self.mask.check()?;
+        self.support.check()?;
         match &self.stored {
             Stored::Uniform { codes, grids } => {
                 grids.check()?;
@@ -124,8 +130,8 @@ impl<'a> SparseView<'a> {
     }
 
     /// Which weights are kept.
-    pub fn mask(&self) -> MaskView<'a> {
-        self.mask
+    pub fn support(&self) -> Support<'a> {
+        self.support
     }
 
     /// How many weights are kept.
@@ -137,7 +143,7 @@ impl<'a> SparseView<'a> {
     /// and says how many kept weights these rows have.
     ///
     /// `before` is how many weights the rows before them keep: the sum of what this
-    /// returned for them, or [`MaskView::kept_in_rows`].
+    /// returned for them, or [`Support::kept_in_rows`].
     ///
     /// # Errors
     ///
@@ -150,12 +156,76 @@ impl<'a> SparseView<'a> {
         before: usize,
         out: &mut [f32],
     ) -> Result<usize, Error> {
-        let block =
-            self.mask.rows_in(rows.clone()).ok_or(ErrorKind::Range { needs: rows.end, has: self.mask.rows() })?;
-        let (needs, last) = (block.rows().saturating_mul(block.cols()), before.saturating_add(block.kept()));
-        if out.len() != needs {
-            return Err(ErrorKind::Range { needs, has: out.len() }.into());
+        let (has, cols) = (self.support.rows(), self.support.cols());
+        check_rows(&rows, (has, cols), out.len())?;
+        if let Some(mask) = self.support.mask() {
+            return self.under_mask(level, mask, rows, before, out);
         }
+        let first = rows.start.saturating_mul(cols);
+        out.fill(0.0);
+        self.visit_rows(level, rows, before, |places, values| {
+            for (place, value) in places.iter().zip(values) {
+                if let Some(out) = out.get_mut(place.saturating_sub(first)) {
+                    *out = *value;
+                }
+            }
+        })
+    }
+
+    /// Hands out the kept weights of whole rows in runs: their flat indices in the tensor, in
+    /// order, and their values. Says how many they are. Costs by kept weights, not by weights,
+    /// where positions tell the places.
+    ///
+    /// `before` is how many weights the rows before them keep, as in
+    /// [`dequantize_rows`](Self::dequantize_rows).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Range`] for rows or kept weights that are not there.
+    pub fn visit_rows(
+        &self,
+        level: Level,
+        rows: Range<usize>,
+        before: usize,
+        mut take: impl FnMut(&[usize], &[f32]),
+    ) -> Result<usize, Error> {
+        let has = self.support.rows();
+        if rows.start > rows.end || rows.end > has {
+            return Err(ErrorKind::Range { needs: rows.end, has }.into());
+        }
+        if before > self.kept {
+            return Err(ErrorKind::Range { needs: before, has: self.kept }.into());
+        }
+        let (mut next, mut row) = (before, rows.start);
+        while row < rows.end {
+            // A scale of a row ends with it; other scales do not know rows.
+            let end = if self.scale_per_row() { row + 1 } else { rows.end };
+            next += self.support.visit_rows(row..end, next, |first, places| {
+                let mut decoded = [0.0; BLOCK + 16];
+                let values = self.values(level, row, first, places.len(), &mut decoded)?;
+                take(places, values);
+                Ok::<(), Error>(())
+            })?;
+            row = end;
+        }
+        Ok(next - before)
+    }
+
+    fn scale_per_row(&self) -> bool {
+        matches!(&self.stored, Stored::Uniform { grids, .. } if grids.scheme().grouping == Grouping::Row)
+    }
+
+    /// Decodes whole rows whose places a mask tells: words of weights at a time.
+    fn under_mask(
+        &self,
+        level: Level,
+        mask: MaskView<'_>,
+        rows: Range<usize>,
+        before: usize,
+        out: &mut [f32],
+    ) -> Result<usize, Error> {
+        let block = mask.rows_in(rows.clone()).ok_or(ErrorKind::Range { needs: rows.end, has: mask.rows() })?;
+        let last = before.saturating_add(block.kept());
         if last > self.kept {
             return Err(ErrorKind::Range { needs: last, has: self.kept }.into());
         }
@@ -164,27 +234,38 @@ impl<'a> SparseView<'a> {
         let pairs = out.chunks_mut(block.cols().max(1)).zip(block.bytes().chunks(width));
         for (row, (out, bits)) in rows.zip(pairs) {
             for (out, bits) in out.chunks_mut(BLOCK).zip(bits.chunks(BLOCK / 8)) {
-                next += self.block(level, row, next, bits, out)?;
+                let count = MaskView::new(1, out.len(), bits)?.kept();
+                let mut decoded = [0.0; BLOCK + 16];
+                next += scatter(level, bits, self.values(level, row, next, count, &mut decoded)?, out)?;
             }
         }
         Ok(next - before)
     }
 
-    /// Decodes at most [`BLOCK`] weights of one row.
-    fn block(&self, level: Level, row: usize, next: usize, bits: &[u8], out: &mut [f32]) -> Result<usize, Error> {
-        let count = MaskView::new(1, out.len(), bits)?.kept();
+    /// Decodes `count` kept weights from number `next` on, at most [`BLOCK`]; where rows have
+    /// scales, all of them stand in `row`.
+    fn values<'b>(
+        &self,
+        level: Level,
+        row: usize,
+        next: usize,
+        count: usize,
+        decoded: &'b mut [f32; BLOCK + 16],
+    ) -> Result<&'b [f32], Error> {
         // Codes go by eights: whole ones are decoded, and what is too much is left out.
         let skip = next % 8;
         let first = next - skip;
+        let needs = next.saturating_add(count);
+        if needs > self.kept {
+            return Err(ErrorKind::Range { needs, has: self.kept }.into());
+        }
         let some = (skip + count).next_multiple_of(8).min(self.kept - first);
-        let mut decoded = [0.0; BLOCK + 16];
-        let Some(decoded) = decoded.get_mut(..some) else { return Ok(0) };
+        let Some(decoded) = decoded.get_mut(..some) else { return Ok(&[]) };
         match &self.stored {
             Stored::Uniform { codes, grids } => stretch(level, codes, grids, row, first, decoded)?,
             Stored::Elastic { view, width } => view.dequantize_cols(level, *width, 0, first, decoded)?,
         }
-        let kept = decoded.get(skip..).unwrap_or(&[]);
-        scatter(level, bits, kept, out)
+        Ok(decoded.get(skip..skip + count).unwrap_or(&[]))
     }
 }
 

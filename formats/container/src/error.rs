@@ -28,27 +28,27 @@ pub enum ErrorKind {
     Codes(niwaki_codes::Error),
     /// A part whose size does not fit into memory.
     Overflow,
-    /// A mask that keeps more weights than the tensor has.
+    /// More kept weights than the tensor has.
     Kept {
         /// Weights kept.
         kept: usize,
         /// Weights that there are.
         elements: usize,
     },
-    /// Codes or a mask for a type that is no float.
+    /// Codes, a mask or positions for a type that is no float.
     NotFloat {
         /// The type of the source.
         dtype: Dtype,
         /// The scheme asked for.
         scheme: String,
     },
-    /// Codes or a mask for a tensor without elements.
+    /// Codes, a mask or positions for a tensor without elements.
     Empty(String),
     /// A scheme that this version cannot store.
     Unsupported(String),
     /// Two physical tensors of one name.
     Name(String),
-    /// A tensor whose name is one that pads use.
+    /// A tensor whose name is one that pads and records of patches use.
     Reserved(String),
     /// A container of another major version.
     Version(u32),
@@ -205,6 +205,7 @@ fn codes_part(kind: niwaki_codes::ErrorKind) -> Option<&'static str> {
         ErrorKind::PartLength { part, .. } | ErrorKind::StrayBits { part, .. } | ErrorKind::NotANumber { part, .. } => {
             Some(part)
         }
+        ErrorKind::PositionCount { .. } | ErrorKind::Position { .. } => Some("positions"),
         ErrorKind::Factor => Some("factor"),
         ErrorKind::ZeroPoint { .. } => Some("zeros"),
         _ => None,
@@ -252,17 +253,14 @@ impl fmt::Display for ErrorKind {
             Self::DigestText(text) => write!(f, "`{text}` is no digest; one has 64 lower-case hex digits"),
             Self::Codes(error) => error.fmt(f),
             Self::Overflow => f.write_str("byte count does not fit into the address space"),
-            Self::Kept { kept, elements } => write!(f, "mask keeps {kept} of {elements} weights"),
+            Self::Kept { kept, elements } => write!(f, "keeps {kept} of {elements} weights"),
             Self::NotFloat { dtype, scheme } => {
                 write!(f, "{dtype} weights cannot be stored as {scheme}; F64, F32, F16, BF16, F8_E4M3 and F8_E5M2 can")
             }
-            Self::Empty(scheme) => {
-                let mask = if scheme == "dense" { " with a mask" } else { "" };
-                write!(f, "a tensor without elements is stored as it is, never as {scheme}{mask}")
-            }
+            Self::Empty(form) => write!(f, "a tensor without elements is stored as it is, never as {form}"),
             Self::Unsupported(scheme) => write!(f, "scheme {scheme} has no place in container version 1"),
             Self::Name(name) => write!(f, "two stored tensors are called `{name}`"),
-            Self::Reserved(name) => write!(f, "`{name}` is a name that pads use"),
+            Self::Reserved(name) => write!(f, "`{name}` is a name that pads and records of patches use"),
             Self::Version(major) => write!(f, "container version {major}; this niwaki reads 1"),
             Self::Json(why) => write!(f, "metadata `niwaki`: {why}"),
             Self::SchemeText(text) => write!(f, "scheme `{text}` is not known"),

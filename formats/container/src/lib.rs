@@ -35,6 +35,7 @@ mod artifact;
 mod correction;
 mod digest;
 mod error;
+mod kept;
 mod meta;
 mod order;
 mod overlay;
@@ -52,7 +53,7 @@ pub use meta::{Lineage, META_KEY, Meta, TensorMeta, VERSION, canonical, parse_me
 pub use niwaki_tensors::Blame;
 pub use order::{Entry, Placement, Slot};
 pub use overlay::{OverlaidDecoder, Overlay};
-pub use parts::{Layout, Part, PartSpec, matrix};
+pub use parts::{Kept, Layout, Part, PartSpec, ToldBy, matrix};
 pub use record::{Patch, SIDECAR_KEY, Sidecar, State, Undo, chunks, header_blob, patch_blob, sidecar_meta, undo_blob};
 pub use slice::{Sliced, slice};
 pub use tensor::{Decoder, Tensor};

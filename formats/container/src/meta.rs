@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::digest::{Digest, checkpoint_digest, stored_digest};
 use crate::error::{Error, ErrorKind};
-use crate::parts::{Layout, Part, PartSpec, dtype_text};
+use crate::parts::{Layout, Part, PartSpec, ToldBy, dtype_text};
 use crate::record::{Patch, hashes_value};
 
 pub use json::canonical;
@@ -21,8 +21,8 @@ pub use read::parse_meta;
 /// The name of the metadata key.
 pub const META_KEY: &str = "niwaki";
 
-/// The container version that this crate writes: major, and the highest minor. A file that has
-/// nothing of 1.1 says 1.0.
+/// The newest container version that this crate writes: major and minor. A file says the
+/// oldest that has all that it uses, [`Meta::version`].
 pub const VERSION: (u32, u32) = (1, 1);
 
 /// Everything under the metadata key.
@@ -104,7 +104,7 @@ impl TensorMeta {
             "source_digest": self.source_digest.map(|digest| digest.to_string()),
         });
         if let (Some(kept), Value::Object(object)) = (self.layout.kept, &mut value) {
-            object.insert("kept".to_owned(), kept.into());
+            object.insert("kept".to_owned(), kept.weights.into());
         }
         value
     }
@@ -134,17 +134,21 @@ impl Meta {
         Self { recipe_digest: Some(Digest::of(recipe.as_bytes())), recipe: Some(recipe), ..self }
     }
 
-    /// The lowest minor version that has all that is in it.
-    fn minor(&self) -> u32 {
-        if self.signature.is_some() || self.undo.is_some() { VERSION.1 } else { 0 }
+    /// The container version that the file says: the oldest that has all that the file uses.
+    pub fn version(&self) -> (u32, u32) {
+        let positions = |tensor: &TensorMeta| tensor.layout.kept.is_some_and(|kept| kept.told_by == ToldBy::Positions);
+        // Each of these asks for version 1.1.
+        let newer = self.signature.is_some() || self.undo.is_some() || self.tensors.values().any(positions);
+        (VERSION.0, if newer { VERSION.1 } else { 0 })
     }
 
     /// The canonical text.
     pub fn to_json(&self) -> String {
         let text = |digest: &Digest| Value::from(digest.to_string());
         let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_value()));
+        let (major, minor) = self.version();
         let mut value = json!({
-            "container": [VERSION.0, self.minor()],
+            "container": [major, minor],
             "digest": text(&self.digest),
             "lineage": {
                 "parents": self.lineage.parents.iter().map(text).collect::<Vec<_>>(),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 1  all parts of all tensors that are not elastic, tensor by tensor
-//! 2  the masks of all elastic tensors
+//! 2  the masks or positions of all elastic tensors
 //! 3  the bases of all elastic tensors
 //! 4  for each width from 2 to 8: the fixes of all tensors that serve it,
 //!    then of each of them the planes that the width adds
@@ -14,7 +14,7 @@
 //! is placed like a shard of its own.
 
 use niwaki_codes::{Bits, Elastic, Shape};
-use niwaki_tensors::{ALIGNMENT, Dtype, PAD_PREFIX};
+use niwaki_tensors::{ALIGNMENT, Dtype, PAD_PREFIX, is_reserved};
 
 use crate::error::{Error, ErrorKind};
 use crate::parts::{Layout, Part};
@@ -72,7 +72,7 @@ impl Placement {
     /// # Errors
     ///
     /// Those of [`Layout::parts`] with the tensor's name, [`ErrorKind::Name`] for two
-    /// physical tensors of one name, [`ErrorKind::Reserved`] for a name that pads use.
+    /// physical tensors of one name, [`ErrorKind::Reserved`] for a name that pads and records of patches use.
     pub fn new<'a>(tensors: impl IntoIterator<Item = (&'a str, Layout)>) -> Result<Self, Error> {
         let mut parts = Vec::new();
         for (tensor, (name, layout)) in tensors.into_iter().enumerate() {
@@ -141,7 +141,7 @@ impl Placement {
         let mut names: Vec<_> = self.entries.iter().map(|entry| entry.name.as_str()).collect();
         names.sort_unstable();
         let twice = names.windows(2).find(|pair| pair.first() == pair.last());
-        let pads = |entry: &&Entry| entry.slot != Slot::Pad && entry.name.starts_with(PAD_PREFIX);
+        let pads = |entry: &&Entry| entry.slot != Slot::Pad && is_reserved(&entry.name);
         let taken = self.entries.iter().find(pads).map(|entry| entry.name.as_str());
         match (taken, twice.and_then(|pair| pair.first())) {
             (Some(name), _) => Err(ErrorKind::Reserved(name.to_owned()).into()),
@@ -164,7 +164,7 @@ fn width(elastic: &Elastic, part: Part) -> Option<Bits> {
 fn rank(elastic: bool, part: Part, width: Option<Bits>) -> u32 {
     match (elastic, part, width) {
         (false, ..) => 0,
-        (true, Part::Mask, _) => 1,
+        (true, Part::Mask | Part::Positions, _) => 1,
         (true, Part::Fix(_), Some(bits)) => 2 * bits.get(),
         (true, _, Some(bits)) => 2 * bits.get() + 1,
         (true, ..) => 2,
@@ -174,6 +174,7 @@ fn rank(elastic: bool, part: Part, width: Option<Bits>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parts::Kept;
 
     fn bits(n: u32) -> Bits {
         Bits::new(n).unwrap()
@@ -191,13 +192,20 @@ mod tests {
 
     #[test]
     fn widths_are_prefixes_in_the_order_of_the_table() {
-        let masked = Layout { kept: Some(9), ..layout(&[4, 4], "elastic/g4/2,4") };
-        let tensors = [("e", layout(&[4, 8], "elastic/g8/2,3")), ("m", masked), ("d", layout(&[3], "dense"))];
+        let kept = |kept| Layout { kept: Some(kept), ..layout(&[4, 4], "elastic/g4/2,4") };
+        let (masked, listed) = (kept(Kept::by_mask(9)), Layout { scheme: None, ..kept(Kept::by_positions(9)) });
+        let tensors = [
+            ("e", layout(&[4, 8], "elastic/g8/2,3")),
+            ("m", masked),
+            ("p", kept(Kept::by_positions(2))),
+            ("d", listed),
+        ];
         let placement = Placement::new(tensors).unwrap();
-        let two = "d m.mask e.base m.base e.fix2 m.fix2 e.plane7 e.plane6 m.plane7 m.plane6";
+        let two = "d.positions d.values m.mask p.positions e.base m.base p.base \
+                   e.fix2 m.fix2 p.fix2 e.plane7 e.plane6 m.plane7 m.plane6 p.plane7 p.plane6";
         assert_eq!(names(placement.prefix(bits(2))), two);
         assert_eq!(names(placement.prefix(bits(3))), format!("{two} e.fix3 e.plane5"));
-        let all = format!("{two} e.fix3 e.plane5 m.fix4 m.plane5 m.plane4");
+        let all = format!("{two} e.fix3 e.plane5 m.fix4 p.fix4 m.plane5 m.plane4 p.plane5 p.plane4");
         assert_eq!(names(placement.prefix(bits(4))), all);
         assert_eq!(placement.prefix(bits(4)), placement.entries());
         assert_eq!(placement.prefix_bytes(bits(4)), placement.bytes());
@@ -235,7 +243,7 @@ mod tests {
         let error = Placement::new(tensors).unwrap_err();
         assert_eq!(error.to_string(), "two stored tensors are called `w.codes`");
         let error = Placement::new([("__niwaki_pad.0", layout(&[1], "dense"))]).unwrap_err();
-        assert_eq!(error.to_string(), "`__niwaki_pad.0` is a name that pads use");
+        assert_eq!(error.to_string(), "`__niwaki_pad.0` is a name that pads and records of patches use");
     }
 
     #[test]

@@ -9,12 +9,16 @@
 //! elastic          [NAME.mask]  NAME.base  then per width b: [NAME.fixb]  NAME.plane..
 //! ```
 //!
+//! `NAME.positions` may stand in the place of `NAME.mask`.
+//!
 //! Planner, writer, reader and verifier all ask [`Layout::parts`], so there is one list.
 
 use std::fmt;
 
 use niwaki_codes::floats::Blocks;
-use niwaki_codes::{Bits, Elastic, Float, Grouping, ScaleType, Scheme, Shape, Symmetry, Uniform};
+use niwaki_codes::{
+    Bits, Elastic, Float, Grouping, MaskView, PositionsView, ScaleType, Scheme, Shape, Support, Symmetry, Uniform,
+};
 use niwaki_tensors::{Dtype, decodes_to_f32};
 
 use crate::error::{Error, ErrorKind};
@@ -37,6 +41,8 @@ pub enum Part {
     Whole,
     /// One bit a weight: set for those kept.
     Mask,
+    /// The flat indices of the kept weights.
+    Positions,
     /// Kept weights in the type of the source.
     Values,
     /// Packed codes.
@@ -75,6 +81,7 @@ impl fmt::Display for Part {
         match self {
             Self::Whole => Ok(()),
             Self::Mask => f.write_str("mask"),
+            Self::Positions => f.write_str("positions"),
             Self::Values => f.write_str("values"),
             Self::Codes => f.write_str("codes"),
             Self::Scales => f.write_str("scales"),
@@ -100,6 +107,66 @@ pub struct PartSpec {
     pub bytes: usize,
 }
 
+/// The weights that are stored of a tensor of which not all are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// How many they are.
+    pub weights: usize,
+    /// What says which they are.
+    pub told_by: ToldBy,
+}
+
+/// What says which weights are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToldBy {
+    /// One bit a weight, [`Part::Mask`].
+    Mask,
+    /// An ascending list, [`Part::Positions`]: smaller where few are kept.
+    Positions,
+}
+
+impl Kept {
+    /// So many, told by a mask.
+    pub fn by_mask(weights: usize) -> Self {
+        Self { weights, told_by: ToldBy::Mask }
+    }
+
+    /// So many, told by their positions.
+    pub fn by_positions(weights: usize) -> Self {
+        Self { weights, told_by: ToldBy::Positions }
+    }
+
+    /// The part that says which they are.
+    pub fn part(self) -> Part {
+        match self.told_by {
+            ToldBy::Mask => Part::Mask,
+            ToldBy::Positions => Part::Positions,
+        }
+    }
+
+    fn spec(self, rows: usize, cols: usize) -> Result<PartSpec, Error> {
+        match self.told_by {
+            ToldBy::Mask => spec(Part::Mask, Dtype::U8, &[rows, cols.div_ceil(8)]),
+            ToldBy::Positions => {
+                let elements = rows.checked_mul(cols).ok_or(ErrorKind::Overflow)?;
+                let bytes = PositionsView::part_len(elements, self.weights).map_err(ErrorKind::Codes)?;
+                spec(Part::Positions, Dtype::U8, &[bytes])
+            }
+        }
+    }
+
+    /// The places of the weights of a matrix, as the bytes of [`part`](Self::part) have them.
+    pub(crate) fn support(self, (rows, cols): (usize, usize), bytes: &[u8]) -> Result<Support<'_>, Error> {
+        Ok(match self.told_by {
+            ToldBy::Mask => MaskView::new(rows, cols, bytes)?.into(),
+            ToldBy::Positions => {
+                let elements = rows.checked_mul(cols).ok_or(ErrorKind::Overflow)?;
+                Support::by_positions(rows, cols, PositionsView::new(elements, self.weights, bytes)?)?
+            }
+        })
+    }
+}
+
 /// How one logical tensor is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -109,8 +176,8 @@ pub struct Layout {
     pub shape: Shape,
     /// What its codes mean; none for weights in the source's type.
     pub scheme: Option<Scheme>,
-    /// How many weights the mask keeps; none without a mask.
-    pub kept: Option<usize>,
+    /// Which weights are stored; none for all.
+    pub kept: Option<Kept>,
 }
 
 impl Layout {
@@ -134,6 +201,15 @@ impl Layout {
         self.scheme.map_or_else(|| "dense".to_owned(), |scheme| scheme.to_string())
     }
 
+    /// Scheme and what tells the kept weights, for messages.
+    fn form_text(&self) -> String {
+        let told_by = self.kept.map(|kept| match kept.told_by {
+            ToldBy::Mask => " with a mask",
+            ToldBy::Positions => " with positions",
+        });
+        self.scheme_text() + told_by.unwrap_or_default()
+    }
+
     /// The elastic scheme, where it is one.
     pub fn elastic(&self) -> Option<Elastic> {
         match self.scheme {
@@ -147,7 +223,7 @@ impl Layout {
     /// # Errors
     ///
     /// [`ErrorKind::Overflow`] where sizes do not fit into memory, [`ErrorKind::Kept`]
-    /// for a mask that keeps more weights than there are, [`ErrorKind::NotFloat`] for
+    /// where more weights are kept than there are, [`ErrorKind::NotFloat`] for
     /// codes or masks of a type that is no float, [`ErrorKind::Empty`] for those of no
     /// elements, [`ErrorKind::Codes`] for rows that blocks do not divide,
     /// [`ErrorKind::Unsupported`] for a scheme of a later version, for masked blocks and small
@@ -160,10 +236,10 @@ impl Layout {
             return Ok(parts);
         }
         let (rows, cols) = self.matrix();
-        if self.kept.is_some() {
-            parts.push(spec(Part::Mask, Dtype::U8, &[rows, cols.div_ceil(8)])?);
+        if let Some(kept) = self.kept {
+            parts.push(kept.spec(rows, cols)?);
         }
-        match (self.scheme, self.kept) {
+        match (self.scheme, self.kept.map(|kept| kept.weights)) {
             (None, kept) => parts.push(spec(Part::Values, self.dtype, &[kept.unwrap_or(0)])?),
             (Some(Scheme::Uniform(uniform)), kept) => uniform_parts(&uniform, rows, cols, kept, &mut parts)?,
             (Some(Scheme::Elastic(elastic)), kept) => elastic_parts(&elastic, rows, cols, kept, &mut parts)?,
@@ -175,8 +251,8 @@ impl Layout {
                 return Err(ErrorKind::Unsupported("mxfp4 with its scales apart".to_owned()).into());
             }
             (Some(Scheme::Float(float)), None) => float_parts(float, rows, cols, &mut parts)?,
-            (Some(scheme @ (Scheme::Block(_) | Scheme::Float(_))), Some(_)) => {
-                return Err(ErrorKind::Unsupported(format!("{scheme} with a mask")).into());
+            (Some(Scheme::Block(_) | Scheme::Float(_)), Some(_)) => {
+                return Err(ErrorKind::Unsupported(self.form_text()).into());
             }
             (Some(other), _) => return Err(ErrorKind::Unsupported(other.to_string()).into()),
         }
@@ -195,10 +271,12 @@ impl Layout {
     fn check(&self) -> Result<(), Error> {
         let elements = self.shape.elements();
         if elements == 0 && !self.is_plain() {
-            return Err(ErrorKind::Empty(self.scheme_text()).into());
+            return Err(ErrorKind::Empty(self.form_text()).into());
         }
         match self.kept {
-            Some(kept) if kept > elements => return Err(ErrorKind::Kept { kept, elements }.into()),
+            Some(Kept { weights, .. }) if weights > elements => {
+                return Err(ErrorKind::Kept { kept: weights, elements }.into());
+            }
             _ => (),
         }
         if self.is_plain() || decodes_to_f32(self.dtype) {
@@ -309,101 +387,4 @@ pub(crate) fn shape_text(dims: &[usize]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn list(dims: &[usize], scheme: &str, kept: Option<usize>) -> Vec<String> {
-        let scheme = (scheme != "dense").then(|| scheme.parse().unwrap());
-        let layout = Layout { dtype: Dtype::BF16, shape: Shape::new(dims).unwrap(), scheme, kept };
-        let parts = layout.parts().unwrap();
-        parts.iter().map(|p| format!("{} {} {} {}", p.part.name("w"), p.dtype, p.shape, p.bytes)).collect()
-    }
-
-    #[test]
-    fn a_kept_tensor_is_one_part_under_its_own_name() {
-        assert_eq!(list(&[3, 5], "dense", None), ["w BF16 3x5 30"]);
-        assert_eq!(list(&[], "dense", None), ["w BF16 scalar 2"]);
-    }
-
-    #[test]
-    fn uniform_codes_have_a_row_of_bytes_per_row() {
-        assert_eq!(list(&[3, 5], "int3/g2/sym", None), ["w.codes U8 3x2 6", "w.scales F16 3x3 18"]);
-        assert_eq!(list(&[3, 5], "int4/row/sym", None), ["w.codes U8 3x3 9", "w.scales F32 3x1 12"]);
-        let affine = ["w.codes U8 3x5 15", "w.scales F32 1 4", "w.zeros U8 1 1"];
-        assert_eq!(list(&[3, 5], "int8/tensor/affine", None), affine);
-        let one_row = ["w.codes U8 1x2 2", "w.scales F32 1x3 12"];
-        assert_eq!(list(&[5], "int3/g2/sym/f32", None), one_row);
-    }
-
-    #[test]
-    fn blocks_are_one_part_without_a_mask_and_fill_rows() {
-        assert_eq!(list(&[3, 64], "q4_0", None), ["w.codes U8 3x36 108"]);
-        assert_eq!(list(&[2, 2, 128], "q6_k", None), ["w.codes U8 2x210 420"]);
-        let blocks = |dims: &[usize], kept| {
-            let scheme = Some("q4_0".parse().unwrap());
-            let layout = Layout { dtype: Dtype::F32, shape: Shape::new(dims).unwrap(), scheme, kept };
-            layout.parts().unwrap_err().to_string()
-        };
-        assert_eq!(blocks(&[3, 48], None), "a row of 48 weights is no whole number of q4_0 blocks of 32");
-        assert_eq!(blocks(&[3, 64], Some(9)), "scheme q4_0 with a mask has no place in container version 1");
-    }
-
-    #[test]
-    fn small_floats_have_types_of_their_own_where_there_are_any() {
-        let fp8 = |scales| ["w.codes F8_E4M3 3x5 15".to_owned(), format!("w.scales F32 {scales}")];
-        assert_eq!(list(&[3, 5], "fp8_e4m3/tensor", None), fp8("1 4"));
-        assert_eq!(list(&[3, 5], "fp8_e4m3/row", None), fp8("3x1 12"));
-        assert_eq!(list(&[3, 5], "fp8_e4m3/b2", None), fp8("2x3 24"));
-        assert_eq!(list(&[3, 5], "fp8_e4m3/b128", None), fp8("1x1 4"));
-        assert_eq!(list(&[3, 5], "nf4/g2", None), ["w.codes U8 3x3 9", "w.scales F32 3x3 36"]);
-        let nvfp4 = ["w.codes U8 2x10 20", "w.scales F8_E4M3 2x2 4", "w.factor F32 1 4"];
-        assert_eq!(list(&[2, 4, 5], "nvfp4", None), nvfp4);
-        assert_eq!(list(&[5], "nf4/g64", None), ["w.codes U8 1x3 3", "w.scales F32 1x1 4"]);
-        let refused = |scheme, kept| {
-            let layout = Layout { dtype: Dtype::F32, shape: Shape::new(&[2, 32]).unwrap(), scheme: Some(scheme), kept };
-            layout.parts().unwrap_err().to_string()
-        };
-        let masked = "scheme nvfp4 with a mask has no place in container version 1";
-        assert_eq!(refused(Scheme::Float(Float::Nvfp4), Some(9)), masked);
-        let apart = "scheme mxfp4 with its scales apart has no place in container version 1";
-        assert_eq!(refused(Scheme::Float(Float::Mxfp4), None), apart);
-        assert_eq!(refused(Scheme::Float(Float::Mxfp4), Some(9)), apart);
-    }
-
-    #[test]
-    fn kept_weights_are_one_stream() {
-        assert_eq!(list(&[3, 5], "dense", Some(4)), ["w.mask U8 3x1 3", "w.values BF16 4 8"]);
-        let grouped = ["w.mask U8 3x1 3", "w.codes U8 3 3", "w.scales F16 4 8", "w.zeros U8 4 4"];
-        assert_eq!(list(&[3, 5], "int3/g2/affine", Some(7)), grouped);
-        let by_row = ["w.mask U8 3x1 3", "w.codes U8 7 7", "w.scales F32 3x1 12"];
-        assert_eq!(list(&[3, 5], "int8/row/sym", Some(7)), by_row);
-        let elastic = ["w.mask U8 3x1 3", "w.base F16 2x2 8", "w.fix2 U8 2 2", "w.plane7 U8 2 2", "w.plane6 U8 2 2"];
-        assert_eq!(list(&[3, 5], "elastic/g8/2", Some(9)), elastic);
-    }
-
-    #[test]
-    fn planes_come_with_the_width_that_first_needs_them() {
-        let names: Vec<_> = list(&[1, 8], "elastic/g8/3,4,8", None)
-            .iter()
-            .map(|line| line.split(' ').next().unwrap_or_default().to_owned())
-            .collect();
-        let expected = "w.base w.fix3 w.plane7 w.plane6 w.plane5 w.fix4 w.plane4 w.plane3 w.plane2 w.plane1 w.plane0";
-        assert_eq!(names.join(" "), expected);
-    }
-
-    #[test]
-    fn sizes_that_overflow_and_masks_that_keep_too_much_are_refused() {
-        let layout = Layout::plain(Dtype::F64, Shape::new(&[usize::MAX / 4]).unwrap());
-        assert!(matches!(layout.parts().unwrap_err().kind(), ErrorKind::Overflow));
-        let layout = Layout { kept: Some(16), ..Layout::plain(Dtype::F32, Shape::new(&[3, 5]).unwrap()) };
-        assert!(matches!(layout.parts().unwrap_err().kind(), ErrorKind::Kept { kept: 16, elements: 15 }));
-        let empty = Layout { kept: Some(0), ..Layout::plain(Dtype::F32, Shape::new(&[1 << 40, 0]).unwrap()) };
-        assert_eq!(
-            empty.parts().unwrap_err().to_string(),
-            "a tensor without elements is stored as it is, never as dense with a mask"
-        );
-        assert_eq!(empty.matrix(), (0, 0));
-        let layout = Layout { dtype: Dtype::I64, kept: Some(1), ..layout };
-        assert!(matches!(layout.parts().unwrap_err().kind(), ErrorKind::NotFloat { .. }));
-    }
-}
+mod tests;

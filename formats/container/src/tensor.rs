@@ -2,24 +2,18 @@
 
 use std::ops::Range;
 
-use niwaki_codes::mask::scatter;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{
-    Bits, BlockView, ElasticParts, ElasticView, FloatView, MaskView, Scheme, Shape, SparseView, UniformView, Widths,
+    Bits, BlockView, ElasticParts, ElasticView, FloatView, Scheme, Shape, SparseView, UniformView, Widths,
 };
 use niwaki_tensors::Dtype;
 use niwaki_tensors::{decode_f32, decodes_to_f32};
 
 use crate::artifact::{Artifact, Stored, bytes};
 use crate::error::{Error, ErrorKind};
+use crate::kept::{Counted, KeptForm, KeptView, elements};
 use crate::meta::TensorMeta;
-use crate::parts::{Layout, Part};
-
-/// Weights of a masked row that are decoded at a time, on the stack: whole bytes of mask.
-const BLOCK: usize = 512;
-
-/// Rows between two remembered counts of kept weights.
-const STRIDE: usize = 16;
+use crate::parts::{Kept, Layout, Part};
 
 /// One logical tensor of an [`Artifact`].
 #[derive(Clone, Copy)]
@@ -58,7 +52,7 @@ impl<'a> Tensor<'a> {
         self.layout().scheme
     }
 
-    /// Whether only the weights that a mask keeps are stored.
+    /// Whether only those weights are stored that a mask keeps, or a list of positions.
     pub fn masked(&self) -> bool {
         self.layout().kept.is_some()
     }
@@ -113,7 +107,8 @@ impl<'a> Tensor<'a> {
     ///
     /// [`ErrorKind::Codes`] for a width that is not served, which lists those that are;
     /// [`ErrorKind::NoFloats`] for a type that is no float; [`ErrorKind::KeptCount`] for a
-    /// mask that keeps another number of weights than the metadata says.
+    /// mask that keeps another number of weights than the metadata says,
+    /// [`ErrorKind::Codes`] for another number of positions.
     pub fn at(&self, width: Option<Bits>) -> Result<Decoder<'a>, Error> {
         self.decoder(width).map_err(|error| error.in_tensor(self.name()))
     }
@@ -139,14 +134,11 @@ impl<'a> Tensor<'a> {
             return Err(ErrorKind::NoFloats(self.dtype()).into());
         }
         let width = self.layout().elastic().map(|elastic| width.unwrap_or(elastic.widths.widest()));
-        let (view, before) = match self.layout().kept {
-            None => (self.full(width)?, Vec::new()),
-            Some(kept) => {
-                let (mask, before) = self.counted(kept)?;
-                (self.masked_view(mask, kept, width)?, before)
-            }
+        let view = match self.layout().kept {
+            None => self.full(width)?,
+            Some(kept) => View::Kept(self.kept(kept, width)?),
         };
-        Ok(Decoder { tensor: *self, view, width, before })
+        Ok(Decoder { tensor: *self, view, width })
     }
 
     fn full(&self, width: Option<Bits>) -> Result<View<'a>, Error> {
@@ -171,32 +163,23 @@ impl<'a> Tensor<'a> {
         })
     }
 
-    fn masked_view(&self, mask: MaskView<'a>, kept: usize, width: Option<Bits>) -> Result<View<'a>, Error> {
-        Ok(match self.scheme() {
-            None => View::Kept(mask, self.need(Part::Values)),
+    fn kept(&self, kept: Kept, width: Option<Bits>) -> Result<KeptView<'a>, Error> {
+        let support = kept.support(self.matrix(), self.need(kept.part()))?;
+        let counted = Counted::new(support, kept.weights)?;
+        let form = match self.scheme() {
+            None => KeptForm::Values(self.dtype(), self.need(Part::Values)),
             Some(Scheme::Uniform(scheme)) => {
                 let (codes, scales) = (self.need(Part::Codes), self.need(Part::Scales));
-                View::Sparse(SparseView::uniform(mask, scheme, codes, scales, self.part(Part::Zeros))?)
+                KeptForm::Codes(Box::new(SparseView::uniform(support, scheme, codes, scales, self.part(Part::Zeros))?))
             }
             Some(Scheme::Elastic(scheme)) => {
-                let view = ElasticView::new(scheme, 1, kept, self.elastic_parts())?;
-                View::Sparse(SparseView::elastic(mask, view, width.unwrap_or(scheme.widths.widest()))?)
+                let view = ElasticView::new(scheme, 1, kept.weights, self.elastic_parts())?;
+                let width = width.unwrap_or(scheme.widths.widest());
+                KeptForm::Codes(Box::new(SparseView::elastic(support, view, width)?))
             }
             Some(other) => return Err(ErrorKind::Unsupported(other.to_string()).into()),
-        })
-    }
-
-    /// The mask, and how many weights it keeps before every [`STRIDE`]th row.
-    fn counted(&self, says: usize) -> Result<(MaskView<'a>, Vec<usize>), Error> {
-        let (rows, cols) = self.matrix();
-        let mask = MaskView::new(rows, cols, self.need(Part::Mask))?;
-        let mut before = Vec::new();
-        let mut has = 0;
-        for start in (0..rows).step_by(STRIDE) {
-            before.push(has);
-            has += mask.kept_in_rows(start..(start + STRIDE).min(rows)).unwrap_or(0);
-        }
-        if has == says { Ok((mask, before)) } else { Err(ErrorKind::KeptCount { says, has }.into()) }
+        };
+        Ok(KeptView { counted, form })
     }
 
     fn need(&self, part: Part) -> &'a [u8] {
@@ -229,20 +212,18 @@ pub struct Decoder<'a> {
     tensor: Tensor<'a>,
     view: View<'a>,
     width: Option<Bits>,
-    before: Vec<usize>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum View<'a> {
     /// As they were.
     Plain(&'a [u8]),
-    /// The kept ones as they were.
-    Kept(MaskView<'a>, &'a [u8]),
+    /// Some of them, as they were or as codes.
+    Kept(KeptView<'a>),
     Uniform(UniformView<'a>),
     Blocks(BlockView<'a>),
     Floats(FloatView<'a>),
     Elastic(ElasticView<'a>, Bits),
-    Sparse(SparseView<'a>),
 }
 
 impl<'a> Decoder<'a> {
@@ -256,7 +237,7 @@ impl<'a> Decoder<'a> {
         self.width
     }
 
-    /// Decodes whole rows into `out`, row by row; weights that a mask drops are zero.
+    /// Decodes whole rows into `out`, row by row; weights that are not kept are zero.
     ///
     /// # Errors
     ///
@@ -265,31 +246,47 @@ impl<'a> Decoder<'a> {
         self.decode(level, rows, out).map_err(|error| error.in_tensor(self.tensor.name()))
     }
 
+    /// Hands out the kept weights of whole rows in runs, their flat indices in the tensor in
+    /// order and their values, where not all weights are stored; says whether that is so, and
+    /// hands out nothing where it is not. Where positions tell the places this costs by kept
+    /// weights, not by weights.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Codes`] for rows that are not there.
+    pub fn visit_kept(
+        &self,
+        level: Level,
+        rows: Range<usize>,
+        take: impl FnMut(&[usize], &[f32]),
+    ) -> Result<bool, Error> {
+        let View::Kept(view) = &self.view else { return Ok(false) };
+        let visited = self.there(&rows).and_then(|_| view.visit_rows(level, rows, take));
+        visited.map(|()| true).map_err(|error| error.in_tensor(self.tensor.name()))
+    }
+
     /// Reads every part and refuses what no encoder writes.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codes`] for bits past the end of a row or stream, zero points outside
-    /// the width, codes that are NaN, and parameters that are not finite.
+    /// [`ErrorKind::Codes`] for bits past the end of a row or stream, positions that do not
+    /// ascend, zero points outside the width, codes that are NaN, and parameters that are not
+    /// finite.
     pub fn check(&self) -> Result<(), Error> {
         let checked = match &self.view {
             View::Plain(_) => Ok(()),
-            View::Kept(mask, _) => mask.check(),
+            View::Kept(view) => view.check(),
             View::Uniform(view) => view.check(),
             View::Blocks(view) => view.check(),
             View::Floats(view) => view.check(),
             View::Elastic(view, _) => view.check(),
-            View::Sparse(view) => view.check(),
         };
         checked.map_err(|error| Error::from(error).in_tensor(self.tensor.name()))
     }
 
     fn decode(&self, level: Level, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
-        let (all, cols) = self.tensor.matrix();
-        if rows.start > rows.end || rows.end > all {
-            return Err(niwaki_codes::Error::from(niwaki_codes::ErrorKind::Range { needs: rows.end, has: all }).into());
-        }
-        let needs = rows.len().saturating_mul(cols);
+        let (_, cols) = self.tensor.matrix();
+        let needs = self.there(&rows)?;
         if out.len() != needs {
             let kind = niwaki_codes::ErrorKind::Range { needs, has: out.len() };
             return Err(niwaki_codes::Error::from(kind).into());
@@ -300,46 +297,21 @@ impl<'a> Decoder<'a> {
                 let bytes = elements(bytes, dtype, rows.start.saturating_mul(cols), out.len());
                 decode_f32(dtype, bytes, out)?;
             }
-            View::Kept(mask, values) => self.kept(level, (mask, values), rows, out)?,
+            View::Kept(view) => view.dequantize_rows(level, rows, out)?,
             View::Uniform(view) => view.dequantize_rows(level, rows, out)?,
             View::Blocks(view) => view.dequantize_rows(level, rows, out)?,
             View::Floats(view) => view.dequantize_rows(level, rows, out)?,
             View::Elastic(view, width) => view.dequantize_rows(level, *width, rows, out)?,
-            View::Sparse(view) => {
-                let before = self.kept_before(&view.mask(), rows.start);
-                view.dequantize_rows(level, rows, before, out)?;
-            }
         }
         Ok(())
     }
 
-    /// How many weights the mask keeps before `row`.
-    fn kept_before(&self, mask: &MaskView<'_>, row: usize) -> usize {
-        let start = row / STRIDE * STRIDE;
-        let before = self.before.get(row / STRIDE).copied().unwrap_or(0);
-        before + mask.kept_in_rows(start..row).unwrap_or(0)
-    }
-
-    fn kept(
-        &self,
-        level: Level,
-        (mask, values): (&MaskView<'_>, &[u8]),
-        rows: Range<usize>,
-        out: &mut [f32],
-    ) -> Result<(), Error> {
-        let (dtype, cols) = (self.tensor.dtype(), mask.cols().max(1));
-        let mut next = self.kept_before(mask, rows.start);
-        for (row, out) in rows.zip(out.chunks_mut(cols)) {
-            let bits = mask.row(row).unwrap_or_default();
-            for (out, bits) in out.chunks_mut(BLOCK).zip(bits.chunks(BLOCK / 8)) {
-                let count = MaskView::new(1, out.len(), bits)?.kept();
-                let mut buffer = [0.0; BLOCK];
-                let Some(kept) = buffer.get_mut(..count) else { continue };
-                decode_f32(dtype, elements(values, dtype, next, count), kept)?;
-                next += scatter(level, bits, kept, out)?;
-            }
+    fn there(&self, rows: &Range<usize>) -> Result<usize, Error> {
+        let (has, cols) = self.tensor.matrix();
+        if rows.start > rows.end || rows.end > has {
+            return Err(niwaki_codes::Error::from(niwaki_codes::ErrorKind::Range { needs: rows.end, has }).into());
         }
-        Ok(())
+        Ok(rows.len().saturating_mul(cols))
     }
 }
 
@@ -347,11 +319,4 @@ fn set<'a>(parts: &mut [Option<&'a [u8]>], index: usize, bytes: &'a [u8]) {
     if let Some(part) = parts.get_mut(index) {
         *part = Some(bytes);
     }
-}
-
-/// The bytes of `count` elements from element `first` on; nothing past the end.
-fn elements(bytes: &[u8], dtype: Dtype, first: usize, count: usize) -> &[u8] {
-    let size = dtype.bitsize() / 8;
-    let start = first.saturating_mul(size);
-    bytes.get(start..start.saturating_add(count.saturating_mul(size))).unwrap_or_default()
 }

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use niwaki_codes::simd::Level;
 use niwaki_codes::{
-    Bits, BlockView, Elastic, ElasticParts, ElasticView, Error, FloatView, Mask, MaskView, Scheme, SparseView, Uniform,
-    UniformView, mask,
+    Bits, BlockView, Elastic, ElasticParts, ElasticView, Error, FloatView, Grouping, Mask, MaskView, PositionsView,
+    Scheme, SparseView, Support, Uniform, UniformView, mask, positions,
 };
 
 use crate::script::Script;
@@ -208,6 +208,40 @@ fn move_row(bits: &[u8], cols: usize) {
     }
 }
 
+/// Lists of positions: counting, handing out, and the codes of the weights at them.
+pub fn positions_view(bytes: &[u8]) -> bool {
+    let mut script = Script::new(bytes);
+    let (rows, cols, kept) = (script.size(), script.size(), script.size());
+    let Some(elements) = rows.checked_mul(cols) else { return false };
+    let Ok(needs) = PositionsView::part_len(elements, kept) else { return false };
+    let bytes = script.part(needs).unwrap_or_default();
+    let Ok(view) = PositionsView::new(elements, kept, &bytes) else { return false };
+    let checked = view.check().is_ok();
+    let places: Vec<usize> = view.iter().map(|(place, _)| place).collect();
+    assert!(places.len() <= kept && places.iter().all(|place| *place < elements), "{places:?} of {elements}");
+    if checked {
+        assert!(places.len() == kept && places.is_sorted_by(|a, b| a < b), "{places:?} is no ascending list of {kept}");
+        let mut again = vec![0xff; needs];
+        assert_eq!(positions::encode(elements, kept, places.iter().copied(), &mut again), Ok(()));
+        assert_eq!(again, bytes, "positions change when they are copied");
+    }
+    let (start, end, before) = (script.size(), script.size(), script.size());
+    let some: Vec<_> = view.iter_in(start..end, before).collect();
+    assert!(some.iter().all(|(place, index)| (start..end).contains(place) && (before..kept).contains(index)));
+    assert!(view.kept_in(start..end, before) <= kept.saturating_sub(before));
+    let below = view.kept_in(0..start, 0);
+    if checked {
+        let listed = view.iter_in(start..end, below).map(|(place, _)| place);
+        assert!(listed.eq(places.into_iter().filter(|place| (start..end).contains(place))), "{start}..{end}");
+    }
+    let support = Support::by_positions(rows, cols, view).expect("positions among so many weights");
+    let scheme = script.uniform();
+    let groups = if scheme.grouping == Grouping::Row { rows } else { scheme.groups(1, kept) };
+    let parts = UniformBytes::new(&scheme, scheme.row_bytes(kept), groups, &mut script);
+    let view = SparseView::uniform(support, scheme, &parts.codes, &parts.scales, parts.zeros.as_deref());
+    sparse(view, &mut script)
+}
+
 /// A mask with the codes of the weights that it keeps.
 pub fn sparse_view(bytes: &[u8]) -> bool {
     let mut script = Script::new(bytes);
@@ -219,7 +253,7 @@ pub fn sparse_view(bytes: &[u8]) -> bool {
     match script.scheme() {
         Scheme::Uniform(scheme) => {
             let groups = match scheme.grouping {
-                niwaki_codes::Grouping::Row => rows,
+                Grouping::Row => rows,
                 _ => scheme.groups(1, kept),
             };
             let parts = UniformBytes::new(&scheme, scheme.row_bytes(kept), groups, &mut script);
@@ -240,13 +274,15 @@ pub fn sparse_view(bytes: &[u8]) -> bool {
 fn sparse(view: Result<SparseView<'_>, Error>, script: &mut Script<'_>) -> bool {
     let Ok(view) = view else { return false };
     let checked = view.check().is_ok();
-    let (mask, before) = (view.mask(), script.size());
-    let _ = view.dequantize_rows(Level::best(), 0..1, before, &mut vec![0.0; mask.cols().min(MOST)]);
-    decode(mask.rows(), mask.cols(), script, |level, rows, out| {
-        let before = mask.kept_in_rows(0..rows.start).unwrap_or_default();
-        let kept = mask.kept_in_rows(rows.clone());
+    let (support, before) = (view.support(), script.size());
+    let _ = view.dequantize_rows(Level::best(), 0..1, before, &mut vec![0.0; support.cols().min(MOST)]);
+    decode(support.rows(), support.cols(), script, |level, rows, out| {
+        let before = support.kept_in_rows(0..rows.start, 0).unwrap_or_default();
+        let kept = support.kept_in_rows(rows.clone(), before);
         let done = view.dequantize_rows(level, rows, before, out);
-        assert!(done.is_err() || done.as_ref().ok() == kept.as_ref(), "{done:?} weights, not {kept:?}");
+        // Positions that do not ascend are decoded somehow.
+        let same = done.as_ref().ok() == kept.as_ref() || !checked && support.mask().is_none();
+        assert!(done.is_err() || same, "{done:?} weights, not {kept:?}");
         done.map(|_| ())
     });
     checked

@@ -24,7 +24,7 @@ mod signature;
 mod tensors;
 mod text;
 
-pub use codes::{block_view, elastic_view, float_view, mask_view, sparse_view, uniform_view};
+pub use codes::{block_view, elastic_view, float_view, mask_view, positions_view, sparse_view, uniform_view};
 pub use container::container_meta;
 pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
@@ -53,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "gguf_folder", run: gguf_folder },
     Target { name: "gguf_header", run: gguf_header },
     Target { name: "mask_view", run: mask_view },
+    Target { name: "positions_view", run: positions_view },
     Target { name: "public_key_pem", run: public_key_pem },
     Target { name: "recipe_text", run: recipe_text },
     Target { name: "safetensors_header", run: safetensors_header },

@@ -11,7 +11,8 @@ use core::slice;
 
 use niwaki_codes::simd::Level;
 use niwaki_codes::{
-    Bits, BlockView, ElasticParts, ElasticView, Error, ErrorKind, FloatView, MaskView, Scheme, SparseView, UniformView, mask,
+    Bits, BlockView, ElasticParts, ElasticView, Error, ErrorKind, FloatView, MaskView, PositionsView, Scheme, SparseView,
+    Support, UniformView, mask, positions,
 };
 
 unsafe extern "C" {
@@ -65,6 +66,26 @@ impl Floats {
     }
 }
 
+/// Bytes that the caller lends to be written.
+#[repr(C)]
+pub struct Bytes {
+    at: *mut u8,
+    len: usize,
+}
+
+impl Bytes {
+    /// # Safety
+    ///
+    /// `at` points to `len` bytes that nobody else uses meanwhile, or `len` is zero.
+    unsafe fn slice<'a>(self) -> &'a mut [u8] {
+        if self.len == 0 {
+            return &mut [];
+        }
+        // SAFETY: by this function's own condition.
+        unsafe { slice::from_raw_parts_mut(self.at, self.len) }
+    }
+}
+
 /// One compressed tensor, part by part; parts that a scheme does not have are empty.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -74,6 +95,9 @@ pub struct Tensor {
     cols: usize,
     width: u32,
     mask: Lent,
+    /// Read where there is no mask and `kept` is above 0.
+    positions: Lent,
+    kept: usize,
     codes: Lent,
     scales: Lent,
     zeros: Lent,
@@ -113,43 +137,65 @@ pub unsafe extern "C" fn niwaki_move(bits: Lent, row: Floats, kept: Floats, back
     if moved.is_ok() { DONE } else { REFUSED }
 }
 
+/// Writes the positions of the weights of one row that are not 0 into `out`.
+///
+/// # Safety
+///
+/// Both slices are as long as they say, and do not overlap.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn niwaki_list(row: Floats, out: Bytes) -> i32 {
+    // SAFETY: by this function's own condition.
+    let (row, out) = unsafe { (row.slice(), out.slice()) };
+    let places = row.iter().zip(0..).filter(|(x, _)| **x != 0.0).map(|(_, place)| place);
+    let listed = positions::encode(row.len(), places.clone().count(), places, out);
+    if listed.is_ok() { DONE } else { REFUSED }
+}
+
 /// # Safety
 ///
 /// Every part of the tensor is as long as it says.
 unsafe fn decode(tensor: &Tensor, out: &mut [f32]) -> Result<(), Error> {
-    let Tensor { scheme, rows, cols, width, mask, codes, scales, zeros, factor, base, fixes, planes } = *tensor;
+    let Tensor { scheme, rows, cols, width, codes, scales, zeros, factor, base, fixes, planes, .. } = *tensor;
     // SAFETY: by this function's own condition.
     let bytes = |lent: Lent| unsafe { lent.bytes() };
     // SAFETY: as above.
     let some = |lent: Lent| Some(unsafe { lent.bytes() }).filter(|bytes| !bytes.is_empty());
     let level = Level::best();
     let text = core::str::from_utf8(bytes(scheme)).unwrap_or_default();
-    let mask = some(mask).map(|mask| MaskView::new(rows, cols, mask)).transpose()?;
+    let support = match (some(tensor.mask), tensor.kept) {
+        (Some(mask), _) => Some(Support::from(MaskView::new(rows, cols, mask)?)),
+        (None, 0) => None,
+        (None, kept) => {
+            let elements = rows.checked_mul(cols).ok_or(ErrorKind::Overflow)?;
+            let positions = PositionsView::new(elements, kept, bytes(tensor.positions))?;
+            Some(Support::by_positions(rows, cols, positions)?)
+        }
+    };
     planted(codes.len);
     // Kept weights are one row.
-    let (high, wide) = mask.map_or((rows, cols), |mask| (1, mask.kept()));
-    match (text.parse()?, mask) {
+    let (high, wide) = support.map_or((rows, cols), |support| (1, support.kept()));
+    match (text.parse()?, support) {
         (Scheme::Uniform(scheme), None) => {
             let view = UniformView::new(scheme, rows, cols, bytes(codes), bytes(scales), some(zeros))?;
             view.check()?;
             view.dequantize_rows(level, 0..rows, out)
         }
-        (Scheme::Uniform(scheme), Some(mask)) => {
-            let view = SparseView::uniform(mask, scheme, bytes(codes), bytes(scales), some(zeros))?;
+        (Scheme::Uniform(scheme), Some(support)) => {
+            let view = SparseView::uniform(support, scheme, bytes(codes), bytes(scales), some(zeros))?;
             view.check()?;
             view.dequantize_rows(level, 0..rows, 0, out).map(|_| ())
         }
-        (Scheme::Elastic(scheme), mask) => {
+        (Scheme::Elastic(scheme), support) => {
             let parts = ElasticParts { base: bytes(base), fixes: fixes.map(some), planes: planes.map(some) };
             let view = ElasticView::new(scheme, high, wide, parts)?;
             let width = Bits::new(width)?;
-            match mask {
+            match support {
                 None => {
                     view.check()?;
                     view.dequantize_rows(level, width, 0..rows, out)
                 }
-                Some(mask) => {
-                    let view = SparseView::elastic(mask, view, width)?;
+                Some(support) => {
+                    let view = SparseView::elastic(support, view, width)?;
                     view.check()?;
                     view.dequantize_rows(level, 0..rows, 0, out).map(|_| ())
                 }

@@ -4,7 +4,7 @@
 //! depends on all rows before it. Other tensors run beside it.
 
 use niwaki_codes::mask::{Cell, gather};
-use niwaki_codes::{Grouping, Mask, Scheme, Uniform, simd::Level};
+use niwaki_codes::{Grouping, Mask, Scheme, Support, Uniform, positions, simd::Level};
 use niwaki_container::Part;
 use niwaki_prune::{Pattern, Step};
 use niwaki_quant::{Solver, UniformOut, Values, encode_rows};
@@ -16,7 +16,7 @@ use crate::job::{ByWidth, Job, merge};
 use crate::plan::Selection;
 use crate::source::SourceTensor;
 
-/// Selects the weights to keep, writes the mask, and encodes or copies the kept weights.
+/// Selects the weights to keep, writes which they are, and encodes or copies them.
 pub(crate) fn encode(job: &Job<'_>, selection: &Selection, scratch: &mut Scratch) -> Result<ByWidth, Error> {
     let searched;
     let mask = match selection {
@@ -31,7 +31,7 @@ pub(crate) fn encode(job: &Job<'_>, selection: &Selection, scratch: &mut Scratch
         // A search has seen every weight; a given mask has seen none.
         kept.check_finite(&mut scratch.decoded)?;
     }
-    job.write(Part::Mask, 0, mask.bytes())?;
+    kept.write_support()?;
     match job.planned.layout.scheme {
         None => kept.copy(scratch),
         Some(Scheme::Uniform(scheme @ Uniform { grouping: Grouping::Row, .. })) => kept.by_row(scheme, scratch),
@@ -124,6 +124,20 @@ impl Kept<'_, '_> {
                 (row * cols + col, row * cols + col + len, &bytes[first..first + len.div_ceil(8)])
             })
         })
+    }
+
+    /// Writes the mask or the positions, as the plan has it.
+    fn write_support(&self) -> Result<(), Error> {
+        let (job, mask) = (self.job, self.mask);
+        let Some((spec, _)) = job.parts.iter().find(|(spec, _)| spec.part == Part::Positions) else {
+            return job.write(Part::Mask, 0, mask.bytes());
+        };
+        let mut bytes = vec![0; spec.bytes];
+        let (rows, cols) = (mask.rows(), mask.cols());
+        let places = Support::from(mask.view()).iter_rows(0..rows, 0);
+        let encoded = positions::encode(rows * cols, mask.kept(), places, &mut bytes);
+        encoded.map_err(|e| below(e, &job.planned.name))?;
+        job.write(Part::Positions, 0, &bytes)
     }
 
     /// Refuses kept weights that no code holds, by their place in the tensor.

@@ -6,7 +6,7 @@
 
 use globset::{Glob, GlobMatcher};
 use niwaki_codes::{Elastic, Grouping, Mask, Scheme, Shape, Uniform};
-use niwaki_container::{Layout, matrix};
+use niwaki_container::{Kept, Layout, matrix};
 use niwaki_prune::Pattern;
 use niwaki_quant::Fit;
 
@@ -16,6 +16,10 @@ use crate::error::{Error, ErrorKind};
 use crate::masks::MaskFiles;
 use crate::recipe::{Action, MaskSource, Recipe, Rule};
 use crate::source::{Origin, Source, SourceTensor};
+
+/// A list of positions is written where at most one weight of so many is kept: it is then less
+/// than a third of a mask.
+const POSITIONS_FROM: usize = 32;
 
 /// What to do where a group does not divide a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -308,7 +312,7 @@ fn check_whole(
 ) -> Result<(), Error> {
     let Some((scheme @ (Scheme::Block(_) | Scheme::Float(_)), fit)) = codes else { return Ok(()) };
     // A mask that keeps all is none.
-    *selection = selection.take().filter(|s| s.kept(shape) < shape.elements());
+    *selection = selection.take().filter(|s| s.kept(shape).weights < shape.elements());
     match scheme {
         Scheme::Block(kind) => block_rows::check(kind, matrix(shape).1, fit, selection.is_some(), to == Format::Gguf),
         Scheme::Float(float) => block_rows::check_float(float, fit, selection.is_some()),
@@ -374,13 +378,15 @@ fn decide(
 }
 
 impl Selection {
-    /// How many weights of a tensor it keeps.
-    fn kept(&self, shape: &Shape) -> usize {
+    /// How many weights of a tensor it keeps, and what is to tell which.
+    fn kept(&self, shape: &Shape) -> Kept {
         let (rows, cols) = matrix(shape);
-        match self {
+        let weights = match self {
             Self::Magnitude(pattern) => pattern.kept_count(rows, cols) as usize,
             Self::Given(mask) => mask.kept(),
-        }
+        };
+        let few = weights <= shape.elements() / POSITIONS_FROM;
+        if few { Kept::by_positions(weights) } else { Kept::by_mask(weights) }
     }
 }
 

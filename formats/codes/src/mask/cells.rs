@@ -100,7 +100,7 @@ fn kept(bits: &[u8], cols: usize) -> Result<usize, Error> {
 
 /// Up to 64 mask bits as a word, lowest bit first; only the lowest `weights` may be set.
 #[inline(always)]
-pub(super) fn word(bits: &[u8], weights: usize) -> u64 {
+pub(crate) fn word(bits: &[u8], weights: usize) -> u64 {
     let all = match bits.first_chunk::<8>() {
         Some(bytes) => u64::from_le_bytes(*bytes),
         None => bits.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),

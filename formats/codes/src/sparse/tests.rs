@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::{Bits, Mask, Scheme, Symmetry};
+use crate::{Bits, Mask, PositionsView, Scheme, Support, Symmetry, positions};
 
 /// Bytes that repeat from run to run.
 fn bytes(n: usize, seed: u64) -> Vec<u8> {
@@ -109,6 +109,76 @@ fn every_scheme_decodes_as_one_weight_at_a_time() {
     }
 }
 
+/// The positions of what a mask keeps.
+fn positions_of(mask: &Mask) -> Vec<u8> {
+    let (elements, kept) = (mask.rows() * mask.cols(), mask.kept());
+    let mut out = vec![0; PositionsView::part_len(elements, kept).unwrap()];
+    let places = Support::from(mask.view()).iter_rows(0..mask.rows(), 0);
+    positions::encode(elements, kept, places, &mut out).unwrap();
+    out
+}
+
+fn by_positions<'a>(mask: &Mask, bytes: &'a [u8]) -> Support<'a> {
+    let (rows, cols) = (mask.rows(), mask.cols());
+    let view = PositionsView::new(rows * cols, mask.kept(), bytes).unwrap();
+    Support::by_positions(rows, cols, view).unwrap()
+}
+
+#[test]
+fn positions_decode_as_the_mask_that_they_stand_for() {
+    for text in ["int4/row/sym", "int8/g64/sym", "int3/g7/affine", "int5/tensor/affine"] {
+        let scheme = uniform(text);
+        for (rows, cols, every) in [(1, 1, 1), (7, 9, 3), (5, 1300, 2), (40, 3, 7), (3, 5000, 101), (300, 17, 900)] {
+            let keeps = |row: usize, col: usize| (row * cols + col * col) % every == every / 2;
+            let mask = Mask::from_fn(rows, cols, keeps).unwrap();
+            let (parts, bytes) = (stored(scheme, &mask), positions_of(&mask));
+            let zeros = parts.zeros.as_deref();
+            let sparse =
+                SparseView::uniform(by_positions(&mask, &bytes), scheme, &parts.codes, &parts.scales, zeros).unwrap();
+            assert_eq!(sparse.check(), Ok(()));
+            let want = naive(scheme, &mask, &parts);
+            let mut before = 0;
+            for (start, end) in [(0, rows / 3), (rows / 3, rows / 3), (rows / 3, rows)] {
+                let support = sparse.support();
+                assert_eq!(support.kept_in_rows(0..start, 0), Some(before));
+                for level in Level::all() {
+                    let mut out = vec![7.0; (end - start) * cols];
+                    let count = sparse.dequantize_rows(level, start..end, before, &mut out).unwrap();
+                    assert_eq!(Some(count), mask.kept_in_rows(start..end));
+                    assert_eq!(floats(&out), floats(&want[start * cols..end * cols]), "{text} {rows}x{cols}");
+                }
+                before += support.kept_in_rows(start..end, before).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn kept_weights_are_handed_out_alike_by_masks_and_positions() {
+    let mask = Mask::from_fn(30, 170, |row, col| row % 4 != 1 && (row * 31 + col * 17) % 5 == 0).unwrap();
+    let bytes = positions_of(&mask);
+    for text in ["int4/row/sym", "int6/g50/sym"] {
+        let scheme = uniform(text);
+        let parts = stored(scheme, &mask);
+        let want = naive(scheme, &mask, &parts);
+        for support in [Support::from(mask.view()), by_positions(&mask, &bytes)] {
+            let view = SparseView::uniform(support, scheme, &parts.codes, &parts.scales, None).unwrap();
+            let before = support.kept_in_rows(0..3, 0).unwrap();
+            let mut seen = vec![];
+            let count = view.visit_rows(Level::best(), 3..29, before, |places, values| {
+                assert_eq!(places.len(), values.len());
+                seen.extend(places.iter().copied().zip(values.iter().map(|x| x.to_bits())));
+            });
+            let kept = (3 * 170..29 * 170).filter(|i| mask.keeps(i / 170, i % 170).unwrap());
+            assert!(seen.iter().copied().eq(kept.map(|i| (i, want[i].to_bits()))), "{text}");
+            assert_eq!(count, Ok(seen.len()));
+            let refused = |rows, before| view.visit_rows(Level::best(), rows, before, |_, _| ()).unwrap_err().kind();
+            assert_eq!(refused(29..31, 0), ErrorKind::Range { needs: 31, has: 30 });
+            assert_eq!(refused(0..1, view.kept() + 1), ErrorKind::Range { needs: view.kept() + 1, has: view.kept() });
+        }
+    }
+}
+
 #[test]
 fn elastic_weights_decode_as_the_one_row_that_they_are() {
     let Scheme::Elastic(scheme) = "elastic/g20/2,3,5".parse().unwrap() else { panic!("elastic") };
@@ -136,6 +206,10 @@ fn elastic_weights_decode_as_the_one_row_that_they_are() {
             for level in Level::all() {
                 let mut out = vec![7.0; rows * cols];
                 assert_eq!(sparse.dequantize_rows(level, 0..rows, 0, &mut out).unwrap(), mask.kept());
+                assert_eq!(floats(&out), floats(&want));
+                let bytes = positions_of(&mask);
+                let listed = SparseView::elastic(by_positions(&mask, &bytes), view, width).unwrap();
+                assert_eq!(listed.dequantize_rows(level, 0..rows, 0, &mut out).unwrap(), mask.kept());
                 assert_eq!(floats(&out), floats(&want));
             }
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{Lineage, Meta, TensorMeta, VERSION};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::parts::{Layout, PartSpec};
+use crate::parts::{Kept, Layout, Part, PartSpec, ToldBy};
 use crate::record::Patch;
 
 #[derive(serde::Deserialize)]
@@ -95,13 +95,15 @@ pub fn parse_meta(bytes: &[u8]) -> Result<Meta, Error> {
 }
 
 fn read_tensor(wire: WireTensor) -> Result<TensorMeta, Error> {
+    let mut hashes = wire.parts.0;
+    // Where both are listed, or neither is, the mask is the part too many or the one that lacks.
+    let told_by = if hashes.contains_key(&Part::Positions.suffix()) { ToldBy::Positions } else { ToldBy::Mask };
     let layout = Layout {
         dtype: dtype(&wire.dtype)?,
         shape: Shape::new(&wire.shape).map_err(ErrorKind::Codes)?,
         scheme: scheme(wire.scheme)?,
-        kept: wire.kept,
+        kept: wire.kept.map(|weights| Kept { weights, told_by }),
     };
-    let mut hashes = wire.parts.0;
     let mut hash = |spec: PartSpec| -> Result<(PartSpec, Digest), Error> {
         let suffix = spec.part.suffix();
         let text = hashes.remove(&suffix).ok_or(ErrorKind::NoHash(suffix))?;

@@ -2,13 +2,14 @@ use niwaki_codes::Shape;
 use niwaki_tensors::Dtype;
 
 use super::*;
+use crate::parts::Kept;
 
 fn plain(dims: &[usize]) -> TensorMeta {
     let layout = Layout::plain(Dtype::F32, Shape::new(dims).unwrap());
     TensorMeta::new(layout, &[(Part::Whole, Digest::of(b"w"))], None).unwrap()
 }
 
-fn coded(scheme: &str, kept: Option<usize>) -> TensorMeta {
+fn coded(scheme: &str, kept: Option<Kept>) -> TensorMeta {
     let layout =
         Layout { dtype: Dtype::BF16, shape: Shape::new(&[4, 6]).unwrap(), scheme: Some(scheme.parse().unwrap()), kept };
     let hash = |spec: &PartSpec| (spec.part, Digest::of(spec.part.suffix().as_bytes()));
@@ -20,7 +21,7 @@ fn sample() -> Meta {
     let tensors = [
         ("b", plain(&[3])),
         ("e", coded("elastic/g4/2,4", None)),
-        ("m", coded("int3/g2/affine", Some(5))),
+        ("m", coded("int3/g2/affine", Some(Kept::by_mask(5)))),
         ("n", coded("nvfp4", None)),
         ("w", coded("int4/g4/sym", None)),
     ];
@@ -40,6 +41,37 @@ fn text_goes_there_and_back_and_is_canonical() {
     assert_eq!(canonical(&serde_json::from_str(&text).unwrap()), text);
     assert!(text.starts_with(r#"{"container":[1,0],"digest":""#), "{text}");
     assert!(text.contains(r#""report":{"a":[1,{"b":null,"y":0}],"z":1.5}"#), "{text}");
+}
+
+#[test]
+fn a_file_says_the_oldest_version_that_has_what_it_uses() {
+    let mut meta = sample();
+    assert_eq!(meta.version(), (1, 0));
+    meta.tensors.insert("p".to_owned(), coded("int3/g2/affine", Some(Kept::by_positions(2))));
+    assert_eq!(meta.version(), VERSION);
+    let text = meta.to_json();
+    assert!(text.starts_with(r#"{"container":[1,1],"digest":""#), "{text}");
+    assert_eq!(parse_meta(text.as_bytes()).unwrap(), meta);
+}
+
+#[test]
+fn a_mask_and_positions_exclude_each_other() {
+    let mut meta = sample();
+    meta.tensors.insert("p".to_owned(), coded("int3/g2/affine", Some(Kept::by_positions(2))));
+    let said = |change: &dyn Fn(&mut Map<String, Value>)| {
+        let mut value: Value = serde_json::from_str(&meta.to_json()).unwrap();
+        change(value["tensors"]["p"].as_object_mut().unwrap());
+        parse_meta(canonical(&value).as_bytes()).unwrap_err().to_string()
+    };
+    let hash = || Value::from(Digest::of(b"").to_string());
+    let both = said(&|tensor| drop(tensor["parts"].as_object_mut().unwrap().insert("mask".to_owned(), hash())));
+    assert_eq!(both, "tensor `p`: metadata has a part `mask`, which int3/g2/affine has not");
+    let neither = said(&|tensor| drop(tensor["parts"].as_object_mut().unwrap().remove("positions")));
+    assert_eq!(neither, "tensor `p`: metadata lacks the hash of part `mask`");
+    let all_kept = said(&|tensor| drop(tensor.remove("kept")));
+    assert_eq!(all_kept, "tensor `p`: metadata has a part `positions`, which int3/g2/affine has not");
+    let too_many = said(&|tensor| drop(tensor.insert("kept".to_owned(), json!(25))));
+    assert_eq!(too_many, "tensor `p`: keeps 25 of 24 weights");
 }
 
 #[test]
@@ -112,7 +144,7 @@ fn every_contradiction_is_named() {
         ("/tensors/n/kept", json!(3), "tensor `n`: scheme nvfp4 with a mask has no place in container version 1"),
         ("/tensors/n/parts/factor", Value::Null, "tensor `n`: metadata lacks the hash of part `factor`"),
         ("/tensors/m/kept", Value::Null, "tensor `m`: metadata has a part `mask`, which int3/g2/affine has not"),
-        ("/tensors/m/kept", json!(25), "tensor `m`: mask keeps 25 of 24 weights"),
+        ("/tensors/m/kept", json!(25), "tensor `m`: keeps 25 of 24 weights"),
         ("/tensors/w/dtype", json!("F33"), "tensor `w`: type `F33` is not known"),
         (
             "/tensors/w/dtype",

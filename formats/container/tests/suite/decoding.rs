@@ -5,7 +5,7 @@ use niwaki_codes::simd::Level;
 use niwaki_container::{Artifact, Blame, ErrorKind, Kind, Layout, Part};
 use niwaki_tensors::{Dtype, Limits, Overwrite, write_file, write_index};
 
-use crate::made::{Folder, layout, open, write};
+use crate::made::{Folder, layout, listed, open, write};
 
 fn bits(n: u32) -> Bits {
     Bits::new(n).unwrap()
@@ -23,6 +23,11 @@ fn forms() -> Vec<(&'static str, Layout)> {
         ("sparse", layout(Dtype::F32, &[37, 600], "int5/g16/sym", Some(5000))),
         ("by_row", layout(Dtype::F32, &[37, 600], "int4/row/affine", Some(300))),
         ("sparse_elastic", layout(Dtype::F32, &[37, 600], "elastic/g16/2,5", Some(5000))),
+        ("few", listed(Dtype::BF16, &[37, 600], "dense", 700)),
+        ("few_codes", listed(Dtype::F32, &[37, 600], "int5/g16/sym", 2000)),
+        ("few_by_row", listed(Dtype::F32, &[37, 600], "int4/row/affine", 150)),
+        ("few_elastic", listed(Dtype::F32, &[37, 600], "elastic/g16/2,5", 90)),
+        ("one", listed(Dtype::F32, &[37, 600], "int8/tensor/sym", 1)),
     ]
 }
 
@@ -71,6 +76,32 @@ fn dropped_weights_are_positive_zero_and_kept_ones_in_place() {
 }
 
 #[test]
+fn kept_weights_are_handed_out_as_they_are_decoded() {
+    let folder = Folder::new();
+    write(&folder.file("a"), &forms(), 4);
+    let artifact = open(&folder.file("a"));
+    for tensor in artifact.tensors() {
+        let (rows, cols) = tensor.matrix();
+        let decoder = tensor.at(None).unwrap();
+        for (first, last) in [(0, rows), (5, 6), (17, 33), (37, 37)] {
+            let mut out = vec![0.0; (last - first) * cols];
+            decoder.dequantize_rows(Level::best(), first..last, &mut out).unwrap();
+            let (mut again, mut next) = (vec![0.0f32; out.len()], first * cols);
+            let some = decoder.visit_kept(Level::best(), first..last, |places, values| {
+                for (place, value) in places.iter().zip(values) {
+                    assert!(*place >= next && *place < last * cols, "{tensor:?}: {place} after {next}");
+                    (again[place - first * cols], next) = (*value, place + 1);
+                }
+            });
+            assert_eq!(some.unwrap(), tensor.masked());
+            let same = again.iter().zip(&out).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same || !tensor.masked(), "{tensor:?}, rows {first}..{last}");
+        }
+        assert_eq!(decoder.visit_kept(Level::best(), 36..38, |_, _| ()).is_err(), tensor.masked());
+    }
+}
+
+#[test]
 fn tensors_come_in_plan_order_with_elastic_ones_last() {
     let folder = Folder::new();
     write(&folder.file("a"), &forms(), 5);
@@ -78,7 +109,23 @@ fn tensors_come_in_plan_order_with_elastic_ones_last() {
     let names: Vec<_> = artifact.tensors().map(|t| t.name()).collect();
     assert_eq!(
         names,
-        ["plain", "uniform", "fp8", "fp4", "nf4", "kept", "sparse", "by_row", "elastic", "sparse_elastic",]
+        [
+            "plain",
+            "uniform",
+            "fp8",
+            "fp4",
+            "nf4",
+            "kept",
+            "sparse",
+            "by_row",
+            "few",
+            "few_codes",
+            "few_by_row",
+            "one",
+            "elastic",
+            "sparse_elastic",
+            "few_elastic"
+        ]
     );
     assert_eq!(artifact.kind(), Kind::Container);
     assert!(artifact.widths().unwrap().iter().eq([bits(2), bits(5)]));

@@ -8,122 +8,36 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use niwaki_codes::Bits;
 use niwaki_codes::simd::Level;
-use niwaki_codes::{Bits, BlockType};
 use niwaki_container::{Layout, Meta, TensorMeta, slice, verify};
 use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
 
-use crate::made::{Folder, decoded, layout, open, write, write_parts};
+use crate::made::{Folder, decoded, layout, listed, open, write, write_parts};
 
-const NAMES: [&str; 9] =
-    ["blocks", "elastic", "example", "example-floats", "floats", "masked", "mixed", "mixed-sliced-4", "uniform"];
+mod forms;
+
+use forms::{blocks, elastic, floats, masked, mixed, positions, uniform};
+
+const NAMES: [&str; 11] = [
+    "blocks",
+    "elastic",
+    "example",
+    "example-floats",
+    "example-positions",
+    "floats",
+    "masked",
+    "mixed",
+    "mixed-sliced-4",
+    "positions",
+    "uniform",
+];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
 }
 
-/// Every width, grid and grouping; rows that groups do not divide and bytes do not fill.
-fn uniform() -> Vec<(String, Layout)> {
-    let mut tensors = Vec::new();
-    for bits in 2..=8 {
-        for form in ["g4/sym", "g5/affine", "g16/sym/f32", "row/affine", "tensor/sym"] {
-            let scheme = format!("int{bits}/{form}");
-            let dtype = [Dtype::F32, Dtype::BF16, Dtype::F16][bits % 3];
-            tensors.push((scheme.replace('/', "_"), layout(dtype, &[3, 13], &scheme, None)));
-        }
-    }
-    tensors.push(("vector".to_owned(), layout(Dtype::F32, &[11], "int3/g4/sym", None)));
-    tensors.push(("scalar".to_owned(), layout(Dtype::F32, &[], "int8/tensor/sym", None)));
-    tensors.push(("conv".to_owned(), layout(Dtype::F64, &[2, 3, 3, 3], "int5/g32/affine/f32", None)));
-    tensors
-}
-
-/// Every block type: rows of several blocks, a vector, a tensor of three dimensions.
-fn blocks() -> Vec<(String, Layout)> {
-    let mut tensors: Vec<_> = BlockType::ALL
-        .iter()
-        .map(|kind| {
-            let cols = if kind.elements() == 32 { 96 } else { 512 };
-            (kind.to_string(), layout(Dtype::BF16, &[2, cols], kind.name(), None))
-        })
-        .collect();
-    tensors.push(("vector".to_owned(), layout(Dtype::F32, &[64], "q8_0", None)));
-    tensors.push(("conv".to_owned(), layout(Dtype::F16, &[3, 16, 4], "q5_1", None)));
-    tensors
-}
-
-/// Every small float: groups and squares that divide the rows and such that do not, rows that bytes
-/// do not fill, a vector, a scalar, a tensor of four dimensions.
-fn floats() -> Vec<(String, Layout)> {
-    let forms = [
-        ("fp8_tensor", Dtype::BF16, &[3, 13][..], "fp8_e4m3/tensor"),
-        ("fp8_row", Dtype::F32, &[3, 13], "fp8_e4m3/row"),
-        ("fp8_squares", Dtype::BF16, &[6, 8], "fp8_e4m3/b2"),
-        ("fp8_cut_squares", Dtype::BF16, &[7, 13], "fp8_e4m3/b3"),
-        ("fp8_one_square", Dtype::F16, &[3, 5], "fp8_e4m3/b128"),
-        ("nvfp4", Dtype::BF16, &[3, 64], "nvfp4"),
-        ("nvfp4_short", Dtype::F16, &[4, 37], "nvfp4"),
-        ("nf4", Dtype::BF16, &[2, 128], "nf4/g64"),
-        ("nf4_short", Dtype::F32, &[3, 21], "nf4/g8"),
-        ("nf4_odd", Dtype::F32, &[3, 20], "nf4/g5"),
-        ("nf4_wide", Dtype::F32, &[3, 9], "nf4/g64"),
-        ("vector", Dtype::F32, &[11], "nvfp4"),
-        ("scalar", Dtype::F32, &[], "fp8_e4m3/tensor"),
-        ("conv", Dtype::F64, &[2, 3, 3, 3], "fp8_e4m3/row"),
-    ];
-    forms.map(|(name, dtype, dims, scheme)| (name.to_owned(), layout(dtype, dims, scheme, None))).into()
-}
-
-fn elastic() -> Vec<(String, Layout)> {
-    let forms = [
-        ("all", &[3, 21][..], "elastic/g8"),
-        ("some", &[2, 17], "elastic/g5/2,4,6"),
-        ("one", &[4, 9], "elastic/g64/3"),
-        ("wide", &[1, 130], "elastic/g64/4,8"),
-        ("vector", &[7], "elastic/g2/5,7"),
-    ];
-    forms.map(|(name, dims, scheme)| (name.to_owned(), layout(Dtype::BF16, dims, scheme, None))).into()
-}
-
-fn masked() -> Vec<(String, Layout)> {
-    let forms = [
-        ("values", Dtype::BF16, 40, "dense"),
-        ("values32", Dtype::F32, 17, "dense"),
-        ("grouped", Dtype::F32, 33, "int3/g4/affine"),
-        ("by_row", Dtype::F16, 19, "int4/row/sym"),
-        ("whole", Dtype::F32, 50, "int7/tensor/affine"),
-        ("planes", Dtype::F32, 29, "elastic/g8"),
-        ("planes24", Dtype::F32, 64, "elastic/g16/2,4"),
-        ("nothing", Dtype::F32, 0, "int4/g8/sym"),
-        ("nothing_whole", Dtype::F32, 0, "int4/tensor/sym"),
-        ("nothing_planes", Dtype::F32, 0, "elastic/g8/2"),
-        ("everything", Dtype::F32, 70, "int2/g8/sym"),
-    ];
-    let tensors =
-        forms.map(|(name, dtype, kept, scheme)| (name.to_owned(), layout(dtype, &[5, 14], scheme, Some(kept))));
-    tensors.into()
-}
-
-/// Kept tensors of every kind of type beside uniform and elastic ones.
-fn mixed() -> Vec<(String, Layout)> {
-    let plain = |name: &str, dtype, dims: &[usize]| (name.to_owned(), layout(dtype, dims, "dense", None));
-    vec![
-        plain("bias", Dtype::F32, &[5]),
-        ("up.weight".to_owned(), layout(Dtype::BF16, &[5, 24], "elastic/g8/2,4,8", None)),
-        plain("norm", Dtype::BF16, &[7]),
-        ("embed".to_owned(), layout(Dtype::BF16, &[6, 10], "int8/row/sym", None)),
-        plain("half", Dtype::F16, &[3, 2]),
-        plain("double", Dtype::F64, &[2]),
-        plain("ids", Dtype::I64, &[3]),
-        plain("flag", Dtype::BOOL, &[3]),
-        plain("scalar", Dtype::F32, &[]),
-        plain("empty", Dtype::F32, &[0, 4]),
-        ("down.weight".to_owned(), layout(Dtype::F32, &[3, 20], "elastic/g8", None)),
-        ("sparse.weight".to_owned(), layout(Dtype::F32, &[4, 20], "elastic/g8/3,4,5", Some(31))),
-    ]
-}
-
-/// The file of the last section of FORMAT.md, its bytes chosen by hand.
+/// The file of FORMAT.md's worked example, its bytes chosen by hand.
 fn write_example(path: &Path) {
     let tensors = [
         ("e", layout(Dtype::BF16, &[4], "elastic/g4/2", None)),
@@ -161,6 +75,25 @@ fn write_float_example(path: &Path) {
     write_bare(path, &tensors, &parts);
 }
 
+/// The file of the section on positions.
+fn write_positions_example(path: &Path) {
+    let tensors = [
+        ("i", listed(Dtype::F32, &[2, 40], "int4/row/sym", 5)),
+        ("v", listed(Dtype::BF16, &[3, 4], "dense", 1)),
+        ("z", listed(Dtype::F32, &[3], "dense", 0)),
+    ];
+    let parts: [(&str, &[u8]); 7] = [
+        ("i.positions", &[0x2d, 0x01, 0x13, 0x92, 0x0f]),
+        ("i.codes", &[0xf1, 0x08, 0x0c]),
+        ("i.scales", &[0x00, 0x00, 0x00, 0x3f, 0x00, 0x00, 0x00, 0x40]),
+        ("v.positions", &[0x02, 0x01]),
+        ("v.values", &[0xc0, 0x3f]),
+        ("z.positions", &[]),
+        ("z.values", &[]),
+    ];
+    write_bare(path, &tensors, &parts);
+}
+
 /// Writes parts with nothing in the metadata that decoding does not need.
 fn write_bare(path: &Path, tensors: &[(&str, Layout)], parts: &[(&str, &[u8])]) {
     let parts = parts.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
@@ -180,6 +113,7 @@ fn write_all(folder: &Path) {
         ("mixed", mixed()),
         ("blocks", blocks()),
         ("floats", floats()),
+        ("positions", positions()),
     ];
     for (seed, (name, tensors)) in (1..).zip(files) {
         let tensors: Vec<(&str, Layout)> = tensors.iter().map(|(name, layout)| (name.as_str(), *layout)).collect();
@@ -187,6 +121,7 @@ fn write_all(folder: &Path) {
     }
     write_example(&folder.join("example.safetensors"));
     write_float_example(&folder.join("example-floats.safetensors"));
+    write_positions_example(&folder.join("example-positions.safetensors"));
     let cut = folder.join("mixed-sliced-4.safetensors");
     slice(&open(&folder.join("mixed.safetensors")), Bits::new(4).unwrap(), &cut, Overwrite::Replace).unwrap();
     for name in NAMES {
@@ -275,31 +210,46 @@ fn the_worked_example_is_the_golden_file() {
     }
 }
 
-#[test]
-fn the_example_of_small_floats_is_the_golden_file() {
+/// That the page has the parts, the bytes and the decoded values of an example file.
+fn assert_on_page(file: &str, names: usize, expected: &[(&str, &[f32])]) {
     let page = page();
-    let artifact = open(&golden("example-floats.safetensors"));
+    let artifact = open(&golden(file));
     let shard = &artifact.checkpoint().shards()[0];
     let bytes = dump(&shard.bytes()[shard.data_start()..]);
     assert!(page.contains(&bytes), "FORMAT.md lacks these bytes:\n{bytes}");
     for entry in shard.entries().iter().filter(|entry| !niwaki_tensors::is_pad(&entry.name)) {
         let shape: Vec<String> = entry.shape.iter().map(usize::to_string).collect();
-        let line = format!("{:10}{:<9}[{}]", entry.name, entry.dtype.to_string(), shape.join(", "));
+        let line = format!("{:names$}{:<9}[{}]", entry.name, entry.dtype.to_string(), shape.join(", "));
         assert!(page.contains(&line), "FORMAT.md lacks this part:\n{line}");
     }
+    for (name, expected) in expected {
+        let tensor = artifact.get(name).unwrap();
+        let mut out = vec![f32::NAN; expected.len()];
+        tensor.dequantize_rows(Level::best(), None, 0..tensor.matrix().0, &mut out).unwrap();
+        let same = out.iter().zip(*expected).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{name}: {out:?}, not {expected:?}");
+    }
+}
+
+#[test]
+fn the_example_of_small_floats_is_the_golden_file() {
     // What the page says that they decode to.
     let expected: [(&str, &[f32]); 3] = [
         ("f", &[1.0, -2.0, 224.0, 0.001_953_125, 1.5, -0.25, 0.03125, -0.0, 1.25]),
         ("n", &[0.75, -0.25, 3.0, 0.75, -9.0, -3.0]),
         ("q", &[-1.0, 1.0, 0.0, 0.159_160_6, 0.5]),
     ];
-    for (name, expected) in expected {
-        let tensor = artifact.get(name).unwrap();
-        let mut out = vec![f32::NAN; expected.len()];
-        tensor.dequantize_rows(Level::best(), None, 0..tensor.matrix().0, &mut out).unwrap();
-        let same = out.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
-        assert!(same, "{name}: {out:?}, not {expected:?}");
+    assert_on_page("example-floats.safetensors", 10, &expected);
+}
+
+#[test]
+fn the_example_of_positions_is_the_golden_file() {
+    let (mut i, mut v) = ([0.0; 80], [0.0; 12]);
+    for (place, value) in [(3, -3.5), (17, 3.5), (18, 0.0), (41, -16.0), (79, 8.0)] {
+        i[place] = value;
     }
+    v[9] = 1.5;
+    assert_on_page("example-positions.safetensors", 13, &[("i", &i), ("v", &v), ("z", &[0.0; 3])]);
 }
 
 /// The reference decoder over one file: whether every value is as expected, and what it said.

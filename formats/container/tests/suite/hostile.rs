@@ -7,7 +7,7 @@ use niwaki_container::{Artifact, Layout, META_KEY, Meta, Part, TensorMeta, canon
 use niwaki_tensors::{Dtype, Limits, Overwrite, decodes_to_f32, write_file};
 use serde_json::Value;
 
-use crate::made::{Folder, Random, layout, open, write};
+use crate::made::{Folder, Random, layout, listed, open, write, write_parts};
 
 fn tensors() -> Vec<(&'static str, Layout)> {
     vec![
@@ -20,6 +20,8 @@ fn tensors() -> Vec<(&'static str, Layout)> {
         ("q", layout(Dtype::F32, &[3, 5], "nf4/g3", None)),
         ("e", layout(Dtype::F32, &[3, 5], "elastic/g4/2,4", None)),
         ("x", layout(Dtype::F32, &[3, 5], "elastic/g4/2,3", Some(8))),
+        ("p", listed(Dtype::F32, &[3, 5], "int4/row/sym", 4)),
+        ("l", listed(Dtype::BF16, &[3, 50], "dense", 4)),
     ]
 }
 
@@ -80,6 +82,36 @@ fn a_part_of_another_type_or_shape_is_named() {
     assert_eq!(message(shorter, |_| ()), "tensor `e`: part `e.plane6` needs U8 3x1, has U8 2x1");
     let said = message(|t| find(t, "b").2 = vec![3, 1], |_| ());
     assert_eq!(said, "tensor `b`: part `b` needs F32 3, has F32 3x1");
+    let said = message(|t| find(t, "l.positions").2 = vec![1, 5], |_| ());
+    assert_eq!(said, "tensor `l`: part `l.positions` needs U8 5, has U8 1x5");
+}
+
+#[test]
+fn few_positions_of_very_many_weights_cost_little() {
+    let folder = Folder::new();
+    // 2^50 rows of 4 weights, of which three are kept: 50 low bits each.
+    let tensors = [("w", listed(Dtype::F32, &[1 << 50, 4], "int8/g64/sym", 3))];
+    write_huge(&folder.file("a"), &tensors);
+    let artifact = open(&folder.file("a"));
+    assert!(verify(&artifact, 1).faults.is_empty());
+    let decoder = artifact.get("w").unwrap().at(None).unwrap();
+    let mut out = [7.0; 8];
+    for (row, expected) in [(0, [0.0; 8]), (1 << 49, [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0])] {
+        decoder.dequantize_rows(Level::best(), row..row + 2, &mut out).unwrap();
+        assert_eq!(out, expected);
+    }
+    let mut places = vec![];
+    decoder.visit_kept(Level::best(), 1 << 48..1 << 50, |some, _| places.extend_from_slice(some)).unwrap();
+    assert_eq!(places, [(1 << 51) + 3, (1 << 52) - 1]);
+}
+
+/// The one tensor of the test above: the weights 0, 1 and 2 at places far apart.
+fn write_huge(path: &Path, tensors: &[(&str, Layout)]) {
+    let mut positions = vec![0; tensors[0].1.parts().unwrap()[0].bytes];
+    niwaki_codes::positions::encode(1 << 52, 3, [8, (1 << 51) + 3, (1 << 52) - 1], &mut positions).unwrap();
+    let parts = [("w.positions", positions), ("w.codes", vec![0x80, 0x81, 0x82]), ("w.scales", vec![0, 0x3c])];
+    let parts = parts.map(|(name, bytes)| (name.to_owned(), bytes));
+    write_parts(path, tensors, &parts.into_iter().collect(), |_| ());
 }
 
 #[test]
@@ -130,9 +162,10 @@ fn a_newer_version_is_refused_with_the_path() {
 fn exercise(path: &Path) -> bool {
     let Ok(artifact) = Artifact::open(path, &Limits::default()) else { return false };
     for tensor in artifact.tensors() {
-        let (rows, cols) = tensor.matrix();
-        // Mutations of a file of a few kilobytes; anything larger holds no elements.
-        let mut out = vec![0.0; rows.saturating_mul(cols)];
+        let (mut rows, cols) = tensor.matrix();
+        // A few bytes of positions may stand for any number of weights: some of them will do.
+        rows = rows.min((1usize << 20).checked_div(cols).unwrap_or(0));
+        let mut out = vec![0.0; rows * cols];
         for width in tensor.widths().map_or(vec![None], |widths| widths.iter().map(Some).collect()) {
             let result = tensor.dequantize_rows(Level::best(), width, 0..rows, &mut out);
             assert!(result.is_err() || decodes_to_f32(tensor.dtype()));

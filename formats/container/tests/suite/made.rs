@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use niwaki_codes::simd::Level;
 use niwaki_codes::{
-    Bits, BlockType, BlockView, Float, Grouping, Scheme, Shape, Symmetry, Uniform, half_floats::f32_to_f16,
+    Bits, BlockType, BlockView, Float, Grouping, Scheme, Shape, Symmetry, Uniform, half_floats::f32_to_f16, positions,
 };
-use niwaki_container::{Artifact, Digest, Layout, META_KEY, Meta, Part, PartSpec, Placement, Slot, TensorMeta};
+use niwaki_container::{Artifact, Digest, Kept, Layout, META_KEY, Meta, Part, PartSpec, Placement, Slot, TensorMeta};
 use niwaki_tensors::{Dtype, Limits, Overwrite, Writer, metadata_len};
 
 /// A stream of numbers: splitmix64.
@@ -60,10 +60,15 @@ impl Drop for Folder {
     }
 }
 
-/// The layout of a tensor; scheme `dense` for none.
+/// The layout of a tensor; scheme `dense` for none. A mask tells what is kept.
 pub(crate) fn layout(dtype: Dtype, dims: &[usize], scheme: &str, kept: Option<usize>) -> Layout {
     let scheme = (scheme != "dense").then(|| scheme.parse().unwrap());
-    Layout { dtype, shape: Shape::new(dims).unwrap(), scheme, kept }
+    Layout { dtype, shape: Shape::new(dims).unwrap(), scheme, kept: kept.map(Kept::by_mask) }
+}
+
+/// The layout of a tensor whose kept weights are told by their positions.
+pub(crate) fn listed(dtype: Dtype, dims: &[usize], scheme: &str, kept: usize) -> Layout {
+    Layout { kept: Some(Kept::by_positions(kept)), ..layout(dtype, dims, scheme, None) }
 }
 
 /// Writes a container of the given tensors with contents from `seed`.
@@ -157,10 +162,17 @@ pub(crate) fn decoded(artifact: &Artifact, level: Level) -> BTreeMap<String, Vec
 /// Random bytes that an encoder could have written.
 fn contents(layout: &Layout, spec: &PartSpec, random: &mut Random) -> Vec<u8> {
     let (rows, cols) = layout.matrix();
-    let streams = |n: usize| layout.kept.map_or((rows, n), |kept| (1, kept));
+    let streams = |n: usize| layout.kept.map_or((rows, n), |kept| (1, kept.weights));
     match (spec.part, layout.scheme) {
         (Part::Whole | Part::Values, _) => elements(spec.dtype, spec.shape.elements(), random),
-        (Part::Mask, _) => mask(rows, cols, layout.kept.unwrap(), random),
+        (Part::Mask, _) => mask(rows, cols, layout.kept.unwrap().weights, random),
+        (Part::Positions, _) => {
+            let (kept, mut out) = (layout.kept.unwrap().weights, vec![0; spec.bytes]);
+            let bits = mask(1, rows * cols, kept, random);
+            let places = (0..rows * cols).filter(|i| bits[i / 8] >> (i % 8) & 1 == 1);
+            positions::encode(rows * cols, kept, places, &mut out).unwrap();
+            out
+        }
         (Part::Codes, Some(Scheme::Uniform(uniform))) => packed(streams(cols), uniform.bits.get() as usize, random),
         (Part::Codes, Some(Scheme::Block(kind))) => {
             (0..rows * cols / kind.elements()).flat_map(|_| block(kind, random)).collect()

@@ -5,7 +5,7 @@ use niwaki_codes::simd::Level;
 use niwaki_container::{Artifact, Blame, ErrorKind, Layout, Placement, slice, verify};
 use niwaki_tensors::{Dtype, Overwrite, write_file};
 
-use crate::made::{Folder, decoded, layout, open, write};
+use crate::made::{Folder, decoded, layout, listed, open, write};
 
 fn bits(n: u32) -> Bits {
     Bits::new(n).unwrap()
@@ -18,6 +18,7 @@ fn tensors() -> Vec<(&'static str, Layout)> {
         ("u", layout(Dtype::F32, &[3, 50], "int3/g4/affine", None)),
         ("f", layout(Dtype::BF16, &[3, 50], "elastic/g16/2,4,6", None)),
         ("m", layout(Dtype::F32, &[3, 50], "elastic/g8/2,3,4,6,7", Some(70))),
+        ("p", listed(Dtype::F32, &[3, 50], "elastic/g8/2,4,6", 7)),
         ("q", layout(Dtype::F32, &[3, 64], "q4_1", None)),
         ("n", layout(Dtype::F32, &[3, 50], "nvfp4", None)),
         ("ids", layout(Dtype::I64, &[2], "dense", None)),

@@ -6,7 +6,7 @@ use std::path::Path;
 use niwaki_container::{Digest, Fault, Kind, Layout, META_KEY, Meta, verify};
 use niwaki_tensors::{Dtype, Overwrite, write_file, write_index};
 
-use crate::made::{Folder, layout, open, write, write_padded, write_parts};
+use crate::made::{Folder, layout, listed, open, write, write_padded, write_parts};
 
 fn tensors() -> Vec<(&'static str, Layout)> {
     vec![
@@ -18,6 +18,7 @@ fn tensors() -> Vec<(&'static str, Layout)> {
         ("f", layout(Dtype::F32, &[3, 5], "fp8_e4m3/row", None)),
         ("n", layout(Dtype::BF16, &[2, 33], "nvfp4", None)),
         ("q", layout(Dtype::F32, &[3, 5], "nf4/g3", None)),
+        ("p", listed(Dtype::F32, &[4, 20], "int4/g2/sym", 5)),
         ("e", layout(Dtype::F32, &[3, 5], "elastic/g4/2,4", None)),
     ]
 }
@@ -115,6 +116,31 @@ fn parameters_that_are_not_finite_are_named() {
         let (tensor, part) = part.split_once('.').unwrap();
         assert_eq!(faults[0], format!("tensor `{tensor}`, part `{part}`: scale of group 0 is not finite"));
     }
+}
+
+#[test]
+fn positions_that_are_no_ascending_list_are_named() {
+    let folder = Folder::new();
+    write(&folder.file("a"), &tensors(), 1);
+    let with = |bytes: [u8; 5]| {
+        let mut parts = parts(&folder.file("a"));
+        parts.insert("p.positions".to_owned(), bytes.to_vec());
+        write_parts(&folder.file("b"), &tensors(), &parts, |_| ());
+        texts(&verify(&open(&folder.file("b")), 2).faults)
+    };
+    // 3, 17, 18, 41, 79 of 80, as in FORMAT.md.
+    assert_eq!(with([0x2d, 0x01, 0x13, 0x92, 0x0f]), Vec::<String>::new());
+    let named = |fault: &str| [format!("tensor `p`, part `positions`: {fault}")];
+    let twice = "`positions` puts kept weight 2 at 17, not at one of 18..80";
+    assert_eq!(with([0x2d, 0x01, 0x13, 0x91, 0x0f]), named(twice));
+    let outside = "`positions` puts kept weight 4 at 95, not at one of 42..80";
+    assert_eq!(with([0x2d, 0x02, 0x13, 0x92, 0x0f]), named(outside));
+    assert_eq!(with([0x2d, 0x00, 0x13, 0x92, 0x0f]), named("`positions` holds 4 positions, needs 5"));
+    let stray = "`positions` has bits set past the end of row 0";
+    assert_eq!(
+        [with([0x2d, 0x11, 0x13, 0x92, 0x0f]), with([0x2d, 0x01, 0x13, 0x92, 0x1f])],
+        [named(stray), named(stray)]
+    );
 }
 
 #[test]
@@ -273,7 +299,16 @@ fn digests_are_what_the_format_page_says() {
     ]);
     let digest = |name: &str| artifact.get(name).unwrap().meta().unwrap().digest.0;
     assert_eq!((digest("b"), digest("k"), digest("w"), digest("n")), (b, k, w, n));
-    let names = ["b", "e", "f", "k", "m", "n", "q", "r", "w"];
+    let p = join(&[
+        b"niwaki code\0int4/g2/sym\0F32\x004x20\0codes\0U8\x003\0",
+        &content("p.codes"),
+        b"positions\0U8\x005\0",
+        &content("p.positions"),
+        b"scales\0F16\x003\0",
+        &content("p.scales"),
+    ]);
+    assert_eq!(artifact.get("p").unwrap().meta().unwrap().digest.0, p);
+    let names = ["b", "e", "f", "k", "m", "n", "p", "q", "r", "w"];
     let listed: Vec<Vec<u8>> = names.iter().map(|n| [n.as_bytes(), b"\0", &digest(n)].concat()).collect();
     let all = join(&[b"niwaki checkpoint\0", &listed.concat()]);
     assert_eq!((artifact.digest().unwrap().0, artifact.metas()[0].digest.0), (all, all));

@@ -115,7 +115,7 @@ fn stored_as(t: &TensorReport, planned: &Planned) -> String {
     match planned.layout.kept {
         Some(kept) => {
             let codes = codes.unwrap_or_else(|| "sparse".to_owned());
-            format!("{codes}, {} kept", percent(kept as u64, planned.elements() as u64))
+            format!("{codes}, {} kept", percent(kept.weights as u64, planned.elements() as u64))
         }
         None => codes.unwrap_or_else(|| match &planned.coding {
             Some(_) => format!("{}, decoded", planned.layout.dtype),

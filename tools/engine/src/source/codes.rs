@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use niwaki_codes::simd::Level;
 use niwaki_codes::{BlockType, Grouping, Scheme, Uniform};
-use niwaki_container::Part;
+use niwaki_container::{Decoder, Part, ToldBy};
 use niwaki_foreign::UniformRows;
 use niwaki_gguf::hf::Transform;
 
@@ -18,6 +18,28 @@ pub(crate) enum Coded<'b> {
     Blocks(BlockType, Cow<'b, [u8]>),
     /// Evenly spaced codes with their parameters.
     Uniform(Uniform, UniformRows),
+}
+
+/// Decodes the elements `range`, which stand in `rows`, where positions tell which of a tensor's
+/// weights are kept; says whether that is so. Lays out no more than is asked for: rows of such a
+/// tensor may be far longer than its file.
+pub(super) fn decode_listed(
+    decoder: &Decoder<'_>,
+    rows: Range<usize>,
+    range: &Range<usize>,
+    out: &mut [f32],
+) -> Result<bool, Error> {
+    if decoder.tensor().layout().kept.is_none_or(|kept| kept.told_by != ToldBy::Positions) {
+        return Ok(false);
+    }
+    out.fill(0.0);
+    Ok(decoder.visit_kept(Level::best(), rows, |places, values| {
+        for (place, value) in places.iter().zip(values) {
+            if let Some(out) = place.checked_sub(range.start).and_then(|at| out.get_mut(at)) {
+                *out = *value;
+            }
+        }
+    })?)
 }
 
 impl<'a> SourceTensor<'a> {

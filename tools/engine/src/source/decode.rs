@@ -8,6 +8,7 @@ use niwaki_gguf::hf::Transform;
 use niwaki_quant::Values;
 use niwaki_tensors::{Dtype, byte_len, decode_f32};
 
+use super::codes::decode_listed;
 use super::tensor::{Form, SourceTensor};
 use crate::error::{Blame, Error};
 
@@ -93,6 +94,9 @@ impl SourceTensor<'_> {
             Form::Ours(decoder) => {
                 let (_, cols) = self.matrix();
                 let rows = range.start / cols..range.end.div_ceil(cols);
+                if decode_listed(decoder, rows.clone(), &range, out)? {
+                    return Ok(());
+                }
                 whole_rows(range, rows.start * cols, rows.len() * cols, out, |out| {
                     Ok(decoder.dequantize_rows(level, rows.clone(), out)?)
                 })

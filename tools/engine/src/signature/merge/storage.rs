@@ -96,7 +96,7 @@ impl<'a> Stored<'a> {
                     Some(Scheme::Elastic(elastic)) => Code::Elastic(elastic),
                     Some(other) => return Err(unsupported(tensor, &other.to_string())),
                 };
-                let code = if stored.masked() { Code::Kept(Box::new(code), kept(&stored)) } else { code };
+                let code = if stored.masked() { Code::Kept(Box::new(code), kept(&stored)?) } else { code };
                 (code, stored.parts().collect())
             }
             Storage::Foreign(logical) => {
@@ -176,7 +176,7 @@ impl<'a> Stored<'a> {
     /// Whether patches of these kinds change a part.
     pub(super) fn changes(&self, part: Part, scales: bool) -> bool {
         match part {
-            Part::Mask => false,
+            Part::Mask | Part::Positions => false,
             part if is_parameter(part) => scales,
             _ => true,
         }
@@ -335,15 +335,12 @@ impl Stored<'_> {
     }
 }
 
-/// The flat indices of the weights that a mask keeps.
-fn kept(tensor: &Tensor<'_>) -> Vec<usize> {
-    let (rows, cols) = tensor.matrix();
-    let bits = tensor.part(Part::Mask).unwrap_or_default();
-    let keeps = |at: &usize| {
-        let (row, col) = (at / cols.max(1), at % cols.max(1));
-        bits.get(row * cols.div_ceil(8) + col / 8).is_some_and(|byte| byte >> (col % 8) & 1 == 1)
-    };
-    (0..rows * cols).filter(keeps).collect()
+/// The flat indices of the weights that are kept.
+fn kept(tensor: &Tensor<'_>) -> Result<Vec<usize>, Error> {
+    let mut kept = Vec::new();
+    let rows = 0..tensor.matrix().0;
+    tensor.at(None)?.visit_kept(Level::best(), rows, |positions, _| kept.extend_from_slice(positions))?;
+    Ok(kept)
 }
 
 /// Whether a part holds parameters of codes.
