@@ -8,6 +8,7 @@ use std::path::Path;
 
 use niwaki_conformance::checkpoints::{f32s, file, weights};
 use niwaki_conformance::folder::Folder;
+use niwaki_conformance::scene::run;
 use niwaki_tensors::{Checkpoint, Limits};
 
 /// Outputs of the convolutions of VGG-16, 3x3 each; 0 is a pooling of the maximum.
@@ -134,4 +135,50 @@ fn what_the_first_convolutions_take() {
     }
     assert_eq!(parameters_of_first(&checkpoint, 13), full - 5130, "all but the linear layer");
     assert_eq!(parameters_of_first(&checkpoint, 0), 0);
+}
+
+/// Bytes of the signature of the first `layers` convolutions, stored as `flags` say.
+fn extracted(folder: &Folder, layers: usize, flags: &str) -> u64 {
+    let line = format!(
+        "signature extract --init @init.safetensors --standard @standard.safetensors --robust @robust.safetensors \
+         --layers {layers} {flags} --force -o @sig.safetensors --json"
+    );
+    let report = run(folder, &line).json();
+    let bytes = std::fs::metadata(folder.at("sig.safetensors")).unwrap().len();
+    assert_eq!(report["bytes"], bytes);
+    bytes
+}
+
+#[test]
+fn files_of_the_first_six_convolutions_are_as_small_as_the_arithmetic_says() {
+    let folder = Folder::new("vgg16-files");
+    for (seed, name) in [(1, "init"), (2, "standard"), (3, "robust")] {
+        write_vgg16(folder.at(&format!("{name}.safetensors")).as_ref(), seed, 6);
+    }
+    let copy = std::fs::metadata(folder.at("standard.safetensors")).unwrap().len() as f64;
+    let times = |flags: &str| copy / extracted(&folder, 6, flags) as f64;
+    // 12.9 in the arithmetic; names and digests of the file take the rest.
+    let (f32, f16, codes) = (times("--scheme f32"), times("--scheme f16"), times("--scheme int8/row/sym"));
+    assert!((12.8..12.9).contains(&f32), "{f32}");
+    assert!(f16 >= 13.0 && (25.0..25.8).contains(&f16), "{f16}");
+    assert!((50.0..51.5).contains(&codes), "{codes}");
+}
+
+#[test]
+fn a_sparse_patch_of_one_weight_in_a_hundred_takes_a_fortieth_of_the_bytes_of_codes() {
+    let folder = Folder::new("sparse-patch");
+    let shape: &[usize] = &[1024, 2048];
+    for (seed, name) in [(1, "init"), (2, "standard"), (3, "robust")] {
+        let tensor = ("proj.weight", "F32", shape, f32s(&weights(seed, 1024 * 2048)));
+        niwaki_conformance::checkpoints::write(folder.at(&format!("{name}.safetensors")), &[tensor]);
+    }
+    run(&folder, "compress @standard.safetensors --scheme int8/row/sym -o @model.safetensors");
+    let model = std::fs::metadata(folder.at("model.safetensors")).unwrap().len() as f64;
+    let patch = extracted(&folder, 1, "--sparsity 0.99 --scheme int8/g64/sym") as f64;
+    assert!(patch <= 0.025 * model, "{} %", 100.0 * patch / model);
+    // It goes on and off.
+    let original = std::fs::read(folder.at("model.safetensors")).unwrap();
+    run(&folder, "signature apply @model.safetensors @sig.safetensors --allow-loss -o @on.safetensors");
+    run(&folder, "signature remove @on.safetensors sig -o @off.safetensors");
+    assert!(std::fs::read(folder.at("off.safetensors")).unwrap() == original);
 }

@@ -317,3 +317,19 @@ fn the_same_inputs_give_the_same_bytes_for_any_number_of_threads() {
         run(&folder, "verify @one.safetensors");
     }
 }
+
+/// The signature beside the golden files, which the library's documentation reads.
+#[test]
+fn the_example_is_what_its_checkpoints_make() {
+    let folder = Folder::new("example");
+    let weights = [-3.5, 3.5, 0.0, 0.0, 2.0, -2.0];
+    let robust = [-2.5, 3.5, 0.0, 0.0, 2.0, -4.0];
+    for (name, values) in [("init", weights), ("standard", weights), ("fog", robust)] {
+        let tensor = ("w", "F32", &[2, 3][..], niwaki_conformance::checkpoints::f32s(&values));
+        niwaki_conformance::checkpoints::write(folder.at(&format!("{name}.safetensors")), &[tensor]);
+    }
+    extract(&folder, "fog", "", "made");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/example-signature.safetensors");
+    assert!(std::fs::read(folder.at("made.safetensors")).unwrap() == std::fs::read(golden).unwrap());
+    run(&folder, "verify @made.safetensors");
+}
