@@ -473,3 +473,37 @@ fn random_sequences_on_elastic_codes_end_where_they_began() {
 fn random_sequences_on_gguf_end_where_they_began() {
     sequences("codes.gguf", 250);
 }
+
+#[test]
+fn patches_of_few_weights_come_back_bit_for_bit() {
+    let folder = scene();
+    let extract = |robust: &str, flags: &str, out: &str| {
+        let line =
+            format!("signature extract {THREE} --robust @{robust}.safetensors {flags} --force -o @{out}.safetensors");
+        run(&folder, &line);
+    };
+    for (nth, (robust, scheme)) in [
+        ("fog", "int8/g64/sym"),
+        ("noise", "int4/g32/affine"),
+        ("fog", "f32"),
+        ("noise", "f16"),
+        ("fog", "int8/row/sym"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        extract(robust, &format!("--sparsity 0.98 --norms none --only layer1.* --scheme {scheme}"), &format!("s{nth}"));
+    }
+    add_and_remove(&folder, "standard.safetensors", "", 40);
+    // Whether a patch is given weight by weight or as a whole makes no difference.
+    for scheme in ["int8/row/sym", "int5/g32/affine", "int3/tensor/sym", "elastic/g32"] {
+        run(&folder, &format!("compress @standard.safetensors --scheme {scheme} --force -o @base.safetensors"));
+        add_and_remove(&folder, "base.safetensors", "", 20);
+        let sig = folder.at("s0.safetensors");
+        run(&folder, &format!("signature apply @base.safetensors {sig} --allow-loss --force -o @few.safetensors"));
+        run(&folder, &format!("signature combine {sig} --force -o @dense.safetensors"));
+        let dense = folder.at("dense.safetensors");
+        run(&folder, &format!("signature apply @base.safetensors {dense} --allow-loss --force -o @all.safetensors"));
+        niwaki_conformance::scene::assert_equal(&folder, "few.safetensors", "all.safetensors");
+    }
+}

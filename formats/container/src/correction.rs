@@ -12,6 +12,9 @@
 //!
 //! The last block is filled with nothing.
 
+use niwaki_codes::simd::Level;
+use niwaki_codes::{Bits, pack_row, stamp};
+
 use crate::error::{Error, ErrorKind};
 
 /// Differences in a block.
@@ -29,10 +32,10 @@ pub fn encode_correction(width: usize, original: &[u8], predicted: &[u8], out: &
     }
     let mut empty = None::<usize>;
     let mut folded = [0u64; BLOCK];
-    let step = block_bytes(width, original.len())?;
+    let (step, level) = (block_bytes(width, original.len())?, Level::best());
     for (original, predicted) in original.chunks(step).zip(predicted.chunks(step)) {
         // Equal bytes are found at the speed of memory.
-        let bits = if original == predicted { 0 } else { fold(width, original, predicted, &mut folded) };
+        let bits = if original == predicted { 0 } else { fold(level, width, original, predicted, &mut folded) };
         match (bits, empty) {
             (0, Some(at)) if out.get(at).is_some_and(|n| *n < u8::MAX) => out[at] += 1,
             (0, _) => {
@@ -41,7 +44,7 @@ pub fn encode_correction(width: usize, original: &[u8], predicted: &[u8], out: &
             }
             (bits, _) => {
                 out.push(bits as u8);
-                pack(bits, &folded, out);
+                pack(level, bits, &folded, out);
                 empty = None;
             }
         }
@@ -97,26 +100,33 @@ fn take<'s>(rest: &mut &'s [u8], len: usize) -> Result<&'s [u8], Error> {
     rest.split_off(..len).ok_or_else(|| wrong("a stream that is cut short"))
 }
 
-/// Folds the differences of a block; how many bits the widest takes.
-fn fold(width: usize, original: &[u8], predicted: &[u8], out: &mut [u64; BLOCK]) -> usize {
-    fn each<const N: usize>(original: &[u8], predicted: &[u8], out: &mut [u64; BLOCK]) -> u64 {
-        let (a, b) = (original.as_chunks::<N>().0, predicted.as_chunks::<N>().0);
-        let mut all = 0;
-        *out = [0; BLOCK];
-        for ((a, b), out) in a.iter().zip(b).zip(out) {
-            // The difference at the top of 64 bits has its sign there.
-            let shift = 64 - 8 * N as u32;
-            let difference = ((number(a).wrapping_sub(number(b)) << shift) as i64) >> shift;
-            *out = ((difference << 1) ^ (difference >> 63)) as u64;
-            all |= *out;
-        }
-        all
+stamp! {
+    /// Folds the differences of a block; how many bits the widest takes.
+    fn fold = fold_body(width: usize, original: &[u8], predicted: &[u8], out: &mut [u64; BLOCK]) -> usize;
+}
+
+#[inline(always)]
+fn fold_body(width: usize, original: &[u8], predicted: &[u8], out: &mut [u64; BLOCK]) -> usize {
+    macro_rules! each {
+        ($unsigned:ty, $signed:ty) => {{
+            const N: usize = size_of::<$unsigned>();
+            let (a, b) = (original.as_chunks::<N>().0, predicted.as_chunks::<N>().0);
+            let mut all = 0;
+            for ((a, b), out) in a.iter().zip(b).zip(&mut *out) {
+                let difference = <$unsigned>::from_le_bytes(*a).wrapping_sub(<$unsigned>::from_le_bytes(*b)) as $signed;
+                let folded = ((difference << 1) ^ (difference >> (8 * N - 1))) as $unsigned;
+                all |= folded;
+                *out = u64::from(folded);
+            }
+            out.iter_mut().skip(a.len()).for_each(|out| *out = 0);
+            u64::from(all)
+        }};
     }
     let all = match width {
-        1 => each::<1>(original, predicted, out),
-        2 => each::<2>(original, predicted, out),
-        4 => each::<4>(original, predicted, out),
-        _ => each::<8>(original, predicted, out),
+        1 => each!(u8, i8),
+        2 => each!(u16, i16),
+        4 => each!(u32, i32),
+        _ => each!(u64, i64),
     };
     (64 - all.leading_zeros()) as usize
 }
@@ -142,7 +152,17 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 /// Appends the low `bits` bits of each number.
-fn pack(bits: usize, numbers: &[u64; BLOCK], out: &mut Vec<u8>) {
+fn pack(level: Level, bits: usize, numbers: &[u64; BLOCK], out: &mut Vec<u8>) {
+    // Codes of this many bits have kernels of their own.
+    if let Ok(width) = Bits::new(bits as u32) {
+        let codes: [u8; BLOCK] = numbers.map(|number| number as u8);
+        let mut packed = [0; BLOCK];
+        if let Some(packed) = packed.get_mut(..8 * bits)
+            && pack_row(level, width, &codes, packed).is_ok()
+        {
+            return out.extend_from_slice(packed);
+        }
+    }
     let (mut word, mut filled) = (0u128, 0);
     for number in numbers {
         word |= u128::from(*number) << filled;

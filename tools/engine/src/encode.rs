@@ -176,14 +176,24 @@ fn decoded(job: &Job<'_>, b: &Block, scratch: &mut Scratch) -> Result<ByWidth, E
 
 /// Weights as `dtype`, rounded to nearest, ties to even.
 pub(crate) fn narrowed(weights: &[f32], dtype: Dtype) -> Vec<u8> {
-    fn each<const N: usize>(weights: &[f32], narrow: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
-        weights.iter().flat_map(|w| narrow(*w)).collect()
+    let size = if matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::BF16) { dtype.bitsize() / 8 } else { 2 };
+    let mut bytes = vec![0; weights.len() * size];
+    narrow_into(weights, dtype, &mut bytes);
+    bytes
+}
+
+/// The same into a buffer of as many elements.
+pub(crate) fn narrow_into(weights: &[f32], dtype: Dtype, out: &mut [u8]) {
+    fn each<const N: usize>(weights: &[f32], out: &mut [u8], narrow: impl Fn(f32) -> [u8; N]) {
+        for (w, out) in weights.iter().zip(out.as_chunks_mut::<N>().0) {
+            *out = narrow(*w);
+        }
     }
     match dtype {
-        Dtype::F64 => each(weights, |w| f64::from(w).to_le_bytes()),
-        Dtype::F32 => bytemuck::cast_slice(weights).to_vec(),
-        Dtype::BF16 => each(weights, |w| half::bf16::from_f32(w).to_le_bytes()),
-        _ => each(weights, |w| half::f16::from_f32(w).to_le_bytes()),
+        Dtype::F64 => each(weights, out, |w| f64::from(w).to_le_bytes()),
+        Dtype::F32 => out.copy_from_slice(bytemuck::cast_slice(weights)),
+        Dtype::BF16 => each(weights, out, |w| half::bf16::from_f32(w).to_le_bytes()),
+        _ => each(weights, out, |w| half::f16::from_f32(w).to_le_bytes()),
     }
 }
 

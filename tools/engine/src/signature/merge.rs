@@ -3,13 +3,14 @@
 mod current;
 mod files;
 mod hashes;
+mod listed;
 mod output;
 mod recode;
 mod restack;
 mod shift;
 mod storage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use niwaki_container::Digest;
@@ -196,31 +197,33 @@ impl Restack<'_> {
         let source = self.opened.source(None, Names::Own)?;
         source.check_complete()?;
         let output = self.how.out.map(|out| output::Output::new(self.opened, out, options)).transpose()?;
-        let contents = pool.install(|| Contents::of(self.opened))?;
-        self.current.check(&contents).map_err(at)?;
-        let base = match self.current.base() {
-            Some(base) => base,
-            None => contents.digest(&source)?,
-        };
         let bound = Bound::new(&source);
-        let digests = |tensor: &SourceTensor<'_>| self.current.digests(&contents, &source, tensor);
-        let lineage = self.current.lineage(base);
-        check(self.fresh, &bound, &Identity { lineage, digests: &digests })?;
         let tasks = self.tasks(&source, &bound).map_err(at)?;
+        let touched: BTreeSet<&str> =
+            tasks.iter().flat_map(|task| task.stored.parts.iter().map(|part| part.name.as_str())).collect();
+        // What is not touched is looked at while it is copied.
+        let contents = pool.install(|| Contents::of_some(self.opened, |name| touched.contains(name)))?;
+        self.current.check(&contents, false).map_err(at)?;
+        let digests = |tensor: &SourceTensor<'_>| self.current.digests(&contents, tensor);
+        check(self.fresh, &bound, &Identity { lineage: self.current.lineage(), digests: &digests })?;
         let written = match &output {
-            Some(output) => pool.install(|| output.write(self, base, &contents, &tasks, progress))?,
+            Some(output) => pool.install(|| output.write(self, contents, &tasks, progress))?,
             None => {
                 let drop = |_: &files::Place, _: usize, _: &[u8]| Ok(());
                 let outcomes =
                     pool.install(|| tasks.iter().map(|task| task.run(&drop)).collect::<Result<Vec<_>, _>>())?;
                 self.check_loss(&tasks, &outcomes)?;
-                output::Written { outcomes, ..output::Written::default() }
+                output::Written { outcomes, base: self.current.base(), ..output::Written::default() }
             }
+        };
+        let base = match written.base {
+            Some(base) => base,
+            None => pool.install(|| Contents::of(self.opened))?.digest(&source)?,
         };
         let tensors = tasks.iter().zip(&written.outcomes).filter(|(task, _)| !task.new.is_empty());
         Ok(Applied {
             listed: listed(base, self.new),
-            tensors: tensors.map(|(task, outcome)| self.report(task, outcome)).collect(),
+            tensors: tensors.map(|(task, outcome)| report(task, outcome)).collect(),
             output_bytes: written.output_bytes,
             undo_bytes: written.undo_bytes,
             undo: written.undo,
@@ -231,7 +234,7 @@ impl Restack<'_> {
     fn tasks<'a>(&'a self, source: &Source<'a>, bound: &Bound<'_, 'a>) -> Result<Vec<Task<'a>>, Error> {
         let files = files::files(self.opened);
         let (mut old, mut new) = (bound.patches(self.old)?, bound.patches(self.new)?);
-        let touched: std::collections::BTreeSet<usize> = old.keys().chain(new.keys()).copied().collect();
+        let touched: BTreeSet<usize> = old.keys().chain(new.keys()).copied().collect();
         let mut tasks = Vec::with_capacity(touched.len());
         for index in touched {
             let tensor = &source.tensors()[index];
@@ -260,18 +263,18 @@ impl Restack<'_> {
             _ => Ok(()),
         }
     }
+}
 
-    fn report(&self, task: &Task<'_>, outcome: &Outcome) -> TensorApplied {
-        let tensor = &task.stored.tensor;
-        let name = tensor.name();
-        let schemes: BTreeMap<String, ()> = task.new.iter().map(|patch| (patch.stored_as(), ())).collect();
-        TensorApplied {
-            name: name.to_owned(),
-            dtype: tensor.dtype().to_string(),
-            scheme: tensor.coding(),
-            survival: outcome.arrival.survival(),
-            patches: task.new.iter().map(|patch| patch.name.clone()).collect(),
-            mixed: schemes.len() > 1,
-        }
+fn report(task: &Task<'_>, outcome: &Outcome) -> TensorApplied {
+    let tensor = &task.stored.tensor;
+    let name = tensor.name();
+    let schemes: BTreeMap<String, ()> = task.new.iter().map(|patch| (patch.stored_as(), ())).collect();
+    TensorApplied {
+        name: name.to_owned(),
+        dtype: tensor.dtype().to_string(),
+        scheme: tensor.coding(),
+        survival: outcome.arrival.survival(),
+        patches: task.new.iter().map(|patch| patch.name.clone()).collect(),
+        mixed: schemes.len() > 1,
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use niwaki_codes::BlockView;
 use niwaki_codes::simd::Level;
+use niwaki_container::ToldBy;
 use niwaki_gguf::hf::Transform;
 use niwaki_quant::Values;
 use niwaki_tensors::{Dtype, byte_len, decode_f32};
@@ -32,6 +33,26 @@ impl SourceTensor<'_> {
         decoded.resize(range.len(), 0.0);
         self.decode(range, decoded)?;
         Ok(Values::F32(bytemuck::cast_slice(decoded)))
+    }
+
+    /// The flat indices and values of the weights that are stored of some rows, where positions tell
+    /// which these are.
+    ///
+    /// # Errors
+    ///
+    /// Those of decoding.
+    pub(crate) fn listed(&self, rows: Range<usize>) -> Result<Option<(Vec<usize>, Vec<f32>)>, Error> {
+        let Form::Ours(decoder) = &self.form else { return Ok(None) };
+        let kept = decoder.tensor().layout().kept;
+        if self.transform != Transform::None || kept.is_none_or(|kept| kept.told_by != ToldBy::Positions) {
+            return Ok(None);
+        }
+        let (mut places, mut weights) = (Vec::new(), Vec::new());
+        decoder.visit_kept(Level::best(), rows, |at, values| {
+            places.extend_from_slice(at);
+            weights.extend_from_slice(values);
+        })?;
+        Ok(Some((places, weights)))
     }
 
     /// Decodes the elements `range`.

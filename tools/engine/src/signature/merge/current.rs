@@ -12,7 +12,7 @@ use super::hashes::Contents;
 use super::storage::Stored;
 use crate::error::{Error, ErrorKind};
 use crate::signature::opened::{Patch, Signature};
-use crate::source::{Opened, Source, SourceTensor};
+use crate::source::{Opened, SourceTensor};
 
 /// A patch of the stack.
 pub(super) struct Entry {
@@ -94,20 +94,16 @@ impl<'a> Current<'a> {
         }
     }
 
-    /// Digests of the checkpoint without patches, `base`, and of those that it descends from.
-    pub(super) fn lineage(&self, base: Digest) -> Vec<Digest> {
+    /// Digests of the checkpoint without patches and of those that it descends from, as far as they
+    /// are known without reading it.
+    pub(super) fn lineage(&self) -> Vec<Digest> {
         let meta = self.original().into_iter();
-        meta.flat_map(|meta| meta.lineage.parents.iter().copied().chain(meta.lineage.source)).chain([base]).collect()
+        let above = meta.flat_map(|meta| meta.lineage.parents.iter().copied().chain(meta.lineage.source));
+        above.chain(self.base()).collect()
     }
 
     /// Digests of a tensor without patches, and of the one that it was made from.
-    pub(super) fn digests(
-        &self,
-        contents: &Contents,
-        source: &Source<'_>,
-        tensor: &SourceTensor<'_>,
-    ) -> Result<Vec<Digest>, Error> {
-        let _ = source;
+    pub(super) fn digests(&self, contents: &Contents, tensor: &SourceTensor<'_>) -> Result<Vec<Digest>, Error> {
         if let Some(meta) = self.original().and_then(|meta| meta.tensors.get(tensor.name())) {
             return Ok([meta.digest].into_iter().chain(meta.source_digest).collect());
         }
@@ -121,23 +117,28 @@ impl<'a> Current<'a> {
         }])
     }
 
-    /// Refuses contents that are not those that were written.
-    pub(super) fn check(&self, contents: &Contents) -> Result<(), Error> {
+    /// Refuses contents that are not those that were written: of `all` tensors, or of those that
+    /// are there.
+    pub(super) fn check(&self, contents: &Contents, all: bool) -> Result<(), Error> {
+        let same = |name: &str, says: Option<&Digest>, of: &str| match contents.0.get(of) {
+            None if !all => Ok(()),
+            has => same(name, says, has),
+        };
         if let Some(artifact) = self.container() {
             for meta in artifact.metas() {
                 for (name, tensor) in &meta.tensors {
                     for (spec, says) in &tensor.parts {
-                        same(name, Some(says), contents.0.get(&spec.part.name(name)))?;
+                        same(name, Some(says), &spec.part.name(name))?;
                     }
                 }
             }
         }
         let Record::Beside(sidecar) = &self.record else { return Ok(()) };
         for (name, state) in sidecar.tensors() {
-            same(name, Some(&state.patched), contents.0.get(name))?;
+            same(name, Some(&state.patched), name)?;
         }
         match contents.0.keys().find(|name| !sidecar.tensors().contains_key(*name)) {
-            Some(name) => same(name, None, contents.0.get(name)),
+            Some(name) => same(name, None, name),
             None => Ok(()),
         }
     }

@@ -14,11 +14,15 @@ use crate::source::{Opened, Source, SourceTensor};
 pub(super) struct Contents(pub(super) BTreeMap<String, Digest>);
 
 impl Contents {
-    /// Reads everything.
+    /// Of all tensors.
     pub(super) fn of(opened: &Opened) -> Result<Self, Error> {
-        let physical = physical(opened)?;
-        let hash = |(name, bytes): &(String, &[u8])| (name.clone(), hash(bytes));
-        Ok(Self(physical.iter().map(hash).collect()))
+        Self::of_some(opened, |_| true)
+    }
+
+    /// Of those whose name is wanted.
+    pub(super) fn of_some(opened: &Opened, wanted: impl Fn(&str) -> bool) -> Result<Self, Error> {
+        let some = physical(opened)?.into_iter().filter(|(name, _)| wanted(name));
+        Ok(Self(some.map(|(name, bytes)| (name, hash(bytes))).collect()))
     }
 
     /// The digest of the checkpoint that these tensors are.

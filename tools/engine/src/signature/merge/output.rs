@@ -6,15 +6,17 @@
 mod beside;
 mod inside;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use niwaki_container::{Digest, Kind};
+use niwaki_container::{ContentHasher, Digest, Kind};
 use niwaki_tensors::{PartialFile, check_output};
 use rayon::prelude::*;
 
-use super::files::File;
-use super::hashes::Contents;
+use super::files::{File, Place};
+use super::hashes::{Contents, physical};
 use super::restack::{Outcome, Task};
 use super::{Restack, files};
 use crate::compress::Options;
@@ -35,6 +37,8 @@ pub(super) struct Output<'o> {
 /// What was written.
 #[derive(Default)]
 pub(super) struct Written {
+    /// Digest of the checkpoint without patches.
+    pub(super) base: Option<Digest>,
     /// What came of each task.
     pub(super) outcomes: Vec<Outcome>,
     pub(super) output_bytes: u64,
@@ -77,47 +81,69 @@ impl<'o> Output<'o> {
     pub(super) fn write(
         &self,
         restack: &Restack<'_>,
-        base: Digest,
-        contents: &Contents,
+        contents: Contents,
         tasks: &[Task<'_>],
         progress: Progress<'_>,
     ) -> Result<Written, Error> {
         match self.opened {
             Opened::Tensors(artifact) if artifact.kind() == Kind::Container => {
-                inside::write(self, restack, (artifact, base), tasks, progress)
+                inside::write(self, restack, (artifact, contents), tasks, progress)
             }
-            _ => beside::write(self, restack, (base, contents), tasks, progress),
+            _ => beside::write(self, restack, contents, tasks, progress),
         }
     }
 }
 
-/// Copies what no task changes of a range of a file, `shift` bytes further on or back.
+/// Where the bytes of a file go: which file, which byte of it, and the bytes.
+type Write<'w> = &'w (dyn Fn(usize, usize, &[u8]) -> Result<(), Error> + Sync);
+
+/// Copies what no task changes of the given ranges of the files, one range for each, and hashes the
+/// tensors among it on the way: each piece is read once. Returns the hashes by name.
 fn copy(
-    (index, file): (usize, &File<'_>),
-    range: std::ops::Range<usize>,
+    opened: &Opened,
+    files: &[File<'_>],
+    ranges: &[Range<usize>],
     tasks: &[Task<'_>],
-    (to, at): (&PartialFile, &(dyn Fn(usize) -> u64 + Sync)),
-    done: &(dyn Fn(u64) + Sync),
-) -> Result<(), Error> {
-    let mut changed: Vec<_> = tasks
-        .iter()
-        .flat_map(|task| task.changing().map(|(part, _)| &task.places[part]))
-        .filter(|place| place.file == index)
-        .map(|place| place.range.clone())
-        .collect();
-    changed.sort_by_key(|range| range.start);
-    let gaps = files::between(&changed, range.end);
-    let pieces: Vec<_> = gaps
-        .iter()
-        .map(|gap| gap.start.max(range.start)..gap.end)
-        .flat_map(|gap| (gap.start..gap.end).step_by(PIECE).map(move |start| start..(start + PIECE).min(gap.end)))
-        .collect();
-    pieces.into_par_iter().try_for_each(|piece| {
-        let bytes = file.bytes.get(piece.clone()).unwrap_or_default();
-        to.write_at(at(piece.start), bytes)?;
-        done(bytes.len() as u64);
-        Ok(())
-    })
+    write: Write<'_>,
+) -> Result<BTreeMap<String, Digest>, Error> {
+    let changing: BTreeSet<&str> = tasks.iter().flat_map(Task::changing_names).collect();
+    let mut taken: Vec<Vec<Range<usize>>> = vec![Vec::new(); files.len()];
+    let mut tensors: Vec<(String, ContentHasher)> = Vec::new();
+    let mut pieces: Vec<(Option<usize>, u64, Place)> = Vec::new();
+    for (name, bytes) in physical(opened)? {
+        let Some(Place { file, range }) = files::place(files, bytes) else { continue };
+        taken[file].push(range.clone());
+        if changing.contains(name.as_str()) {
+            continue;
+        }
+        let hasher = ContentHasher::new(bytes.len() as u64);
+        for piece in 0..hasher.pieces() {
+            let of = hasher.range(piece);
+            let range = range.start + of.start as usize..range.start + of.end as usize;
+            pieces.push((Some(tensors.len()), piece, Place { file, range }));
+        }
+        tensors.push((name, hasher));
+    }
+    for (file, (range, taken)) in ranges.iter().zip(&mut taken).enumerate() {
+        taken.sort_by_key(|range| range.start);
+        let gaps = files::between(taken, range.end).into_iter().filter(|gap| gap.end > range.start);
+        for gap in gaps {
+            for start in (gap.start.max(range.start)..gap.end).step_by(PIECE) {
+                pieces.push((None, 0, Place { file, range: start..(start + PIECE).min(gap.end) }));
+            }
+        }
+    }
+    let done = pieces.par_iter().map(|(tensor, piece, Place { file, range })| {
+        let bytes = files[*file].bytes.get(range.clone()).unwrap_or_default();
+        write(*file, range.start, bytes)?;
+        Ok(tensor.map(|tensor| tensors[tensor].1.piece(*piece, bytes)))
+    });
+    let mut hashes = done.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten();
+    let combine = |(name, hasher): &(String, ContentHasher)| {
+        let pieces: Vec<_> = hashes.by_ref().take(hasher.pieces() as usize).collect();
+        (name.clone(), hasher.combine(&pieces))
+    };
+    Ok(tensors.iter().map(combine).collect())
 }
 
 /// The hash of what was written of a part.

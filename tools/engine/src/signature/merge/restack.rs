@@ -19,11 +19,12 @@ use rayon::prelude::*;
 
 use super::current::Corrections;
 use super::files::{File, Place, place};
-use super::shift::{Arrival, Way, shift};
+use super::shift::{Values, Way, shift};
 use super::storage::Stored;
 use crate::blocks::Blocks;
 use crate::error::{Error, ErrorKind};
 use crate::signature::bound::TensorPatch;
+use niwaki_quant::signature::arrival::Arrival;
 
 /// One tensor whose stack changes.
 pub(super) struct Task<'a> {
@@ -74,6 +75,11 @@ impl<'a> Task<'a> {
         parts.filter(|(_, part)| self.stored.changes(*part, self.scales))
     }
 
+    /// The names of those parts in the files.
+    pub(super) fn changing_names(&self) -> impl Iterator<Item = &str> {
+        self.changing().map(|(at, _)| self.stored.parts[at].name.as_str())
+    }
+
     /// Does all blocks; `write` is told the place of bytes in a part, and the bytes.
     pub(super) fn run(
         &self,
@@ -104,7 +110,8 @@ impl<'a> Task<'a> {
         self.stored.tensor.ensure_unchanged()?;
         let mut original = self.stored.read(rows);
         if !self.old.is_empty() {
-            shift(&self.stored, rows, &self.old, Way::Off, &mut original)?;
+            let old = Values::new(&self.stored, rows, &self.old)?;
+            shift(&self.stored, rows, &old, Way::Off, &mut original)?;
             for (part, corrections) in &self.corrections {
                 let width = self.stored.parts[*part].width;
                 corrections.apply(index, width, &mut original[*part]).map_err(|e| e.of(self.stored.tensor.name()))?;
@@ -113,9 +120,10 @@ impl<'a> Task<'a> {
         let mut done = Done::default();
         let mut now = original.clone();
         if !self.new.is_empty() {
-            done.arrival = shift(&self.stored, rows, &self.new, Way::On, &mut now)?;
+            let new = Values::new(&self.stored, rows, &self.new)?;
+            done.arrival = shift(&self.stored, rows, &new, Way::On, &mut now)?;
             let mut predicted = now.clone();
-            shift(&self.stored, rows, &self.new, Way::Off, &mut predicted)?;
+            shift(&self.stored, rows, &new, Way::Off, &mut predicted)?;
             for (part, _) in self.changing() {
                 let width = self.stored.parts[part].width;
                 let stream = Corrections::encode(width, &original[part], &predicted[part])?;

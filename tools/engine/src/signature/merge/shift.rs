@@ -12,12 +12,17 @@ use std::ops::Range;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{PatchKind, patch};
 use niwaki_container::Part;
+use niwaki_quant::signature::arrival::Arrival;
 
+use super::listed::Listed;
 use super::recode;
 use super::storage::{Code, Stored};
-use crate::encode::narrowed;
+use crate::encode::narrow_into;
 use crate::error::{Error, ErrorKind};
 use crate::signature::bound::TensorPatch;
+
+/// Weights that are changed at a time: what they take in f64 fits a first-level cache.
+const RUN: usize = 2048;
 
 /// Which way patches are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,88 +33,158 @@ pub(super) enum Way {
     Off,
 }
 
-/// What of a patch arrives in the stored weights: sums over the change asked for, and the change
-/// made.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Arrival {
-    asked: f64,
-    made: f64,
+/// The patches of some rows of a tensor, with their values.
+pub(super) struct Values<'p, 'a> {
+    patches: &'p [TensorPatch<'a>],
+    /// For the weights that are stored, or for those listed.
+    values: Vec<Vec<f32>>,
+    /// The weights that patches touch, where these are few.
+    listed: Option<Vec<usize>>,
 }
 
-impl Arrival {
-    /// The patch against what became of the weights: `x` before, `wide` asked, `now` stored.
-    fn of(x: &[f32], wide: &[f64], now: &[f32]) -> Self {
-        let mut sums = Self::default();
-        for ((x, wide), now) in x.iter().zip(wide).zip(now) {
-            let asked = wide - f64::from(*x);
-            sums.asked += asked * asked;
-            sums.made += asked * (f64::from(*now) - f64::from(*x));
+impl<'p, 'a> Values<'p, 'a> {
+    pub(super) fn new(stored: &Stored<'_>, rows: &Range<usize>, patches: &'p [TensorPatch<'a>]) -> Result<Self, Error> {
+        let by_one = matches!(stored.code, Code::Floats(_) | Code::Uniform(_));
+        if let Some((listed, values)) = few(rows, patches)?.filter(|_| by_one) {
+            return Ok(Self { patches, values, listed: Some(listed) });
         }
-        sums
+        let values = patches.iter().map(|patch| live_values(stored, rows, patch)).collect::<Result<_, _>>()?;
+        Ok(Self { patches, values, listed: None })
     }
 
-    pub(super) fn merge(&mut self, next: &Self) {
-        self.asked += next.asked;
-        self.made += next.made;
-    }
-
-    /// How much of the patch arrives, along the patch: 1 for all of it.
-    pub(super) fn survival(&self) -> f64 {
-        if self.asked > 0.0 { self.made / self.asked } else { 1.0 }
+    /// Changes weights from number `at` on.
+    fn apply(&self, way: Way, at: usize, wide: &mut [f64]) {
+        let level = Level::best();
+        let all = self.patches.iter().zip(&self.values);
+        let end = at + wide.len();
+        let of = |values: &Vec<f32>| at..end.min(values.len());
+        match way {
+            Way::On => all.for_each(|(patch, values)| {
+                patch.kind.apply(level, patch.alpha, &values[of(values)], wide);
+            }),
+            Way::Off => all.rev().for_each(|(patch, values)| {
+                patch.kind.take_back(level, patch.alpha, &values[of(values)], wide);
+            }),
+        }
     }
 }
 
-/// Applies `patches` to the bytes `parts` of the given rows.
+/// Applies the patches to the bytes `parts` of the given rows.
 pub(super) fn shift(
     stored: &Stored<'_>,
     rows: &Range<usize>,
-    patches: &[TensorPatch<'_>],
+    values: &Values<'_, '_>,
+    way: Way,
+    parts: &mut [Vec<u8>],
+) -> Result<Arrival, Error> {
+    if let Some(listed) = values.listed.clone().and_then(|listed| Listed::new(stored, rows, listed)) {
+        return shift_listed(&listed, values, way, parts);
+    }
+    let level = Level::best();
+    let x = stored.decode(parts, rows)?;
+    let mut target = vec![0.0; x.len()];
+    let mut arrival = Arrival::default();
+    let floats = stored.floats();
+    let place = stored.place(Part::Whole).or_else(|| stored.place(Part::Values));
+    let mut wide = [0.0; RUN];
+    let mut stored_now = [0.0; RUN];
+    for (at, (x, target)) in x.chunks(RUN).zip(target.chunks_mut(RUN)).enumerate() {
+        let wide = &mut wide[..x.len()];
+        patch::widen(level, x, wide);
+        values.apply(way, at * RUN, wide);
+        patch::narrow(level, wide, target);
+        if let Some(bad) = target.iter().zip(x).position(|(now, x)| !now.is_finite() && x.is_finite()) {
+            let what = format!("weight {} is no finite number under the patch", flat(stored, rows, at * RUN + bad));
+            return Err(Error::from(ErrorKind::Patch { what }).of(stored.tensor.name()));
+        }
+        if let (Some(dtype), Some(place)) = (floats, place) {
+            let size = dtype.bitsize() / 8;
+            let bytes = &mut parts[place][at * RUN * size..][..x.len() * size];
+            narrow_into(target, dtype, bytes);
+            if way == Way::On {
+                let now = &mut stored_now[..x.len()];
+                niwaki_tensors::decode_f32(dtype, bytes, now)?;
+                arrival.merge(&Arrival::of(level, x, wide, now));
+            }
+        }
+    }
+    if floats.is_some() {
+        return Ok(arrival);
+    }
+    write_codes(stored, rows, (values.patches, way), &target, parts)?;
+    if way == Way::On {
+        let now = stored.decode(parts, rows)?;
+        for (at, (x, now)) in x.chunks(RUN).zip(now.chunks(RUN)).enumerate() {
+            let wide = &mut wide[..x.len()];
+            patch::widen(level, x, wide);
+            values.apply(way, at * RUN, wide);
+            arrival.merge(&Arrival::of(level, x, wide, now));
+        }
+    }
+    Ok(arrival)
+}
+
+/// Applies patches to the few weights that they touch.
+fn shift_listed(
+    listed: &Listed<'_, '_>,
+    values: &Values<'_, '_>,
     way: Way,
     parts: &mut [Vec<u8>],
 ) -> Result<Arrival, Error> {
     let level = Level::best();
-    let x = stored.decode(parts, rows)?;
-    let mut wide = vec![0.0; x.len()];
+    let x = listed.decode(parts)?;
+    let (mut wide, mut target) = (vec![0.0; x.len()], vec![0.0; x.len()]);
     patch::widen(level, &x, &mut wide);
-    let values = |patch: &TensorPatch<'_>| live_values(stored, rows, patch);
-    match way {
-        Way::On => {
-            for patch in patches {
-                patch.kind.apply(level, patch.alpha, &values(patch)?, &mut wide);
-            }
-        }
-        Way::Off => {
-            for patch in patches.iter().rev() {
-                patch.kind.take_back(level, patch.alpha, &values(patch)?, &mut wide);
-            }
-        }
-    }
-    let mut target = vec![0.0; x.len()];
+    values.apply(way, 0, &mut wide);
     patch::narrow(level, &wide, &mut target);
-    if let Some(at) = target.iter().zip(&x).position(|(now, x)| !now.is_finite() && x.is_finite()) {
-        let what = format!("weight {} is no finite number under the patch", flat(stored, rows, at));
-        return Err(Error::from(ErrorKind::Patch { what }).of(stored.tensor.name()));
+    if let Some(bad) = target.iter().zip(&x).position(|(now, x)| !now.is_finite() && x.is_finite()) {
+        let at = listed.positions().get(bad).copied().unwrap_or(bad);
+        return Err(ErrorKind::Patch { what: format!("weight {at} is no finite number under the patch") }.into());
     }
-    write(stored, rows, (patches, way), &target, parts)?;
+    listed.write(&target, parts)?;
     match way {
-        Way::On => Ok(Arrival::of(&x, &wide, &stored.decode(parts, rows)?)),
+        Way::On => Ok(Arrival::of(level, &x, &wide, &listed.decode(parts)?)),
         Way::Off => Ok(Arrival::default()),
     }
 }
 
-/// Stores the targets.
-fn write(
+/// The weights that patches touch, and the values of each for them, where positions tell.
+type Few = (Vec<usize>, Vec<Vec<f32>>);
+
+fn few(rows: &Range<usize>, patches: &[TensorPatch<'_>]) -> Result<Option<Few>, Error> {
+    let mut each = Vec::with_capacity(patches.len());
+    for patch in patches {
+        match patch.values.listed(rows.clone())?.filter(|_| patch.kind == PatchKind::Add) {
+            Some(listed) => each.push(listed),
+            None => return Ok(None),
+        }
+    }
+    let mut all: Vec<usize> = each.iter().flat_map(|(places, _)| places.iter().copied()).collect();
+    all.sort_unstable();
+    all.dedup();
+    let spread = |(places, values): &(Vec<usize>, Vec<f32>)| {
+        let mut out = vec![0.0; all.len()];
+        let mut at = 0;
+        for (place, value) in places.iter().zip(values) {
+            at += all.get(at..).map_or(0, |rest| rest.iter().take_while(|other| **other < *place).count());
+            if let Some(out) = out.get_mut(at) {
+                *out = *value;
+            }
+        }
+        out
+    };
+    let values = each.iter().map(spread).collect();
+    Ok(Some((all, values)))
+}
+
+/// Stores the targets as codes.
+fn write_codes(
     stored: &Stored<'_>,
     rows: &Range<usize>,
     (patches, way): (&[TensorPatch<'_>], Way),
     target: &[f32],
     parts: &mut [Vec<u8>],
 ) -> Result<(), Error> {
-    if let Some(dtype) = stored.floats() {
-        let place = stored.place(Part::Whole).or_else(|| stored.place(Part::Values)).unwrap_or(0);
-        parts[place] = narrowed(target, dtype);
-        return Ok(());
-    }
     let scaled = match row_factors(stored, rows, patches, way)? {
         Some(factors) => recode::rescale(stored, rows, &factors, parts)?,
         None => false,

@@ -16,7 +16,7 @@ use crate::signature::merge::files::{self, File, Place};
 use crate::signature::merge::hashes::{Contents, hash};
 use crate::signature::merge::restack::{Outcome, Task};
 use crate::signature::merge::{Restack, listed};
-use crate::source::Opened;
+use crate::source::{Names, Opened};
 use crate::target::file_error;
 
 /// Refuses a folder that cannot be written, or in which other weights stand.
@@ -42,7 +42,7 @@ pub(super) fn check_folder(opened: &Opened, from: &Path, out: &Path, options: &O
 pub(super) fn write(
     output: &Output<'_>,
     restack: &Restack<'_>,
-    (base, contents): (Digest, &Contents),
+    contents: Contents,
     tasks: &[Task<'_>],
     progress: Progress<'_>,
 ) -> Result<Written, Error> {
@@ -55,7 +55,7 @@ pub(super) fn write(
     if made {
         fs::create_dir(output.out).map_err(|e| file_error(&e, output.out))?;
     }
-    let outcome = fill(output, restack, (base, contents), tasks, (&sidecar, progress));
+    let outcome = fill(output, restack, contents, tasks, (&sidecar, progress));
     if outcome.is_err() && made {
         // This run made the folder and all that is in it.
         let _ = fs::remove_dir_all(output.out);
@@ -66,7 +66,7 @@ pub(super) fn write(
 fn fill(
     output: &Output<'_>,
     restack: &Restack<'_>,
-    (base, contents): (Digest, &Contents),
+    mut contents: Contents,
     tasks: &[Task<'_>],
     (sidecar, progress): (&Path, Progress<'_>),
 ) -> Result<Written, Error> {
@@ -82,9 +82,18 @@ fn fill(
     let to = files.iter().map(create).collect::<Result<Vec<_>, _>>()?;
     let so_far = AtomicU64::new(0);
     let done = |bytes: u64| progress(so_far.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
-    for (index, (file, to)) in files.iter().zip(&to).enumerate() {
-        copy((index, file), 0..file.bytes.len(), tasks, (to, &|byte| byte as u64), &done)?;
-    }
+    let put = |file: usize, byte: usize, bytes: &[u8]| -> Result<(), Error> {
+        to[file].write_at(byte as u64, bytes)?;
+        done(bytes.len() as u64);
+        Ok(())
+    };
+    let ranges: Vec<_> = files.iter().map(|file| 0..file.bytes.len()).collect();
+    contents.0.extend(copy(output.opened, &files, &ranges, tasks, &put)?);
+    restack.current.check(&contents, true).map_err(|e| e.at(output.opened.path()))?;
+    let base = match restack.current.base() {
+        Some(base) => base,
+        None => contents.digest(&output.opened.source(None, Names::Own)?)?,
+    };
     let write = |place: &Place, offset: usize, bytes: &[u8]| -> Result<(), Error> {
         to[place.file].write_at((place.range.start + offset) as u64, bytes)?;
         done(bytes.len() as u64);
@@ -92,7 +101,7 @@ fn fill(
     };
     let outcomes = tasks.iter().map(|task| task.run(&write)).collect::<Result<Vec<_>, _>>()?;
     restack.check_loss(tasks, &outcomes)?;
-    let states = states(restack, contents, tasks, &to)?;
+    let states = states(restack, &contents, tasks, &to)?;
     // The new record waits under another name until the files have theirs: whoever is killed in
     // between finds either the old pair or the new one.
     let next = next_path(sidecar);
@@ -108,10 +117,10 @@ fn fill(
     }
     if restack.new.is_empty() {
         remove_if_there(sidecar)?;
-        return Ok(Written { outcomes, output_bytes: total, ..Written::default() });
+        return Ok(Written { outcomes, output_bytes: total, base: Some(base), ..Written::default() });
     }
     fs::rename(&next, sidecar).map_err(|e| file_error(&e, sidecar))?;
-    Ok(Written { outcomes, output_bytes: total, undo_bytes, undo: Some(sidecar.to_owned()) })
+    Ok(Written { base: Some(base), outcomes, output_bytes: total, undo_bytes, undo: Some(sidecar.to_owned()) })
 }
 
 /// The hashes of all tensors of the files, as they were and as they are.

@@ -8,7 +8,7 @@ use niwaki_tensors::{Dtype, Entry, Layout, PAD_PREFIX, PartialFile, is_pad, is_r
 use super::{Output, Progress, Written, copy, written};
 use crate::error::Error;
 use crate::signature::merge::files::{File, Place};
-use crate::signature::merge::hashes::hash;
+use crate::signature::merge::hashes::{Contents, hash};
 use crate::signature::merge::restack::{Outcome, Task};
 use crate::signature::merge::{Restack, listed};
 
@@ -21,7 +21,7 @@ fn most(bytes: usize, blocks: usize) -> usize {
 pub(super) fn write(
     output: &Output<'_>,
     restack: &Restack<'_>,
-    (artifact, base): (&Artifact, Digest),
+    (artifact, mut contents): (&Artifact, Contents),
     tasks: &[Task<'_>],
     progress: Progress<'_>,
 ) -> Result<Written, Error> {
@@ -36,7 +36,7 @@ pub(super) fn write(
         .iter()
         .filter(|entry| entry.end <= data_bytes && (is_pad(&entry.name) || !is_reserved(&entry.name)));
     let own = own.map(|entry| Entry { name: entry.name.clone(), dtype: entry.dtype, shape: entry.shape.clone() });
-    let record = Record::new(restack, (original, header, own.collect()), tasks, base)?;
+    let record = Record::new(restack, (original, header, own.collect()), tasks)?;
     let data_start = record.as_ref().map_or(header.len(), |record| record.header_bytes);
     let file = PartialFile::create(output.out, (data_start + data_bytes) as u64, output.options.overwrite())?;
     let (from, total) = (shard.data_start(), data_bytes as u64);
@@ -44,7 +44,14 @@ pub(super) fn write(
     let so_far = std::sync::atomic::AtomicU64::new(0);
     let done = |bytes: u64| progress(so_far.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes, total);
     let source = File { path: shard.path(), bytes: shard.bytes() };
-    copy((0, &source), from..from + data_bytes, tasks, (&file, &at), &done)?;
+    let base = original.digest;
+    let to = |_: usize, byte: usize, bytes: &[u8]| -> Result<(), Error> {
+        file.write_at(at(byte), bytes)?;
+        done(bytes.len() as u64);
+        Ok(())
+    };
+    contents.0.extend(copy(output.opened, &[source], &[from..from + data_bytes], tasks, &to)?);
+    restack.current.check(&contents, true).map_err(|e| e.at(shard.path()))?;
     let write = |place: &Place, offset: usize, bytes: &[u8]| -> Result<(), Error> {
         file.write_at(at(place.range.start + offset), bytes)?;
         done(bytes.len() as u64);
@@ -56,13 +63,18 @@ pub(super) fn write(
     let Some(record) = record else {
         file.write_at(0, header)?;
         file.finish(output.options.durable)?;
-        return Ok(Written { outcomes, output_bytes: (data_start + data_bytes) as u64, ..Written::default() });
+        return Ok(Written {
+            outcomes,
+            output_bytes: (data_start + data_bytes) as u64,
+            base: Some(base),
+            ..Written::default()
+        });
     };
     let new_hashes = new_hashes(tasks, &file, &at)?;
     let end = record.finish(&file, data_bytes, (original, &new_hashes), (tasks, &outcomes))?;
     file.finish(output.options.durable)?;
     let undo_bytes = end - (data_start + data_bytes) as u64;
-    Ok(Written { outcomes, output_bytes: end, undo_bytes, undo: None })
+    Ok(Written { base: Some(base), outcomes, output_bytes: end, undo_bytes, undo: None })
 }
 
 /// The content hashes of the parts that were written anew.
@@ -98,12 +110,11 @@ impl<'r> Record<'r> {
         restack: &'r Restack<'r>,
         (original, header, entries): (&Meta, &'r [u8], Vec<Entry>),
         tasks: &[Task<'_>],
-        base: Digest,
     ) -> Result<Option<Self>, Error> {
         if restack.new.is_empty() {
             return Ok(None);
         }
-        let mut record = Self { restack, header, entries, base, header_bytes: 0 };
+        let mut record = Self { restack, header, entries, base: original.digest, header_bytes: 0 };
         // Room for the longest header that there can be: it hangs on names and sizes alone.
         let mut blobs = record.fixed();
         for task in tasks.iter().filter(|task| !task.new.is_empty()) {

@@ -1,0 +1,151 @@
+//! Patches that touch few weights: only those are decoded and stored again.
+
+use std::ops::Range;
+
+use niwaki_codes::simd::Level;
+use niwaki_codes::{Grouping, Uniform, UniformView};
+use niwaki_container::Part;
+use niwaki_quant::frozen::{UniformCodes, recode_rows};
+use niwaki_tensors::{Dtype, decode_f32};
+
+use super::storage::{Code, Stored};
+use crate::encode::{narrow_into, not_encodable};
+use crate::error::{Blame, Error};
+
+/// Some weights of some rows, by their flat indices, which ascend.
+pub(super) struct Listed<'s, 'a> {
+    stored: &'s Stored<'a>,
+    rows: Range<usize>,
+    positions: Vec<usize>,
+}
+
+impl<'s, 'a> Listed<'s, 'a> {
+    /// None for tensors whose weights are not changed one by one here.
+    pub(super) fn new(stored: &'s Stored<'a>, rows: &Range<usize>, positions: Vec<usize>) -> Option<Self> {
+        matches!(stored.code, Code::Floats(_) | Code::Uniform(_)).then(|| Self {
+            stored,
+            rows: rows.clone(),
+            positions,
+        })
+    }
+
+    pub(super) fn positions(&self) -> &[usize] {
+        &self.positions
+    }
+
+    /// Indices within the rows.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        let first = self.rows.start * self.stored.tensor.matrix().1;
+        self.positions.iter().map(move |at| at - first)
+    }
+
+    /// Decodes them.
+    pub(super) fn decode(&self, parts: &[Vec<u8>]) -> Result<Vec<f32>, Error> {
+        match &self.stored.code {
+            Code::Floats(dtype) => {
+                let size = dtype.bitsize() / 8;
+                let bytes: Vec<u8> =
+                    self.places().flat_map(|at| parts[0][at * size..][..size].iter().copied()).collect();
+                let mut out = vec![0.0; self.positions.len()];
+                decode_f32(*dtype, &bytes, &mut out)?;
+                Ok(out)
+            }
+            Code::Uniform(u) => {
+                let gathered = self.gather(u, parts)?;
+                let scales = gathered.scales.as_chunks::<4>().0.iter().map(|scale| f32::from_le_bytes(*scale));
+                let value =
+                    |((code, middle), scale): ((&u8, &u8), f32)| scale * (i32::from(*code) - i32::from(*middle)) as f32;
+                Ok(gathered.codes.iter().zip(&gathered.middles).zip(scales).map(value).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Stores targets for them.
+    pub(super) fn write(&self, target: &[f32], parts: &mut [Vec<u8>]) -> Result<(), Error> {
+        match &self.stored.code {
+            Code::Floats(dtype) => {
+                self.write_floats(*dtype, target, &mut parts[0]);
+                Ok(())
+            }
+            Code::Uniform(u) => self.write_codes(u, target, parts),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_floats(&self, dtype: Dtype, target: &[f32], part: &mut [u8]) {
+        let size = dtype.bitsize() / 8;
+        let mut bytes = vec![0; target.len() * size];
+        narrow_into(target, dtype, &mut bytes);
+        for (at, bytes) in self.places().zip(bytes.chunks_exact(size)) {
+            part[at * size..][..size].copy_from_slice(bytes);
+        }
+    }
+
+    fn write_codes(&self, u: &Uniform, target: &[f32], parts: &mut [Vec<u8>]) -> Result<(), Error> {
+        let mut gathered = self.gather(u, parts)?;
+        // Each weight is a row of its own, under the scale of its group.
+        let single = Uniform::new(u.bits, Grouping::Row, u.symmetry);
+        let affine = u.symmetry == niwaki_codes::Symmetry::Affine;
+        let codes = UniformCodes {
+            codes: &mut gathered.codes,
+            scales: &gathered.scales,
+            zeros: if affine { &gathered.middles } else { &[] },
+        };
+        let first = self.positions.first().copied().unwrap_or(0);
+        recode_rows(Level::best(), &single, 1, codes, target)
+            .map_err(|e| not_encodable(&e.offset(first, 0), self.stored.tensor.name()))?;
+        let (Some(part), (_, cols)) = (self.stored.place(Part::Codes), self.stored.tensor.matrix()) else {
+            return Ok(());
+        };
+        let (bits, row_bytes) = (u.bits.get() as usize, u.row_bytes(cols));
+        for (at, code) in self.places().zip(&gathered.codes) {
+            let bit = at % cols * bits;
+            let from = at / cols * row_bytes + bit / 8;
+            let mask = ((1u16 << bits) - 1) << (bit % 8);
+            let word = u16::from(*code) << (bit % 8);
+            for (nth, byte) in parts[part][from..].iter_mut().take(2).enumerate() {
+                let (mask, word) = ((mask >> (8 * nth)) as u8, (word >> (8 * nth)) as u8);
+                *byte = *byte & !mask | word;
+            }
+        }
+        Ok(())
+    }
+
+    /// Codes, one a byte, with the scale and the middle of each.
+    fn gather(&self, u: &Uniform, parts: &[Vec<u8>]) -> Result<Gathered, Error> {
+        let (_, cols) = self.stored.tensor.matrix();
+        let of = |part: Part| self.stored.place(part).map(|at| parts[at].as_slice());
+        let (codes, scales) = (of(Part::Codes).unwrap_or_default(), of(Part::Scales).unwrap_or_default());
+        let view = UniformView::new(*u, self.rows.len(), cols, codes, scales, of(Part::Zeros))
+            .map_err(|e| Error::below(e, Blame::Input).of(self.stored.tensor.name()))?;
+        let group = match u.grouping {
+            Grouping::Group(group) => group.get(),
+            Grouping::Row | Grouping::Tensor => usize::MAX,
+        };
+        let bits = u.bits.get() as usize;
+        let count = self.positions.len();
+        let mut all = Gathered {
+            codes: Vec::with_capacity(count),
+            scales: Vec::with_capacity(4 * count),
+            middles: Vec::with_capacity(count),
+        };
+        for at in self.places() {
+            let (row, col) = (at / cols, at % cols);
+            let (scale, middle) = view.grid(row, col / group);
+            let bytes = view.row_codes(row).get(col * bits / 8..).unwrap_or_default();
+            let word = bytes.iter().take(2).rev().fold(0u16, |word, byte| word << 8 | u16::from(*byte));
+            all.codes.push((word >> (col * bits % 8) & ((1 << bits) - 1)) as u8);
+            all.scales.extend(scale.to_le_bytes());
+            all.middles.push(middle);
+        }
+        Ok(all)
+    }
+}
+
+/// Codes taken out of their rows.
+struct Gathered {
+    codes: Vec<u8>,
+    scales: Vec<u8>,
+    middles: Vec<u8>,
+}
