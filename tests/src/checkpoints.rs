@@ -119,6 +119,8 @@ pub fn write_scene(made: &Path) {
     write(made.join("llm/model.safetensors"), &llm);
     std::fs::write(made.join("llm/config.json"), "{\"model_type\": \"llama\"}\n").expect("room for a file");
     crate::llama::write_llama(&made.join("llama"));
+    std::fs::create_dir_all(made.join("net")).expect("a folder that can be written");
+    crate::trained::write_trained_in(&made.join("net"));
 }
 
 #[cfg(test)]

@@ -2,38 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use niwaki_conformance::folder::Folder;
-use niwaki_conformance::scene::{attempt, run};
-use niwaki_conformance::trained::write_trained;
-
-const THREE: &str = "--init @init.safetensors --standard @standard.safetensors";
-
-/// Checkpoints, and five signatures `s0` to `s4` of different kinds and encodings.
-fn scene() -> Folder {
-    let folder = Folder::new("stacks");
-    write_trained(&folder);
-    let extract = |robust: &str, flags: &str, out: &str| {
-        let line = format!("signature extract {THREE} --robust @{robust}.safetensors {flags} -o @{out}.safetensors");
-        run(&folder, &line);
-    };
-    extract("fog", "--layers 2", "s0");
-    extract("noise", "--scheme int8/row/sym", "s1");
-    extract("fog", "--scheme f16 --norms none", "s2");
-    extract("noise", "--sparsity 0.9 --scheme int8/g64/sym --norms none", "s3");
-    let line = "signature extract --standard @standard.safetensors --robust @fog.safetensors --interpolate";
-    run(&folder, &format!("{line} --only layer1.2.* -o @s4.safetensors"));
-    folder
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % n
-    }
-}
+use niwaki_conformance::random::Random;
+use niwaki_conformance::scene::run;
+use niwaki_conformance::trained::{THREE, contents, refuse, signed, write_trained};
 
 fn read(folder: &Folder, name: &str) -> Vec<u8> {
     std::fs::read(folder.at(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
@@ -46,7 +17,7 @@ fn add_and_remove(folder: &Folder, base: &str, flags: &str, steps: u64) {
     std::fs::copy(folder.at(base), folder.at(&now)).unwrap();
     let original = read(folder, base);
     let mut stack: Vec<(usize, f64)> = Vec::new();
-    let mut random = Random(0x5EED + base.len() as u64);
+    let mut random = Random::new(0x5EED + base.len() as u64);
     let apply = |from: &str, patches: &[(usize, f64)], to: &str| {
         let sigs: Vec<_> = patches
             .iter()
@@ -84,13 +55,13 @@ fn add_and_remove(folder: &Folder, base: &str, flags: &str, steps: u64) {
 
 #[test]
 fn float_checkpoints_come_back_bit_for_bit() {
-    let folder = scene();
+    let folder = signed();
     add_and_remove(&folder, "standard.safetensors", "", 250);
 }
 
 /// Compresses the standard checkpoint and adds and removes patches on the result.
 fn on_codes(scheme: &str, flags: &str, steps: u64) {
-    let folder = scene();
+    let folder = signed();
     run(&folder, &format!("compress @standard.safetensors {scheme} -o @base.safetensors"));
     add_and_remove(&folder, "base.safetensors", flags, steps);
     run(&folder, "verify @base.safetensors");
@@ -129,7 +100,7 @@ fn blocks_and_small_floats_come_back_bit_for_bit() {
 
 #[test]
 fn sparse_tensors_come_back_bit_for_bit() {
-    let folder = scene();
+    let folder = signed();
     for (name, scheme) in
         [("dense", ""), ("row", "int8/row/sym"), ("group", "int4/g32/affine"), ("elastic", "elastic/g32")]
     {
@@ -166,20 +137,6 @@ fn llama() -> Folder {
     folder
 }
 
-/// The files of a folder, or a file, by name.
-fn contents(path: &str) -> Vec<(String, Vec<u8>)> {
-    let path = std::path::Path::new(path);
-    if path.is_file() {
-        return vec![(String::new(), std::fs::read(path).unwrap())];
-    }
-    let mut files: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    files
-        .iter()
-        .map(|file| (file.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(file).unwrap()))
-        .collect()
-}
-
 #[test]
 fn files_of_others_come_back_bit_for_bit() {
     let folder = llama();
@@ -201,7 +158,7 @@ fn files_of_others_come_back_bit_for_bit() {
         apply(base, &format!("{add}@0.5 {warm}"), &at("both"));
         assert!(folder.names().contains(&format!("{}.undo.safetensors", at("both"))), "{:?}", folder.names());
         assert!(contents(&folder.at(&at("both"))) != contents(&folder.at(base)), "{base}");
-        apply(base, &format!("{warm}"), &at("warm"));
+        apply(base, &warm, &at("warm"));
         run(&folder, &format!("signature remove @{} add -o @{}", at("both"), at("less")));
         assert!(contents(&folder.at(&at("less"))) == contents(&folder.at(&at("warm"))), "{base}");
         run(&folder, &format!("signature remove @{} warm -o @{}", at("less"), at("back")));
@@ -230,133 +187,6 @@ fn a_gguf_file_is_patched_under_its_own_names_and_rows() {
     niwaki_conformance::scene::assert_equal(&folder, "patched", "seen");
 }
 
-/// Refuses a line, says why, and leaves every file as it was.
-fn refuse(folder: &Folder, line: &str, what: &str) {
-    let all = || folder.names().into_iter().map(|name| (contents(&folder.at(&name)), name)).collect::<Vec<_>>();
-    let before = all();
-    let answer = attempt(folder, &format!("{line} -q"));
-    assert!(answer.error().contains(what), "{line}: {}", answer.err);
-    assert!(all() == before, "{line} leaves something behind");
-}
-
-#[test]
-fn what_does_not_fit_is_refused_by_name() {
-    let folder = scene();
-    let sig = |nth: usize| folder.at(&format!("s{nth}.safetensors"));
-    run(&folder, "compress @standard.safetensors --scheme int4/g32/sym -o @codes.safetensors");
-    run(&folder, &format!("signature apply @standard.safetensors {} -o @once.safetensors", sig(0)));
-    run(&folder, &format!("signature apply @codes.safetensors {} --allow-loss -o @coded.safetensors", sig(0)));
-    let apply = "signature apply";
-    refuse(
-        &folder,
-        &format!("{apply} @noise.safetensors {} -o @no.safetensors", sig(0)),
-        "tensor `bn1.bias`: other weights",
-    );
-    refuse(
-        &folder,
-        &format!("{apply} @once.safetensors {} -o @no.safetensors", sig(0)),
-        "a patch `s0` is in the stack already",
-    );
-    refuse(
-        &folder,
-        &format!("{apply} @standard.safetensors {} --alpha nan -o @no.safetensors", sig(0)),
-        "alpha is `nan`",
-    );
-    refuse(&folder, &format!("{apply} @standard.safetensors @fog.safetensors -o @no.safetensors"), "is no signature");
-    refuse(&folder, &format!("{apply} @standard.safetensors {} -o @once.safetensors", sig(1)), "exists");
-    refuse(
-        &folder,
-        &format!("{apply} @standard.safetensors {} --recalibrate @fog.safetensors -o @no.safetensors", sig(1)),
-        "not supported",
-    );
-    refuse(&folder, "signature remove @standard.safetensors s0 -o @no.safetensors", "no patch `s0`");
-    refuse(&folder, "signature remove @once.safetensors s1 -o @no.safetensors", "its stack has `s0`");
-    refuse(
-        &folder,
-        &format!("{apply} @codes.safetensors {}@0.001 -o @no.safetensors", sig(0)),
-        "% of the patch outlives",
-    );
-    refuse(&folder, "slice @coded.safetensors --bits 4 -o @no.safetensors", "has patches merged into it");
-    // Another architecture is refused, transfer or not.
-    niwaki_conformance::llama::write_llama(folder.at("llama").as_ref());
-    refuse(
-        &folder,
-        &format!("{apply} @llama {} --transfer -o @no", sig(0)),
-        "another architecture than the signature's",
-    );
-    // A signature of a later version.
-    let bytes = read(&folder, "s0.safetensors");
-    let at = bytes
-        .windows(12)
-        .position(|w| w == b"\"projection\\")
-        .unwrap_or_else(|| bytes.windows(10).position(|w| w == b"projection").unwrap());
-    let at = bytes[at..].windows(10).position(|w| w == b"projection").unwrap() + at;
-    let mut newer = bytes;
-    newer[at..at + 10].copy_from_slice(b"perfection");
-    std::fs::write(folder.at("newer.safetensors"), newer).unwrap();
-    refuse(
-        &folder,
-        &format!("{apply} @standard.safetensors @newer.safetensors -o @no.safetensors"),
-        "method `perfection`",
-    );
-}
-
-#[test]
-fn a_patched_file_that_somebody_edited_is_refused_by_tensor() {
-    let folder = scene();
-    let sig = |nth: usize| folder.at(&format!("s{nth}.safetensors"));
-    run(&folder, "compress @standard.safetensors --scheme int8/row/sym -o @codes.safetensors");
-    for (base, tensor) in [("standard", "norm.weight"), ("codes", "layer1.2.conv.weight")] {
-        run(
-            &folder,
-            &format!("signature apply @{base}.safetensors {} --allow-loss -o @on.safetensors --force", sig(0)),
-        );
-        let good = read(&folder, "on.safetensors");
-        let mut file = good.clone();
-        // The first data byte of a tensor that the patch does not touch, then of one that it does.
-        let opened = niwaki_conformance::compressed::open(&folder.at("on.safetensors"));
-        for name in [tensor, "conv1.weight"] {
-            let (_, part) = opened.get(name).unwrap().parts().next().unwrap();
-            let shard = &opened.checkpoint().shards()[0];
-            let at = part.as_ptr() as usize - shard.bytes().as_ptr() as usize;
-            file[at] ^= 1;
-            std::fs::write(folder.at("edited.safetensors"), &file).unwrap();
-            let undo = folder.at("on.safetensors.undo.safetensors");
-            if std::path::Path::new(&undo).exists() {
-                std::fs::copy(undo, folder.at("edited.safetensors.undo.safetensors")).unwrap();
-            }
-            let what = format!("tensor `{name}`: was changed after it was written");
-            refuse(&folder, "signature remove @edited.safetensors s0 -o @no.safetensors", &what);
-            refuse(
-                &folder,
-                &format!("signature apply @edited.safetensors {} --transfer -o @no.safetensors", sig(1)),
-                &what,
-            );
-            file = good.clone();
-        }
-    }
-}
-
-#[test]
-fn a_killed_swap_is_found_out() {
-    let folder = scene();
-    let sig = |nth: usize| folder.at(&format!("s{nth}.safetensors"));
-    let original = read(&folder, "standard.safetensors");
-    run(&folder, &format!("signature apply @standard.safetensors {} -o @now.safetensors", sig(0)));
-    let one = read(&folder, "now.safetensors.undo.safetensors");
-    run(&folder, &format!("signature apply @now.safetensors {} --force -o @now.safetensors", sig(1)));
-    // As if the run had ended between the file's new name and the record's.
-    std::fs::rename(folder.at("now.safetensors.undo.safetensors"), folder.at("now.safetensors.undo.safetensors.next"))
-        .unwrap();
-    std::fs::write(folder.at("now.safetensors.undo.safetensors"), one).unwrap();
-    let listed = run(&folder, "signature list @now.safetensors --json").json();
-    assert_eq!(listed["patches"].as_array().unwrap().len(), 2);
-    for name in ["s0", "s1"] {
-        run(&folder, &format!("signature remove @now.safetensors {name} --force -o @now.safetensors"));
-    }
-    assert!(read(&folder, "now.safetensors") == original);
-}
-
 #[test]
 fn an_adapter_comes_in_and_goes_out() {
     let folder = llama();
@@ -382,101 +212,9 @@ fn an_adapter_comes_in_and_goes_out() {
     );
 }
 
-/// A checkpoint of two small tensors and five signatures for it.
-fn tiny() -> Folder {
-    let folder = Folder::new("tiny");
-    let write = |name: &str, seed: u64, near: f32| {
-        let base = |seed, n| niwaki_conformance::checkpoints::weights(seed, n);
-        let mixed = |at: u64, n: usize| -> Vec<f32> {
-            base(at, n).iter().zip(base(seed + at, n)).map(|(x, d)| x + near * d).collect()
-        };
-        let f32s = niwaki_conformance::checkpoints::f32s;
-        let tensors: [niwaki_conformance::checkpoints::Tensor<'_>; 2] =
-            [("a.weight", "F32", &[6, 32], f32s(&mixed(1, 192))), ("b.weight", "F32", &[3, 64], f32s(&mixed(2, 192)))];
-        niwaki_conformance::checkpoints::write(folder.at(&format!("{name}.safetensors")), &tensors);
-    };
-    write("init", 10, 0.5);
-    write("standard", 20, 0.3);
-    for nth in 0..5 {
-        write("robust", 30 + nth, 0.4);
-        let flags =
-            ["", "--scheme int8/row/sym", "--only b.*", "--sparsity 0.8", "--scheme int4/g32/affine"][nth as usize];
-        let flags = if flags.is_empty() { String::new() } else { format!(" {flags}") };
-        run(&folder, &format!("signature extract {THREE} --robust @robust.safetensors{flags} -o @s{nth}.safetensors"));
-    }
-    folder
-}
-
-/// Sequences of adding and removing that begin and end without a patch: the end is the beginning,
-/// and in the middle the file is that of a fresh apply of its stack.
-fn sequences(base: &str, count: u64) {
-    let folder = tiny();
-    match base {
-        "standard.safetensors" => {}
-        "codes.gguf" => drop(run(&folder, "compress @standard.safetensors --to gguf --scheme q4_0 -o @codes.gguf")),
-        "int4.safetensors" => {
-            drop(run(&folder, "compress @standard.safetensors --scheme int4/g32/sym -o @int4.safetensors"))
-        }
-        _ => drop(run(&folder, "compress @standard.safetensors --scheme elastic/g32 -o @elastic.safetensors")),
-    }
-    let (original, extension) = (read(&folder, base), base.rsplit('.').next().unwrap());
-    let (now, fresh) = (format!("now.{extension}"), format!("fresh.{extension}"));
-    let sig = |(nth, alpha): &(u64, f64)| format!("{}@{alpha}", folder.at(&format!("s{nth}.safetensors")));
-    let apply = |from: &str, stack: &[(u64, f64)], to: &str| {
-        let sigs: Vec<_> = stack.iter().map(sig).collect();
-        run(&folder, &format!("signature apply @{from} {} --transfer --allow-loss --force -o @{to}", sigs.join(" ")));
-    };
-    let mut random = Random(0xA11CE);
-    for sequence in 0..count {
-        let patches = 1 + random.below(5);
-        let mut stack: Vec<(u64, f64)> = Vec::new();
-        let mut waiting: Vec<u64> = (0..5).collect();
-        waiting.rotate_left(random.below(5) as usize);
-        waiting.truncate(patches as usize);
-        let checked = random.below(patches);
-        std::fs::write(folder.at(&now), &original).unwrap();
-        while !waiting.is_empty() || !stack.is_empty() {
-            if stack.is_empty() || !waiting.is_empty() && random.below(3) > 0 {
-                let nth = waiting.remove(random.below(waiting.len() as u64) as usize);
-                let patch = (nth, [1.0, -0.5, 0.25][random.below(3) as usize]);
-                apply(&now, &[patch], &now);
-                stack.push(patch);
-            } else {
-                let (nth, _) = stack.remove(random.below(stack.len() as u64) as usize);
-                run(&folder, &format!("signature remove @{now} s{nth} --force -o @{now}"));
-            }
-            if stack.len() as u64 == checked + 1 && sequence % 4 == 0 {
-                apply(base, &stack, &fresh);
-                assert!(read(&folder, &fresh) == read(&folder, &now), "{base}: sequence {sequence}, {stack:?}");
-            }
-        }
-        assert!(read(&folder, &now) == original, "{base}: sequence {sequence}");
-    }
-}
-
-#[test]
-fn random_sequences_on_floats_end_where_they_began() {
-    sequences("standard.safetensors", 250);
-}
-
-#[test]
-fn random_sequences_on_int4_end_where_they_began() {
-    sequences("int4.safetensors", 250);
-}
-
-#[test]
-fn random_sequences_on_elastic_codes_end_where_they_began() {
-    sequences("elastic.safetensors", 250);
-}
-
-#[test]
-fn random_sequences_on_gguf_end_where_they_began() {
-    sequences("codes.gguf", 250);
-}
-
 #[test]
 fn patches_of_few_weights_come_back_bit_for_bit() {
-    let folder = scene();
+    let folder = signed();
     let extract = |robust: &str, flags: &str, out: &str| {
         let line =
             format!("signature extract {THREE} --robust @{robust}.safetensors {flags} --force -o @{out}.safetensors");

@@ -13,6 +13,9 @@ use super::codes::decode_listed;
 use super::tensor::{Form, SourceTensor};
 use crate::error::{Blame, Error};
 
+/// Flat indices of weights, and the weights.
+pub(crate) type Listed = (Vec<usize>, Vec<f32>);
+
 impl SourceTensor<'_> {
     /// The elements `range`, as encoders take them.
     ///
@@ -41,7 +44,7 @@ impl SourceTensor<'_> {
     /// # Errors
     ///
     /// Those of decoding.
-    pub(crate) fn listed(&self, rows: Range<usize>) -> Result<Option<(Vec<usize>, Vec<f32>)>, Error> {
+    pub(crate) fn listed(&self, rows: Range<usize>) -> Result<Option<Listed>, Error> {
         let Form::Ours(decoder) = &self.form else { return Ok(None) };
         let kept = decoder.tensor().layout().kept;
         if self.transform != Transform::None || kept.is_none_or(|kept| kept.told_by != ToldBy::Positions) {

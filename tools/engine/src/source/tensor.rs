@@ -52,7 +52,7 @@ pub(crate) enum Storage<'a> {
     /// A compressed tensor of ours.
     Ours(Tensor<'a>),
     /// A quantized tensor of another tool.
-    Foreign(Logical<'a>),
+    Foreign(Box<Logical<'a>>),
     /// Something else, in words.
     Other(String),
 }
@@ -254,7 +254,7 @@ impl<'a> SourceTensor<'a> {
             Form::Plain(bytes) => Storage::Elements(bytes),
             Form::Block(kind, bytes) => Storage::Block(*kind, bytes),
             Form::Ours(decoder) => Storage::Ours(decoder.tensor()),
-            Form::Foreign(logical) => Storage::Foreign((**logical).clone()),
+            Form::Foreign(logical) => Storage::Foreign(logical.clone()),
             Form::Opaque(kind, _) => Storage::Other(format!("{kind} blocks")),
             Form::Made(_) => Storage::Other("computed weights".to_owned()),
         }

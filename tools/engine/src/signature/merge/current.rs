@@ -212,10 +212,10 @@ fn beside(opened: &Opened) -> Result<Record<'static>, Error> {
 /// Whether the tensors that a record has corrections for are those of the files.
 fn fits(sidecar: &Sidecar, opened: &Opened) -> Result<bool, Error> {
     let bytes: BTreeMap<String, &[u8]> = super::hashes::physical(opened)?.into_iter().collect();
-    let changed = sidecar.tensors().iter().filter(|(_, state)| state.original.is_some());
+    let mut changed = sidecar.tensors().iter().filter(|(_, state)| state.original.is_some());
     let fits =
         |(name, state): (&String, &State)| bytes.get(name).is_some_and(|bytes| Digest::of(bytes) == state.patched);
-    Ok(changed.fold(true, |all, tensor| all && fits(tensor)))
+    Ok(changed.all(fits))
 }
 
 /// Where a new record waits until the files have their names.

@@ -40,6 +40,9 @@ pub(super) struct Task<'a> {
     blocks: Blocks,
 }
 
+/// Told the place of a part, how far into it bytes belong, and the bytes.
+type Write<'w> = &'w (dyn Fn(&Place, usize, &[u8]) -> Result<(), Error> + Sync);
+
 /// What came of a task.
 pub(super) struct Outcome {
     pub(super) arrival: Arrival,
@@ -81,10 +84,7 @@ impl<'a> Task<'a> {
     }
 
     /// Does all blocks; `write` is told the place of bytes in a part, and the bytes.
-    pub(super) fn run(
-        &self,
-        write: &(dyn Fn(&Place, usize, &[u8]) -> Result<(), Error> + Sync),
-    ) -> Result<Outcome, Error> {
+    pub(super) fn run(&self, write: Write<'_>) -> Result<Outcome, Error> {
         let done: Mutex<Vec<Option<Done>>> = Mutex::new((0..self.blocks.len()).map(|_| None).collect());
         (0..self.blocks.len()).into_par_iter().try_for_each(|index| {
             let block = self.block(index, &self.blocks.get(index).rows, write)?;
@@ -101,12 +101,7 @@ impl<'a> Task<'a> {
         Ok(outcome)
     }
 
-    fn block(
-        &self,
-        index: usize,
-        rows: &Range<usize>,
-        write: &(dyn Fn(&Place, usize, &[u8]) -> Result<(), Error> + Sync),
-    ) -> Result<Done, Error> {
+    fn block(&self, index: usize, rows: &Range<usize>, write: Write<'_>) -> Result<Done, Error> {
         self.stored.tensor.ensure_unchanged()?;
         let mut original = self.stored.read(rows);
         if !self.old.is_empty() {

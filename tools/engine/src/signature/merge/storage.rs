@@ -198,7 +198,7 @@ impl<'a> Stored<'a> {
             }
             Code::Kept(code, positions) => self.decode_as(code, (1, positions.len()), &of),
             Code::Foreign(uniform, _) => {
-                let (codes, grids) = self.canonical(parts, &rows)?;
+                let (codes, grids) = self.canonical(parts, rows)?;
                 let part = |part| match part {
                     Part::Codes => Some(codes.as_slice()),
                     Part::Scales => Some(grids.scales.as_slice()),

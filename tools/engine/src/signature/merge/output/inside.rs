@@ -50,7 +50,8 @@ pub(super) fn write(
         done(bytes.len() as u64);
         Ok(())
     };
-    contents.0.extend(copy(output.opened, &[source], &[from..from + data_bytes], tasks, &to)?);
+    let data = from..from + data_bytes;
+    contents.0.extend(copy(output.opened, &[source], std::slice::from_ref(&data), tasks, &to)?);
     restack.current.check(&contents, true).map_err(|e| e.at(shard.path()))?;
     let write = |place: &Place, offset: usize, bytes: &[u8]| -> Result<(), Error> {
         file.write_at(at(place.range.start + offset), bytes)?;
