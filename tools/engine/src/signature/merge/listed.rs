@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use niwaki_codes::simd::Level;
-use niwaki_codes::{Grouping, Uniform, UniformView};
+use niwaki_codes::{Grouping, Symmetry, Uniform, UniformView, pack_row, packed_bytes, unpack_row};
 use niwaki_container::Part;
 use niwaki_quant::frozen::{UniformCodes, recode_rows};
 use niwaki_tensors::{Dtype, decode_f32};
@@ -84,17 +84,7 @@ impl<'s, 'a> Listed<'s, 'a> {
 
     fn write_codes(&self, u: &Uniform, target: &[f32], parts: &mut [Vec<u8>]) -> Result<(), Error> {
         let mut gathered = self.gather(u, parts)?;
-        // Each weight is a row of its own, under the scale of its group.
-        let single = Uniform::new(u.bits, Grouping::Row, u.symmetry);
-        let affine = u.symmetry == niwaki_codes::Symmetry::Affine;
-        let codes = UniformCodes {
-            codes: &mut gathered.codes,
-            scales: &gathered.scales,
-            zeros: if affine { &gathered.middles } else { &[] },
-        };
-        let first = self.positions.first().copied().unwrap_or(0);
-        recode_rows(Level::best(), &single, 1, codes, target)
-            .map_err(|e| not_encodable(&e.offset(first, 0), self.stored.tensor.name()))?;
+        self.recode(u, target, &mut gathered)?;
         let (Some(part), (_, cols)) = (self.stored.place(Part::Codes), self.stored.tensor.matrix()) else {
             return Ok(());
         };
@@ -108,6 +98,29 @@ impl<'s, 'a> Listed<'s, 'a> {
                 let (mask, word) = ((mask >> (8 * nth)) as u8, (word >> (8 * nth)) as u8);
                 *byte = *byte & !mask | word;
             }
+        }
+        Ok(())
+    }
+
+    /// Moves the codes; weights that follow each other under one scale are a row.
+    fn recode(&self, u: &Uniform, target: &[f32], all: &mut Gathered) -> Result<(), Error> {
+        let (level, single) = (Level::best(), Uniform::new(u.bits, Grouping::Row, u.symmetry));
+        let wrong = |e: niwaki_codes::Error| Error::below(e, Blame::Input).of(self.stored.tensor.name());
+        let scales = all.scales.as_chunks::<4>().0;
+        let (mut at, mut packed) = (0, Vec::new());
+        while at < target.len() {
+            let same = |other: &usize| scales[*other] == scales[at] && all.middles[*other] == all.middles[at];
+            let run = (at..target.len()).take_while(same).count();
+            let codes = &mut all.codes[at..at + run];
+            packed.resize(packed_bytes(run, u.bits), 0);
+            pack_row(level, u.bits, codes, &mut packed).map_err(wrong)?;
+            let middle = [all.middles[at]];
+            let zeros = if u.symmetry == Symmetry::Affine { &middle[..] } else { &[] };
+            let given = UniformCodes { codes: &mut packed, scales: &scales[at], zeros };
+            recode_rows(level, &single, run, given, &target[at..at + run])
+                .map_err(|e| not_encodable(&e.offset(self.positions[at], 0), self.stored.tensor.name()))?;
+            unpack_row(level, u.bits, &packed, codes).map_err(wrong)?;
+            at += run;
         }
         Ok(())
     }
