@@ -26,6 +26,16 @@ struct Origin {
     digest: Option<String>,
     source: Option<String>,
     recipe: Option<String>,
+    /// Patches that were merged into it, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    patches: Vec<Merged>,
+}
+
+/// A patch that was merged into a container.
+#[derive(Serialize)]
+struct Merged {
+    name: String,
+    alpha: f64,
 }
 
 impl Origin {
@@ -40,7 +50,14 @@ impl Origin {
             digest: artifact.and_then(niwaki_container::Artifact::digest).map(|d| d.to_string()),
             source: meta.and_then(|m| m.lineage.source).map(|d| d.to_string()),
             recipe: meta.and_then(|m| m.recipe.clone()).or(gguf),
+            patches: meta.map(|m| m.patches.as_slice()).unwrap_or_default().iter().map(Merged::of).collect(),
         }
+    }
+}
+
+impl Merged {
+    fn of(patch: &niwaki_container::Patch) -> Self {
+        Self { name: patch.name.clone(), alpha: patch.alpha }
     }
 }
 
@@ -61,6 +78,9 @@ pub(crate) fn run(args: &Inspect, session: &mut Session<'_>) -> Result<Answer, S
         if let Some(digest) = digest {
             session.say(format!("{word} {digest}"))?;
         }
+    }
+    for Merged { name, alpha } in &origin.patches {
+        session.say(format!("patched with {name}@{alpha}"))?;
     }
     session.say("")?;
     session.say_all(table(&found).lines())?;

@@ -179,6 +179,18 @@ fn listed(base: Digest, stack: &[Patch<'_>]) -> Listed {
     Listed { base_digest: base.to_string(), patches: stack.iter().map(patch).collect() }
 }
 
+/// The stack as records have it.
+fn stack(patches: &[Patch<'_>]) -> Vec<niwaki_container::Patch> {
+    let patch = |patch: &Patch<'_>| niwaki_container::Patch {
+        name: patch.signature.name().to_owned(),
+        alpha: patch.alpha,
+        digest: patch.signature.digest(),
+        tensors: patch.signature.about().touched.len() as u64,
+        bytes: patch.signature.bytes().len() as u64,
+    };
+    patches.iter().map(patch).collect()
+}
+
 /// One change of a stack.
 struct Restack<'r> {
     opened: &'r Opened,

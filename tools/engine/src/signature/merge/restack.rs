@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use niwaki_codes::PatchKind;
 use niwaki_container::Part;
+use niwaki_quant::signature::arrival::Arrival;
 use rayon::prelude::*;
 
 use super::current::Corrections;
@@ -24,7 +25,6 @@ use super::storage::Stored;
 use crate::blocks::Blocks;
 use crate::error::{Error, ErrorKind};
 use crate::signature::bound::TensorPatch;
-use niwaki_quant::signature::arrival::Arrival;
 
 /// One tensor whose stack changes.
 pub(super) struct Task<'a> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use niwaki_container::{Digest, Patch, SIDECAR_KEY, State, patch_blob, sidecar_meta, undo_blob};
+use niwaki_container::{Digest, SIDECAR_KEY, State, patch_blob, sidecar_meta, undo_blob};
 use niwaki_tensors::{Dtype, Overwrite, PartialFile, check_output, write_file};
 
 use super::{Output, Progress, Written, copy, remove_if_there, written};
@@ -15,7 +15,7 @@ use crate::signature::merge::current::{next_path, sidecar_path};
 use crate::signature::merge::files::{self, File, Place};
 use crate::signature::merge::hashes::{Contents, hash};
 use crate::signature::merge::restack::{Outcome, Task};
-use crate::signature::merge::{Restack, listed};
+use crate::signature::merge::{Restack, stack};
 use crate::source::{Names, Opened};
 use crate::target::file_error;
 
@@ -167,18 +167,8 @@ fn write_record(
             blobs.push((undo_blob(&task.stored.parts[*part].name), stream));
         }
     }
-    let stack = restack.new.iter().zip(listed(base, restack.new).patches);
-    let stack: Vec<Patch> = stack
-        .map(|(patch, listed)| Patch {
-            name: listed.name,
-            alpha: listed.alpha,
-            digest: patch.signature.digest(),
-            tensors: listed.tensors,
-            bytes: listed.bytes,
-        })
-        .collect();
     let hashes = blobs.iter().map(|(name, bytes)| (name.clone(), hash(bytes))).collect();
-    let meta = sidecar_meta(base, &stack, states, &hashes);
+    let meta = sidecar_meta(base, &stack(restack.new), states, &hashes);
     let shapes: Vec<[usize; 1]> = blobs.iter().map(|(_, bytes)| [bytes.len()]).collect();
     let tensors: Vec<(&str, Dtype, &[usize], &[u8])> = blobs
         .iter()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use niwaki_container::{Artifact, Digest, META_KEY, Meta, Part, Patch, TensorMeta, header_blob, patch_blob, undo_blob};
+use niwaki_container::{Artifact, Digest, META_KEY, Meta, Part, TensorMeta, header_blob, patch_blob, undo_blob};
 use niwaki_tensors::{Dtype, Entry, Layout, PAD_PREFIX, PartialFile, is_pad, is_reserved, metadata_len};
 
 use super::{Output, Progress, Written, copy, written};
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::signature::merge::files::{File, Place};
 use crate::signature::merge::hashes::{Contents, hash};
 use crate::signature::merge::restack::{Outcome, Task};
-use crate::signature::merge::{Restack, listed};
+use crate::signature::merge::{Restack, stack};
 
 /// Most bytes that a coded correction takes for each byte corrected: whole numbers and a header
 /// for each 64, and what is in front of a block of rows.
@@ -178,16 +178,7 @@ impl<'r> Record<'r> {
         let fresh = Meta::new(tensors);
         (meta.digest, meta.tensors) = (fresh.digest, fresh.tensors);
         meta.lineage.parents.push(self.base);
-        let stack = self.restack.new.iter().zip(listed(self.base, self.restack.new).patches);
-        meta.patches = stack
-            .map(|(patch, listed)| Patch {
-                name: listed.name,
-                alpha: listed.alpha,
-                digest: patch.signature.digest(),
-                tensors: listed.tensors,
-                bytes: listed.bytes,
-            })
-            .collect();
+        meta.patches = stack(self.restack.new);
         meta.undo = Some(blobs);
         Ok(meta)
     }
