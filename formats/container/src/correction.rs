@@ -220,7 +220,7 @@ mod tests {
                     let original: Vec<u8> = (0..len * width).map(|_| random.next() as u8).collect();
                     let mut predicted = original.clone();
                     for number in predicted.chunks_exact_mut(width) {
-                        if spread > 0 && random.next() % 3 == 0 {
+                        if spread > 0 && random.next().is_multiple_of(3) {
                             let change = random.next() >> (64 - spread);
                             let sum = super::number(number).wrapping_add(change).to_le_bytes();
                             number.copy_from_slice(&sum[..width]);

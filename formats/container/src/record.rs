@@ -6,7 +6,7 @@
 mod inside;
 mod sidecar;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use niwaki_tensors::RESERVED_PREFIX;
 use serde_json::{Map, Value, json};
@@ -57,9 +57,9 @@ impl Patch {
     /// A stack, oldest first.
     pub(crate) fn stack(values: &[Value]) -> Result<Vec<Self>, Error> {
         let stack = values.iter().map(Self::from_value).collect::<Result<Vec<_>, _>>()?;
-        let twice = stack.iter().enumerate().find(|(at, patch)| stack.iter().take(*at).any(|p| p.name == patch.name));
-        match twice {
-            Some((_, patch)) => Err(ErrorKind::Json(format!("two patches are called `{}`", patch.name)).into()),
+        let mut names = BTreeSet::new();
+        match stack.iter().find(|patch| !names.insert(patch.name.as_str())) {
+            Some(patch) => Err(ErrorKind::Json(format!("two patches are called `{}`", patch.name)).into()),
             None => Ok(stack),
         }
     }

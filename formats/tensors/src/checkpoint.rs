@@ -173,8 +173,12 @@ impl Checkpoint {
         self.shards.iter().try_for_each(Shard::ensure_unchanged)
     }
 
-    /// The `config.json` beside the files, where there is one that can be read.
+    /// The `config.json` beside the files, where there is one that can be read. Bytes stand beside
+    /// nothing.
     pub fn config(&self) -> Option<serde_json::Value> {
+        if let Source::Bytes(_) = self.source {
+            return None;
+        }
         let path = parent(self.shards.first()?.path()).join("config.json");
         let bytes = read_limited(&path, &self.limits).ok()?;
         serde_json::from_slice(&bytes).ok()

@@ -12,7 +12,8 @@ mod diagnose;
 
 use std::collections::BTreeMap;
 
-use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
+use safetensors::{SafeTensorError, SafeTensors};
 use serde::de::IgnoredAny;
 
 use crate::dtype::Dtype;
@@ -83,15 +84,28 @@ pub fn parse_header(file: &[u8], limits: &Limits) -> Result<Header, Error> {
     }
     let (_, metadata) =
         SafeTensors::read_metadata(file).map_err(|e| diagnose::diagnose(&outline, data_len as u64, Some(e)))?;
-    let mut entries = Vec::with_capacity(outline.tensors.len());
-    for (name, _) in outline.tensors {
-        let Some(info) = metadata.info(&name) else { return Err(Error::from(ErrorKind::TwiceTensor).of(&name)) };
-        let (begin, end) = info.data_offsets;
-        entries.push(HeaderEntry { dtype: info.dtype, shape: info.shape.clone(), begin, end, name });
+    outline.header(&metadata, data_start)
+}
+
+/// Reads the header of a file without its data: exactly the bytes in front of it, its length first.
+/// The data is as long as the tensors say.
+///
+/// # Errors
+///
+/// Those of [`parse_header`], and [`ErrorKind::HeaderBeyondFile`] for bytes of another number than
+/// the header says.
+pub fn parse_header_alone(front: &[u8], limits: &Limits) -> Result<Header, Error> {
+    let text = header_text(front, limits)?;
+    let (says, has) = (text.len() as u64, (front.len() - LENGTH_BYTES) as u64);
+    if says != has {
+        return Err(ErrorKind::HeaderBeyondFile { says, has }.into());
     }
-    entries.sort_by_key(|entry| (entry.begin, entry.end));
-    let metadata = metadata.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-    Ok(Header { entries, metadata, data_start })
+    let outline = outline(text, limits)?;
+    let metadata: Metadata = serde_json::from_str(text).map_err(|e| {
+        let refusal = SafeTensorError::InvalidHeaderDeserialization(e);
+        diagnose::diagnose(&outline, outline.largest_offset(), Some(refusal))
+    })?;
+    outline.header(&metadata, front.len())
 }
 
 /// The text of the header, once its length is known to be one.
@@ -186,6 +200,19 @@ fn check_dims(shape: Raw<'_>, limits: &Limits) -> Result<(), Error> {
 }
 
 impl Outline<'_> {
+    /// The header that it is the outline of, once the crate has read it.
+    fn header(self, metadata: &Metadata, data_start: usize) -> Result<Header, Error> {
+        let mut entries = Vec::with_capacity(self.tensors.len());
+        for (name, _) in self.tensors {
+            let Some(info) = metadata.info(&name) else { return Err(Error::from(ErrorKind::TwiceTensor).of(&name)) };
+            let (begin, end) = info.data_offsets;
+            entries.push(HeaderEntry { dtype: info.dtype, shape: info.shape.clone(), begin, end, name });
+        }
+        entries.sort_by_key(|entry| (entry.begin, entry.end));
+        let metadata = metadata.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        Ok(Header { entries, metadata, data_start })
+    }
+
     fn largest_offset(&self) -> u64 {
         let offsets = self.tensors.iter().filter_map(|(_, entry)| match entry {
             RawEntry::Fields { offsets: Some(raw), .. } => json::value::<(u64, u64)>(raw),

@@ -57,7 +57,7 @@ pub use decode::decode_f32;
 pub use dtype::{ALL_DTYPES, Dtype, byte_len, decodes_to_f32, is_float, parse_dtype};
 pub use error::{Access, Blame, Error, ErrorKind, Fault, OneLine};
 pub use foreign::{Foreign, ForeignKind};
-pub use header::{Header, HeaderEntry, parse_header};
+pub use header::{Header, HeaderEntry, parse_header, parse_header_alone};
 pub use index::{INDEX_NAME, Index, parse_index, write_index};
 pub use layout::{ALIGNMENT, Entry, Layout, PAD_PREFIX, RESERVED_PREFIX, is_pad, is_reserved, metadata_len};
 pub use limits::{Limit, Limits};

@@ -1,9 +1,8 @@
 //! The record in a container itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use niwaki_tensors::{Dtype, HeaderEntry, Limits, RESERVED_PREFIX, Shard, is_pad};
-use serde_json::{Map, Value};
+use niwaki_tensors::{Dtype, HeaderEntry, Limits, RESERVED_PREFIX, Shard, is_pad, parse_header_alone};
 
 use super::{Patch, chunks, header_blob, patch_blob, undo_blob};
 use crate::artifact::{Artifact, bytes};
@@ -18,23 +17,30 @@ pub struct Undo<'a> {
     artifact: &'a Artifact,
     shard: usize,
     patches: &'a [Patch],
+    /// The tensors of the record by name.
+    blobs: BTreeMap<&'a str, &'a [u8]>,
     header: &'a [u8],
     original: Meta,
     data_bytes: usize,
 }
 
 impl<'a> Undo<'a> {
-    /// Of a shard; none where nothing was merged into it.
+    /// Of a shard; none where nothing was merged into it. All of the record is read: what takes
+    /// patches off must be what was written.
     pub(crate) fn of(artifact: &'a Artifact, index: usize) -> Result<Option<Self>, Error> {
         let (Some(shard), Some(meta)) = (artifact.checkpoint().shards().get(index), artifact.metas().get(index)) else {
             return Ok(None);
         };
-        if meta.undo.is_none() {
-            return Ok(None);
+        let Some(listed) = &meta.undo else { return Ok(None) };
+        let blobs = blobs(shard);
+        if let Some((name, _)) = altered(listed, &blobs).next() {
+            let error = Error::from(ErrorKind::Correction("a record that was changed"));
+            return Err(error.in_tensor(name).at(shard.path()));
         }
-        let header = blob(shard, &header_blob()).unwrap_or_default();
-        let (original, data_bytes) = header_of(header).map_err(|e| e.at(shard.path()))?;
-        Ok(Some(Self { artifact, shard: index, patches: &meta.patches, header, original, data_bytes }))
+        let header = blobs.get(header_blob().as_str()).copied().unwrap_or_default();
+        let limits = artifact.checkpoint().limits();
+        let (original, data_bytes) = header_of(header, shard, limits).map_err(|e| e.at(shard.path()))?;
+        Ok(Some(Self { artifact, shard: index, patches: &meta.patches, blobs, header, original, data_bytes }))
     }
 
     /// The stack, oldest first.
@@ -68,8 +74,7 @@ impl<'a> Undo<'a> {
 
     /// The corrections of a part; none where no patch changed it.
     pub fn corrections(&self, tensor: &str, part: Part) -> Option<&'a [u8]> {
-        let shard = self.artifact.checkpoint().shards().get(self.shard)?;
-        blob(shard, &undo_blob(&part.name(tensor)))
+        self.blobs.get(undo_blob(&part.name(tensor)).as_str()).copied()
     }
 }
 
@@ -84,39 +89,45 @@ pub(super) fn embedded(artifact: &Artifact, shard: usize, stack: &[Patch], index
     if says != Some(Digest::of(view.bytes())) {
         return Err(Error::from(ErrorKind::Correction("a signature that is not the one that was merged")).at(path));
     }
-    Artifact::from_checkpoint(view.embedded(&Limits::default())?)
+    Artifact::from_checkpoint(view.embedded(artifact.checkpoint().limits())?)
 }
 
-/// The metadata that a header holds, and the bytes of data that belong to it.
-fn header_of(header: &[u8]) -> Result<(Meta, usize), Error> {
+/// The metadata that the header of the file without patches holds, and the bytes of data that
+/// belong to it. Its tensors stand in the file where they stood, so that data is there.
+fn header_of(header: &[u8], shard: &Shard, limits: &Limits) -> Result<(Meta, usize), Error> {
     let wrong = |why: &str| Error::from(ErrorKind::Json(format!("the header without patches {why}")));
-    let (len, json) = header.split_first_chunk::<8>().ok_or_else(|| wrong("is cut short"))?;
-    if usize::try_from(u64::from_le_bytes(*len)) != Ok(json.len()) {
-        return Err(wrong("has another length than it says"));
+    let header = parse_header_alone(header, limits).map_err(|e| wrong(&format!("is none: {e}")))?;
+    let entries: BTreeMap<&str, &HeaderEntry> =
+        shard.entries().iter().map(|entry| (entry.name.as_str(), entry)).collect();
+    if let Some(entry) = header.entries.iter().find(|entry| entries.get(entry.name.as_str()) != Some(entry)) {
+        return Err(wrong(&format!("has `{}` where the file has not", entry.name)));
     }
-    let header: Map<String, Value> = serde_json::from_slice(json).map_err(|e| wrong(&e.to_string()))?;
-    let mut end = 0;
-    for (_, entry) in header.iter().filter(|(name, _)| *name != "__metadata__") {
-        let last = entry.get("data_offsets").and_then(|offsets| offsets.get(1)?.as_u64());
-        let last =
-            last.and_then(|last| usize::try_from(last).ok()).ok_or_else(|| wrong("has a tensor without a place"))?;
-        end = end.max(last);
-    }
-    let text = header.get("__metadata__").and_then(|metadata| metadata.get(META_KEY)?.as_str());
-    Ok((parse_meta(text.ok_or(ErrorKind::NoMeta)?.as_bytes())?, end))
+    let text = header.metadata.get(META_KEY).ok_or(ErrorKind::NoMeta)?;
+    Ok((parse_meta(text.as_bytes())?, header.entries.last().map_or(0, |entry| entry.end)))
 }
 
-/// The bytes of a tensor of the record.
-fn blob<'a>(shard: &'a Shard, name: &str) -> Option<&'a [u8]> {
-    let entry = shard.entries().iter().find(|entry| entry.name == name)?;
-    Some(bytes(shard, entry))
+/// The tensors of the record, and whatever else has a reserved name, by name.
+fn blobs(shard: &Shard) -> BTreeMap<&str, &[u8]> {
+    let reserved = shard.entries().iter().filter(|entry| entry.name.starts_with(RESERVED_PREFIX));
+    reserved.map(|entry| (entry.name.as_str(), bytes(shard, entry))).collect()
+}
+
+/// The tensors of the record that have another content hash than the one listed, with theirs.
+fn altered<'b>(
+    listed: &'b BTreeMap<String, Digest>,
+    blobs: &'b BTreeMap<&str, &[u8]>,
+) -> impl Iterator<Item = (&'b str, Digest)> {
+    listed.iter().filter_map(|(name, says)| {
+        let has = Digest::of(blobs.get(name.as_str()).copied().unwrap_or_default());
+        (has != *says).then_some((name.as_str(), has))
+    })
 }
 
 /// Whether the tensors of the record are those that the metadata lists.
 pub(crate) fn check_blobs(entries: &[HeaderEntry], listed: Option<&BTreeMap<String, Digest>>) -> Result<(), Error> {
     let is_blob = |name: &str| name.starts_with(RESERVED_PREFIX) && !is_pad(name);
     let found = entries.iter().filter(|entry| is_blob(&entry.name));
-    let mut missing: Vec<&String> = listed.into_iter().flat_map(BTreeMap::keys).collect();
+    let mut missing: BTreeSet<&str> = listed.into_iter().flat_map(BTreeMap::keys).map(String::as_str).collect();
     for entry in found {
         if listed.is_none_or(|listed| !listed.contains_key(&entry.name)) {
             return Err(ErrorKind::Unlisted(entry.name.clone()).into());
@@ -125,10 +136,10 @@ pub(crate) fn check_blobs(entries: &[HeaderEntry], listed: Option<&BTreeMap<Stri
             let has = format!("{} {:?}", entry.dtype, entry.shape);
             return Err(ErrorKind::PartForm { part: entry.name.clone(), needs: "U8 bytes".to_owned(), has }.into());
         }
-        missing.retain(|name| **name != entry.name);
+        missing.remove(entry.name.as_str());
     }
     match missing.first() {
-        Some(name) => Err(ErrorKind::NoPart((*name).clone()).into()),
+        Some(name) => Err(ErrorKind::NoPart((*name).to_owned()).into()),
         None => Ok(()),
     }
 }
@@ -138,16 +149,21 @@ pub(crate) fn faults(artifact: &Artifact, index: usize) -> Vec<(String, String)>
     let (Some(shard), Some(meta)) = (artifact.checkpoint().shards().get(index), artifact.metas().get(index)) else {
         return Vec::new();
     };
+    let blobs = blobs(shard);
     let mut faults = Vec::new();
-    for (name, says) in meta.undo.iter().flatten() {
-        let bytes = blob(shard, name).unwrap_or_default();
-        let has = Digest::of(bytes);
-        if has != *says {
-            faults.push((name.clone(), format!("content hash says {says}, has {has}")));
-        } else if name.starts_with(&undo_blob(""))
-            && let Err(error) = chunks(bytes)
-        {
-            faults.push((name.clone(), error.to_string()));
+    if let Some(listed) = &meta.undo {
+        let altered = altered(listed, &blobs).filter_map(|(name, has)| {
+            let says = listed.get(name)?;
+            Some((name.to_owned(), format!("content hash says {says}, has {has}")))
+        });
+        faults.extend(altered);
+        if !faults.is_empty() {
+            return faults;
+        }
+    }
+    for (name, stream) in blobs.iter().filter(|(name, _)| name.starts_with(&undo_blob(""))) {
+        if let Err(error) = chunks(stream) {
+            faults.push(((*name).to_owned(), error.to_string()));
         }
     }
     match Undo::of(artifact, index) {

@@ -7,5 +7,6 @@ mod hostile;
 mod made;
 #[cfg(target_os = "linux")]
 mod pages;
+mod records;
 mod slicing;
 mod verifying;
