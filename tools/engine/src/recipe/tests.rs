@@ -51,7 +51,8 @@ fn wrong_values_say_what_was_found_and_expected() {
             "version = 1\n[[quantize]]\ntensors = \"a\"\nscheme = \"int4/row/sym\"\nfit = \"best\"\n",
             "recipe line 5: fit `best`; known: min_max, clip, lsq",
         ),
-        ("version = 1\n[[patch]]\nsignature = \"s\"\n", "`[[patch]]` is not supported by this version"),
+        ("version = 1\n[[layers]]\nremove = [1]\n", "`[[layers]]` is not supported by this version"),
+        ("version = 1\n[[patch]]\nalpha = 1\n", "recipe line 2: `[[patch]]` needs `signature`"),
     ];
     for (text, expected) in cases {
         assert_eq!(message(text).0, expected);
