@@ -54,7 +54,9 @@ pub use niwaki_tensors::Blame;
 pub use order::{Entry, Placement, Slot};
 pub use overlay::{OverlaidDecoder, Overlay};
 pub use parts::{Kept, Layout, Part, PartSpec, ToldBy, matrix};
-pub use record::{Patch, SIDECAR_KEY, Sidecar, State, Undo, chunks, header_blob, patch_blob, sidecar_meta, undo_blob};
+pub use record::{
+    Patch, SIDECAR_KEY, Sidecar, State, Undo, chunks, encode_chunk, header_blob, patch_blob, sidecar_meta, undo_blob,
+};
 pub use slice::{Sliced, slice};
 pub use tensor::{Decoder, Tensor};
 pub use verify::{DigestOf, Fault, FaultKind, Verification, verify};

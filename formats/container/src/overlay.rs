@@ -45,7 +45,15 @@ pub struct OverlaidDecoder<'a> {
 struct Layer<'a> {
     kind: PatchKind,
     alpha: f64,
-    values: Decoder<'a>,
+    values: Values<'a>,
+}
+
+#[derive(Clone, Debug)]
+enum Values<'a> {
+    /// One for each weight.
+    Weights(Box<Decoder<'a>>),
+    /// One for each row.
+    Rows(Vec<f32>),
 }
 
 impl<'a> Overlay<'a> {
@@ -63,12 +71,13 @@ impl<'a> Overlay<'a> {
         Ok(())
     }
 
-    /// The weights of a tensor, an elastic one at `width`, the widest served for none.
+    /// The weights of a tensor, an elastic one at `width`, the widest served for none. Factors of
+    /// rows are decoded here, once for all calls.
     ///
     /// # Errors
     ///
-    /// Those of [`Tensor::at`], and [`ErrorKind::PatchForm`] for a signature whose tensor of that
-    /// name has another shape.
+    /// Those of [`Tensor::at`] and [`Decoder::dequantize_rows`], and [`ErrorKind::PatchForm`] for a
+    /// signature whose tensor of that name has another shape.
     pub fn at(&self, tensor: Tensor<'a>, width: Option<Bits>) -> Result<OverlaidDecoder<'a>, Error> {
         let mut layers = Vec::new();
         for (signature, alpha) in &self.layers {
@@ -81,7 +90,15 @@ impl<'a> Overlay<'a> {
                 let error = Error::from(ErrorKind::PatchForm { kind: kind.name(), needs, has });
                 return Err(error.in_tensor(tensor.name()).at(signature.checkpoint().path()));
             }
-            layers.push(Layer { kind, alpha: *alpha, values: values.at(None)? });
+            let decoder = values.at(None)?;
+            let values = if kind == PatchKind::Scale {
+                let mut factors = vec![0.0; values.shape().elements()];
+                decoder.dequantize_rows(Level::best(), 0..1, &mut factors)?;
+                Values::Rows(factors)
+            } else {
+                Values::Weights(Box::new(decoder))
+            };
+            layers.push(Layer { kind, alpha: *alpha, values });
         }
         Ok(OverlaidDecoder { base: tensor.at(width)?, layers })
     }
@@ -129,14 +146,14 @@ impl Layer<'_> {
         (start, each): (usize, usize),
         out: &mut [f32],
     ) -> Result<(), Error> {
-        if self.kind != PatchKind::Scale {
-            return self.values.dequantize_rows(level, rows, out);
+        match &self.values {
+            Values::Weights(values) => values.dequantize_rows(level, rows, out),
+            Values::Rows(factors) => {
+                for (at, out) in out.iter_mut().enumerate() {
+                    *out = factors.get((start + at) / each).copied().unwrap_or(1.0);
+                }
+                Ok(())
+            }
         }
-        let mut factors = vec![0.0; self.values.tensor().shape().elements()];
-        self.values.dequantize_rows(level, 0..1, &mut factors)?;
-        for (at, out) in out.iter_mut().enumerate() {
-            *out = factors.get((start + at) / each).copied().unwrap_or(1.0);
-        }
-        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use niwaki_tensors::RESERVED_PREFIX;
 use serde_json::{Map, Value, json};
 
+use crate::correction::encode_correction;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 
@@ -83,6 +84,20 @@ pub fn header_blob() -> String {
 /// Hashes by name, as JSON.
 pub(crate) fn hashes_value(hashes: &BTreeMap<String, Digest>) -> Value {
     Value::Object(hashes.iter().map(|(name, hash)| (name.clone(), hash.to_string().into())).collect::<Map<_, _>>())
+}
+
+/// Codes the correction of `predicted`, as [`encode_correction`] does, as the next chunk of a stream.
+///
+/// # Errors
+///
+/// Those of [`encode_correction`].
+pub fn encode_chunk(width: usize, original: &[u8], predicted: &[u8], stream: &mut Vec<u8>) -> Result<(), Error> {
+    let start = stream.len();
+    stream.extend([0; 4]);
+    encode_correction(width, original, predicted, stream)?;
+    let len = (stream.len() - start - 4) as u32;
+    stream[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    Ok(())
 }
 
 /// The chunks of a stream of corrections: each its length as a u32, then so many bytes.

@@ -17,6 +17,7 @@ use crate::error::{Blame, Error, ErrorKind};
 use crate::job::{ByWidth, Job, Run};
 use crate::journal::{Finished, Journal};
 use crate::plan::{Plan, Planned};
+use crate::progress::{Progress, counting};
 use crate::report::{Report, TensorReport, bits_per_weight, embedded};
 use crate::source::Source;
 use crate::target::Target;
@@ -155,13 +156,9 @@ fn encode_all(
     placement: &Placement,
     writer: &Writer,
     (journal, known): (&Journal, &[Finished]),
-    (options, progress): (&Options, &(dyn Fn(u64, u64) + Sync)),
+    (options, progress): (&Options, Progress<'_>),
 ) -> Result<Vec<Finished>, Error> {
-    let (done, total) = (std::sync::atomic::AtomicU64::new(0), plan.bytes_before());
-    let report = |bytes: u64| {
-        let before = done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-        progress(before + bytes, total);
-    };
+    let report = counting(progress, plan.bytes_before());
     let run = Run { writer, journal, level: Level::best(), progress: &report };
     let mut jobs = Vec::with_capacity(plan.tensors.len());
     let mut entries = vec![Vec::new(); plan.tensors.len()];

@@ -27,6 +27,7 @@ mod journal;
 mod masked;
 mod masks;
 pub mod plan;
+mod progress;
 mod queue;
 pub mod recipe;
 mod recontain;

@@ -7,7 +7,6 @@ mod gguf;
 mod tool;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use niwaki_quant::Distortion;
@@ -16,14 +15,12 @@ use niwaki_tensors::{Dtype, decode_f32};
 use crate::encode::narrowed;
 use crate::error::Error;
 use crate::plan::Planned;
+use crate::progress::{Progress, counting};
 use crate::queue;
 use crate::source::SourceTensor;
 
 pub(crate) use gguf::gguf;
 pub(crate) use tool::tool;
-
-/// Told the bytes of source done so far, and all there are.
-pub(crate) type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
 /// Buffers that a thread keeps from item to item.
 #[derive(Default)]
@@ -109,8 +106,7 @@ fn run<W: Work>(
     total: u64,
     progress: Progress<'_>,
 ) -> Result<Vec<Option<Distortion>>, Error> {
-    let so_far = AtomicU64::new(0);
-    let done = |bytes: u64| progress(so_far.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
+    let done = counting(progress, total);
     let jobs: Vec<_> = works.into_iter().map(|work| Job { work, lost: Mutex::default(), done: &done }).collect();
     queue::run(&jobs, pool)?;
     let lost = |job: Job<'_, W>| {

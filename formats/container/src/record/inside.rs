@@ -33,10 +33,7 @@ impl<'a> Undo<'a> {
         };
         let Some(listed) = &meta.undo else { return Ok(None) };
         let blobs = blobs(shard);
-        if let Some((name, _)) = altered(listed, &blobs).next() {
-            let error = Error::from(ErrorKind::Correction("a record that was changed"));
-            return Err(error.in_tensor(name).at(shard.path()));
-        }
+        check_hashes(listed, &blobs).map_err(|e| e.at(shard.path()))?;
         let header = blobs.get(header_blob().as_str()).copied().unwrap_or_default();
         let limits = artifact.checkpoint().limits();
         let (original, data_bytes) = header_of(header, shard, limits).map_err(|e| e.at(shard.path()))?;
@@ -107,7 +104,7 @@ fn header_of(header: &[u8], shard: &Shard, limits: &Limits) -> Result<(Meta, usi
 }
 
 /// The tensors of the record, and whatever else has a reserved name, by name.
-fn blobs(shard: &Shard) -> BTreeMap<&str, &[u8]> {
+pub(super) fn blobs(shard: &Shard) -> BTreeMap<&str, &[u8]> {
     let reserved = shard.entries().iter().filter(|entry| entry.name.starts_with(RESERVED_PREFIX));
     reserved.map(|entry| (entry.name.as_str(), bytes(shard, entry))).collect()
 }
@@ -121,6 +118,14 @@ fn altered<'b>(
         let has = Digest::of(blobs.get(name.as_str()).copied().unwrap_or_default());
         (has != *says).then_some((name.as_str(), has))
     })
+}
+
+/// Refuses a record with a tensor that is not what was written.
+pub(super) fn check_hashes(listed: &BTreeMap<String, Digest>, blobs: &BTreeMap<&str, &[u8]>) -> Result<(), Error> {
+    match altered(listed, blobs).next() {
+        Some((name, _)) => Err(Error::from(ErrorKind::Correction("a record that was changed")).in_tensor(name)),
+        None => Ok(()),
+    }
 }
 
 /// Whether the tensors of the record are those that the metadata lists.

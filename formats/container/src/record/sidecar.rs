@@ -6,7 +6,7 @@ use std::path::Path;
 use niwaki_tensors::{Limits, is_pad};
 use serde_json::{Map, Value, json};
 
-use super::inside::{check_blobs, embedded};
+use super::inside::{self, check_blobs, check_hashes, embedded};
 use super::{Patch, hashes_value, undo_blob};
 use crate::artifact::Artifact;
 use crate::digest::Digest;
@@ -82,12 +82,7 @@ impl Sidecar {
         {
             return Err(ErrorKind::Unlisted(entry.name.clone()).into());
         }
-        for (name, says) in &blobs {
-            let bytes = artifact.checkpoint().get(name).map(|view| view.bytes()).unwrap_or_default();
-            if Digest::of(bytes) != *says {
-                return Err(Error::from(ErrorKind::Correction("a record that was changed")).in_tensor(name));
-            }
-        }
+        check_hashes(&blobs, &inside::blobs(shard))?;
         let stack =
             value.get("patches").and_then(Value::as_array).ok_or_else(|| json("`patches` is no list".to_owned()))?;
         let patches = Patch::stack(stack)?;

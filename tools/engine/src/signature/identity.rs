@@ -112,7 +112,6 @@ pub(super) fn check_base(about: &About, bound: &Bound<'_, '_>, identity: &Identi
         let Some(tensor) = bound.get(name) else { continue };
         let found = (identity.digests)(tensor)?;
         if expected.is_none_or(|expected| !found.contains(&expected)) {
-            let short = |digest: &Digest| digest.to_string().get(..12).unwrap_or_default().to_owned();
             let expected = expected.as_ref().map_or_else(|| "unknown weights".to_owned(), short);
             let found = found.first().map_or_else(String::new, short);
             let what = format!("is {found}, {expected} expected");
@@ -120,4 +119,9 @@ pub(super) fn check_base(about: &About, bound: &Bound<'_, '_>, identity: &Identi
         }
     }
     Ok(())
+}
+
+/// As much of a digest as messages show.
+pub(super) fn short(digest: &Digest) -> String {
+    digest.to_string().get(..12).unwrap_or_default().to_owned()
 }

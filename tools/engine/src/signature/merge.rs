@@ -10,7 +10,7 @@ mod restack;
 mod shift;
 mod storage;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use niwaki_container::Digest;
@@ -170,23 +170,23 @@ pub fn list(opened: &Opened, options: &Options) -> Result<Listed, Error> {
 }
 
 fn listed(base: Digest, stack: &[Patch<'_>]) -> Listed {
-    let patch = |patch: &Patch<'_>| ListedPatch {
+    Listed { base_digest: base.to_string(), patches: stack.iter().map(listed_patch).collect() }
+}
+
+fn listed_patch(patch: &Patch<'_>) -> ListedPatch {
+    ListedPatch {
         name: patch.signature.name().to_owned(),
         alpha: patch.alpha,
         tensors: patch.signature.about().touched.len() as u64,
         bytes: patch.signature.bytes().len() as u64,
-    };
-    Listed { base_digest: base.to_string(), patches: stack.iter().map(patch).collect() }
+    }
 }
 
 /// The stack as records have it.
 fn stack(patches: &[Patch<'_>]) -> Vec<niwaki_container::Patch> {
-    let patch = |patch: &Patch<'_>| niwaki_container::Patch {
-        name: patch.signature.name().to_owned(),
-        alpha: patch.alpha,
-        digest: patch.signature.digest(),
-        tensors: patch.signature.about().touched.len() as u64,
-        bytes: patch.signature.bytes().len() as u64,
+    let patch = |patch: &Patch<'_>| {
+        let ListedPatch { name, alpha, tensors, bytes } = listed_patch(patch);
+        niwaki_container::Patch { name, alpha, digest: patch.signature.digest(), tensors, bytes }
     };
     patches.iter().map(patch).collect()
 }
@@ -280,7 +280,7 @@ impl Restack<'_> {
 fn report(task: &Task<'_>, outcome: &Outcome) -> TensorApplied {
     let tensor = &task.stored.tensor;
     let name = tensor.name();
-    let schemes: BTreeMap<String, ()> = task.new.iter().map(|patch| (patch.stored_as(), ())).collect();
+    let schemes: BTreeSet<String> = task.new.iter().map(|patch| patch.stored_as()).collect();
     TensorApplied {
         name: name.to_owned(),
         dtype: tensor.dtype().to_string(),

@@ -134,12 +134,6 @@ impl Signature {
     pub fn digest(&self) -> Digest {
         Digest::of(self.bytes())
     }
-
-    /// Weights that it touches.
-    pub fn weights(&self) -> u64 {
-        let dims = |name: &String| self.about.architecture.0.get(name);
-        self.about.touched.keys().filter_map(dims).map(|dims| dims.iter().product::<usize>() as u64).sum()
-    }
 }
 
 /// The path and the alpha of `SIG` or `SIG@ALPHA`: where a file is called like the whole text, the

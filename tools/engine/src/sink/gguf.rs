@@ -7,13 +7,14 @@ use niwaki_codes::{BlockType, Scheme};
 use niwaki_gguf::{Entry, GgmlType, Layout, Metadata, Value, Writer};
 use niwaki_quant::{Distortion, encode_block_rows};
 
-use super::{Progress, Scratch, Work, elements, share};
+use super::{Scratch, Work, elements, share};
 use crate::blocks::{Block, Blocks};
 use crate::compress::Options;
 use crate::destination::{GgufSeats, Seat};
 use crate::encode::{block_error, not_finite};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{Plan, Planned};
+use crate::progress::Progress;
 use crate::recipe::Mix;
 use crate::recontain::Plain;
 use crate::report::{Report, TensorReport, bits_per_weight};

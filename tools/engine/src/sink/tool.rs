@@ -17,7 +17,7 @@ use niwaki_foreign::{
 use niwaki_quant::{Distortion, Solver, UniformOut, encode_rows, encode_with, largest};
 use niwaki_tensors::{Entry, Layout, Limits, Writer, metadata_len};
 
-use super::{Progress, Scratch, Work, elements, share};
+use super::{Scratch, Work, elements, share};
 use crate::blocks::{BLOCK, Blocks};
 use crate::compare;
 use crate::compress::Options;
@@ -25,6 +25,7 @@ use crate::destination::{Format, Tool, as_float};
 use crate::encode::{FloatRows, not_encodable, shares_a_scale, solve};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::plan::{Plan, Planned};
+use crate::progress::Progress;
 use crate::recontain::Plain;
 use crate::report::{Report, TensorReport, bits_per_weight, rounded_db};
 use crate::source::{Names, Opened, Source, SourceTensor};

@@ -31,7 +31,7 @@ pub(super) fn apply(args: &args::Apply, session: &mut Session<'_>) -> Result<Ans
         return Err(Failure::unsupported("`--recalibrate`: it needs a model that runs, and").into());
     }
     let default = parse_alpha(&args.alpha)?;
-    let output = args.output.as_ref().filter(|_| !args.dry_run);
+    let out = args.output.as_deref().filter(|_| !args.dry_run);
     let opened = open(&args.ckpt)?;
     if args.name.is_some() && args.signatures.len() > 1 {
         return Err(Failure::usage("`--name` is for one signature; several go by the names of their files").into());
@@ -50,11 +50,11 @@ pub(super) fn apply(args: &args::Apply, session: &mut Session<'_>) -> Result<Ans
     let patches: Vec<_> = signatures.iter().map(|(signature, alpha)| patch((signature, *alpha))).collect();
     let options =
         Options { threads: threads(session), replace: args.force, durable: args.durable, ..Options::default() };
-    let how = Application { out: output.map(std::path::PathBuf::as_path), allow_loss: args.allow_loss };
+    let how = Application { out, allow_loss: args.allow_loss };
     let progress = Progress::new(session);
     let applied = signature::apply(&opened, &patches, how, &options, &|done, total| progress.at(done, total))?;
     drop(progress);
-    answer(applied, output.map(std::path::PathBuf::as_path), start, session)
+    answer(applied, out, start, session)
 }
 
 /// Signs a file.

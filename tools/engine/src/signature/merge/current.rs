@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use niwaki_container::{
-    Artifact, Digest, Kind, Meta, Sidecar, State, Undo, apply_correction, chunks, encode_correction, tensor_digest,
-};
+use niwaki_container::{Artifact, Digest, Kind, Meta, Sidecar, State, Undo, apply_correction, chunks, tensor_digest};
 use niwaki_tensors::Limits;
 
 use super::hashes::Contents;
 use super::storage::Stored;
 use crate::error::{Error, ErrorKind};
+use crate::signature::identity;
 use crate::signature::opened::{Patch, Signature};
 use crate::source::{Opened, SourceTensor};
 
@@ -107,11 +106,7 @@ impl<'a> Current<'a> {
         if let Some(meta) = self.original().and_then(|meta| meta.tensors.get(tensor.name())) {
             return Ok([meta.digest].into_iter().chain(meta.source_digest).collect());
         }
-        let original = match &self.record {
-            Record::Beside(sidecar) => sidecar.tensors().get(tensor.name()).and_then(|state| state.original),
-            _ => None,
-        };
-        Ok(vec![match original {
+        Ok(vec![match self.original_content(tensor.name()) {
             Some(content) => tensor_digest(tensor.dtype(), tensor.shape().dims(), content),
             None => contents.of_tensor(tensor)?,
         }])
@@ -173,10 +168,7 @@ fn same(name: &str, says: Option<&Digest>, has: Option<&Digest>) -> Result<(), E
     if says == has {
         return Ok(());
     }
-    let short = |digest: Option<&Digest>| match digest {
-        Some(digest) => digest.to_string().get(..12).unwrap_or_default().to_owned(),
-        None => "nothing".to_owned(),
-    };
+    let short = |digest: Option<&Digest>| digest.map_or_else(|| "nothing".to_owned(), identity::short);
     let what = format!("was changed after it was written: digest is {}, {} expected", short(has), short(says));
     Err(Error::from(ErrorKind::Patch { what }).of(name))
 }
@@ -240,14 +232,5 @@ impl Corrections<'_> {
     pub(super) fn apply(&self, index: usize, width: usize, bytes: &mut [u8]) -> Result<(), Error> {
         let chunk = self.0.get(index).ok_or_else(|| ErrorKind::Patch { what: "lacks corrections".to_owned() })?;
         Ok(apply_correction(width, chunk, bytes)?)
-    }
-
-    /// Codes the corrections of one block, its length in front.
-    pub(super) fn encode(width: usize, original: &[u8], predicted: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut stream = vec![0; 4];
-        encode_correction(width, original, predicted, &mut stream)?;
-        let len = (stream.len() - 4) as u32;
-        stream[..4].copy_from_slice(&len.to_le_bytes());
-        Ok(stream)
     }
 }

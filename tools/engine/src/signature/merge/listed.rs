@@ -12,27 +12,20 @@ use super::storage::{Code, Stored};
 use crate::encode::{narrow_into, not_encodable};
 use crate::error::{Blame, Error};
 
-/// Some weights of some rows, by their flat indices, which ascend.
-pub(super) struct Listed<'s, 'a> {
-    stored: &'s Stored<'a>,
-    rows: Range<usize>,
-    positions: Vec<usize>,
+/// Whether weights of a tensor are changed one by one here.
+pub(super) fn by_one(stored: &Stored<'_>) -> bool {
+    matches!(stored.code, Code::Floats(_) | Code::Uniform(_))
 }
 
-impl<'s, 'a> Listed<'s, 'a> {
-    /// None for tensors whose weights are not changed one by one here.
-    pub(super) fn new(stored: &'s Stored<'a>, rows: &Range<usize>, positions: Vec<usize>) -> Option<Self> {
-        matches!(stored.code, Code::Floats(_) | Code::Uniform(_)).then(|| Self {
-            stored,
-            rows: rows.clone(),
-            positions,
-        })
-    }
+/// Some weights of some rows of a tensor that is changed [`by_one`].
+pub(super) struct Listed<'s, 'a> {
+    pub(super) stored: &'s Stored<'a>,
+    pub(super) rows: &'s Range<usize>,
+    /// Their flat indices, which ascend.
+    pub(super) positions: &'s [usize],
+}
 
-    pub(super) fn positions(&self) -> &[usize] {
-        &self.positions
-    }
-
+impl Listed<'_, '_> {
     /// Indices within the rows.
     fn places(&self) -> impl Iterator<Item = usize> {
         let first = self.rows.start * self.stored.tensor.matrix().1;

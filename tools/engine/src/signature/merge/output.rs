@@ -11,7 +11,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use niwaki_container::{ContentHasher, Digest, Kind};
+use niwaki_container::{ContentHasher, Digest, Kind, patch_blob, undo_blob};
 use niwaki_tensors::{PartialFile, check_output};
 use rayon::prelude::*;
 
@@ -21,6 +21,7 @@ use super::restack::{Outcome, Task};
 use super::{Restack, files};
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
+use crate::progress::Progress;
 use crate::source::Opened;
 use crate::target::file_error;
 
@@ -45,9 +46,6 @@ pub(super) struct Written {
     pub(super) undo_bytes: u64,
     pub(super) undo: Option<PathBuf>,
 }
-
-/// Told the bytes done so far, and all there are.
-pub(super) type Progress<'p> = &'p (dyn Fn(u64, u64) + Sync);
 
 impl<'o> Output<'o> {
     /// Looks whether the output can be written.
@@ -148,7 +146,7 @@ fn copy(
 
 /// The hash of what was written of a part.
 fn written(to: &PartialFile, at: u64, len: usize) -> Result<Digest, Error> {
-    let hasher = niwaki_container::ContentHasher::new(len as u64);
+    let hasher = ContentHasher::new(len as u64);
     let piece = |index: u64| -> Result<_, Error> {
         let range = hasher.range(index);
         let mut bytes = vec![0; (range.end - range.start) as usize];
@@ -157,6 +155,20 @@ fn written(to: &PartialFile, at: u64, len: usize) -> Result<Digest, Error> {
     };
     let pieces = (0..hasher.pieces()).into_par_iter().map(piece).collect::<Result<Vec<_>, _>>()?;
     Ok(hasher.combine(&pieces))
+}
+
+/// The signatures of the new stack, under the names that records have for them.
+fn signatures<'r>(restack: &Restack<'r>) -> Vec<(String, &'r [u8])> {
+    let patches = restack.new.iter().enumerate();
+    patches.map(|(index, patch)| (patch_blob(index), patch.signature.bytes())).collect()
+}
+
+/// The corrections of every part that changed, likewise.
+fn corrections<'o>(tasks: &'o [Task<'_>], outcomes: &'o [Outcome]) -> impl Iterator<Item = (String, &'o [u8])> {
+    tasks.iter().zip(outcomes).flat_map(|(task, outcome)| {
+        let parts = outcome.corrections.iter();
+        parts.map(|(part, stream)| (undo_blob(&task.stored.parts[*part].name), stream.as_slice()))
+    })
 }
 
 /// Removes a file that may not be there.

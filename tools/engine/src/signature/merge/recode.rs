@@ -65,14 +65,14 @@ pub(super) fn rescale(
     parts: &mut [Vec<u8>],
 ) -> Result<bool, Error> {
     let (_, cols) = stored.tensor.matrix();
-    let mut place = |part: Part| stored.place(part).map(|at| take(&mut parts[at])).unwrap_or_default();
-    let (part, mut bytes, mut factor) = match &stored.code {
-        Code::Block(_) => (Part::Codes, place(Part::Codes), Vec::new()),
-        Code::Elastic(_) => (Part::Base, place(Part::Base), Vec::new()),
-        Code::Kept(code, _) if matches!(**code, Code::Elastic(_)) => (Part::Base, place(Part::Base), Vec::new()),
-        Code::Foreign(..) | Code::Floats(_) => return Ok(false),
-        _ => (Part::Scales, place(Part::Scales), place(Part::Factor)),
+    let part = match &stored.code {
+        Code::Block(_) => Part::Codes,
+        Code::Elastic(_) => Part::Base,
+        Code::Kept(code, _) if matches!(**code, Code::Elastic(_)) => Part::Base,
+        _ => Part::Scales,
     };
+    let mut open = Open::new(stored, parts);
+    let (mut bytes, mut factor) = (open.take(part), open.take(Part::Factor));
     let done = match &stored.code {
         Code::Uniform(u) => rescale_rows(u, cols, factors, &mut bytes),
         Code::Block(kind) => rescale_block_rows(*kind, cols, factors, &mut bytes),
@@ -93,11 +93,8 @@ pub(super) fn rescale(
         }
         Code::Floats(_) | Code::Foreign(..) => Ok(false),
     };
-    for (part, bytes) in [(part, bytes), (Part::Factor, factor)] {
-        if let Some(at) = stored.place(part) {
-            parts[at] = bytes;
-        }
-    }
+    open.put(part, bytes);
+    open.put(Part::Factor, factor);
     done.map_err(|e| not_encodable(&e.offset(rows.start * cols, 0), stored.tensor.name()))
 }
 

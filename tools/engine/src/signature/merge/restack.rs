@@ -11,10 +11,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use niwaki_codes::PatchKind;
-use niwaki_container::Part;
+use niwaki_container::{Part, encode_chunk};
 use niwaki_quant::signature::arrival::Arrival;
 use rayon::prelude::*;
 
@@ -32,8 +31,8 @@ pub(super) struct Task<'a> {
     /// Where each part stands.
     pub(super) places: Vec<Place>,
     /// What is laid over it now, and what takes that off.
-    pub(super) old: Vec<TensorPatch<'a>>,
-    pub(super) corrections: BTreeMap<usize, Corrections<'a>>,
+    old: Vec<TensorPatch<'a>>,
+    corrections: BTreeMap<usize, Corrections<'a>>,
     /// What is to be laid over it.
     pub(super) new: Vec<TensorPatch<'a>>,
     scales: bool,
@@ -43,18 +42,12 @@ pub(super) struct Task<'a> {
 /// Told the place of a part, how far into it bytes belong, and the bytes.
 type Write<'w> = &'w (dyn Fn(&Place, usize, &[u8]) -> Result<(), Error> + Sync);
 
-/// What came of a task.
+/// What came of a task, or of one block of it.
+#[derive(Default)]
 pub(super) struct Outcome {
     pub(super) arrival: Arrival,
     /// For each part that changes: the corrections of every block, in order.
     pub(super) corrections: BTreeMap<usize, Vec<u8>>,
-}
-
-/// One block's share of an [`Outcome`].
-#[derive(Default)]
-struct Done {
-    arrival: Arrival,
-    corrections: BTreeMap<usize, Vec<u8>>,
 }
 
 impl<'a> Task<'a> {
@@ -85,14 +78,10 @@ impl<'a> Task<'a> {
 
     /// Does all blocks; `write` is told the place of bytes in a part, and the bytes.
     pub(super) fn run(&self, write: Write<'_>) -> Result<Outcome, Error> {
-        let done: Mutex<Vec<Option<Done>>> = Mutex::new((0..self.blocks.len()).map(|_| None).collect());
-        (0..self.blocks.len()).into_par_iter().try_for_each(|index| {
-            let block = self.block(index, &self.blocks.get(index).rows, write)?;
-            done.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(block);
-            Ok::<(), Error>(())
-        })?;
-        let mut outcome = Outcome { arrival: Arrival::default(), corrections: BTreeMap::new() };
-        for block in done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten() {
+        let block = |index: usize| self.block(index, &self.blocks.get(index).rows, write);
+        let blocks = (0..self.blocks.len()).into_par_iter().map(block).collect::<Result<Vec<_>, _>>()?;
+        let mut outcome = Outcome::default();
+        for block in blocks {
             outcome.arrival.merge(&block.arrival);
             for (part, stream) in block.corrections {
                 outcome.corrections.entry(part).or_default().extend(stream);
@@ -101,7 +90,7 @@ impl<'a> Task<'a> {
         Ok(outcome)
     }
 
-    fn block(&self, index: usize, rows: &Range<usize>, write: Write<'_>) -> Result<Done, Error> {
+    fn block(&self, index: usize, rows: &Range<usize>, write: Write<'_>) -> Result<Outcome, Error> {
         self.stored.tensor.ensure_unchanged()?;
         let mut original = self.stored.read(rows);
         if !self.old.is_empty() {
@@ -112,22 +101,23 @@ impl<'a> Task<'a> {
                 corrections.apply(index, width, &mut original[*part]).map_err(|e| e.of(self.stored.tensor.name()))?;
             }
         }
-        let mut done = Done::default();
+        let mut outcome = Outcome::default();
         let mut now = original.clone();
         if !self.new.is_empty() {
             let new = Values::new(&self.stored, rows, &self.new)?;
-            done.arrival = shift(&self.stored, rows, &new, Way::On, &mut now)?;
+            outcome.arrival = shift(&self.stored, rows, &new, Way::On, &mut now)?;
             let mut predicted = now.clone();
             shift(&self.stored, rows, &new, Way::Off, &mut predicted)?;
             for (part, _) in self.changing() {
                 let width = self.stored.parts[part].width;
-                let stream = Corrections::encode(width, &original[part], &predicted[part])?;
-                done.corrections.insert(part, stream);
+                let mut stream = Vec::new();
+                encode_chunk(width, &original[part], &predicted[part], &mut stream)?;
+                outcome.corrections.insert(part, stream);
             }
         }
         for (part, _) in self.changing() {
             write(&self.places[part], self.stored.range(part, rows).start, &now[part])?;
         }
-        Ok(done)
+        Ok(outcome)
     }
 }

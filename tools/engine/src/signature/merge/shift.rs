@@ -14,7 +14,7 @@ use niwaki_codes::{PatchKind, patch};
 use niwaki_container::Part;
 use niwaki_quant::signature::arrival::Arrival;
 
-use super::listed::Listed;
+use super::listed::{self, Listed};
 use super::recode;
 use super::storage::{Code, Stored};
 use crate::encode::narrow_into;
@@ -44,8 +44,9 @@ pub(super) struct Values<'p, 'a> {
 
 impl<'p, 'a> Values<'p, 'a> {
     pub(super) fn new(stored: &Stored<'_>, rows: &Range<usize>, patches: &'p [TensorPatch<'a>]) -> Result<Self, Error> {
-        let by_one = matches!(stored.code, Code::Floats(_) | Code::Uniform(_));
-        if let Some((listed, values)) = few(rows, patches)?.filter(|_| by_one) {
+        if listed::by_one(stored)
+            && let Some((listed, values)) = few(rows, patches)?
+        {
             return Ok(Self { patches, values, listed: Some(listed) });
         }
         let values = patches.iter().map(|patch| live_values(stored, rows, patch)).collect::<Result<_, _>>()?;
@@ -77,8 +78,8 @@ pub(super) fn shift(
     way: Way,
     parts: &mut [Vec<u8>],
 ) -> Result<Arrival, Error> {
-    if let Some(listed) = values.listed.clone().and_then(|listed| Listed::new(stored, rows, listed)) {
-        return shift_listed(&listed, values, way, parts);
+    if let Some(positions) = &values.listed {
+        return shift_listed(&Listed { stored, rows, positions }, values, way, parts);
     }
     let level = Level::best();
     let x = stored.decode(parts, rows)?;
@@ -138,7 +139,7 @@ fn shift_listed(
     values.apply(way, 0, &mut wide);
     patch::narrow(level, &wide, &mut target);
     if let Some(bad) = target.iter().zip(&x).position(|(now, x)| !now.is_finite() && x.is_finite()) {
-        let at = listed.positions().get(bad).copied().unwrap_or(bad);
+        let at = listed.positions.get(bad).copied().unwrap_or(bad);
         return Err(ErrorKind::Patch { what: format!("weight {at} is no finite number under the patch") }.into());
     }
     listed.write(&target, parts)?;

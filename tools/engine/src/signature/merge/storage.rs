@@ -78,15 +78,16 @@ impl<'a> Stored<'a> {
     /// Layouts of other tools, and blocks, that are not changed here.
     pub(super) fn new(tensor: &SourceTensor<'a>) -> Result<Self, Error> {
         let (rows, cols) = tensor.matrix();
+        let name = || tensor.name().to_owned();
         let (code, parts) = match tensor.storage() {
             Storage::Elements(bytes) => {
                 let dtype = tensor.dtype();
                 if !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
                     return Err(unsupported(tensor, &format!("{dtype} weights")));
                 }
-                (Code::Floats(dtype), vec![(Part::Whole, bytes)])
+                (Code::Floats(dtype), vec![(Part::Whole, name(), bytes)])
             }
-            Storage::Block(kind, bytes) => (Code::Block(kind), vec![(Part::Codes, bytes)]),
+            Storage::Block(kind, bytes) => (Code::Block(kind), vec![(Part::Codes, name(), bytes)]),
             Storage::Ours(stored) => {
                 let code = match stored.scheme() {
                     None => Code::Floats(stored.dtype()),
@@ -97,7 +98,8 @@ impl<'a> Stored<'a> {
                     Some(other) => return Err(unsupported(tensor, &other.to_string())),
                 };
                 let code = if stored.masked() { Code::Kept(Box::new(code), kept(&stored)?) } else { code };
-                (code, stored.parts().collect())
+                let part = |(part, bytes): (Part, &'a [u8])| (part, part.name(tensor.name()), bytes);
+                (code, stored.parts().map(part).collect())
             }
             Storage::Foreign(logical) => {
                 let packing = match logical.format() {
@@ -107,21 +109,14 @@ impl<'a> Stored<'a> {
                 };
                 let uniform = logical.uniform().filter(|_| (logical.rows(), logical.cols()) == (rows, cols));
                 let uniform = uniform.ok_or_else(|| unsupported(tensor, &logical.format().to_string()))?;
-                let codes = logical.parts().first().map(|part| part.bytes()).unwrap_or_default();
-                (Code::Foreign(uniform, packing), vec![(Part::Codes, codes)])
+                let codes = logical.parts().first().map(|part| (Part::Codes, part.name().to_owned(), part.bytes()));
+                (Code::Foreign(uniform, packing), codes.into_iter().collect())
             }
             Storage::Other(coding) => return Err(unsupported(tensor, &coding)),
         };
-        let physical = |part: Part| match tensor.storage() {
-            Storage::Ours(_) => part.name(tensor.name()),
-            Storage::Foreign(logical) => {
-                logical.parts().first().map_or_else(String::new, |part| part.name().to_owned())
-            }
-            _ => tensor.name().to_owned(),
-        };
-        let part = |(part, bytes)| StoredPart {
+        let part = |(part, name, bytes)| StoredPart {
             part,
-            name: physical(part),
+            name,
             bytes,
             width: width(&code, part),
             cut: cut(&code, part, rows, cols),

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use niwaki_container::{Digest, SIDECAR_KEY, State, patch_blob, sidecar_meta, undo_blob};
+use niwaki_container::{Digest, SIDECAR_KEY, State, sidecar_meta};
 use niwaki_tensors::{Dtype, Overwrite, PartialFile, check_output, write_file};
 
-use super::{Output, Progress, Written, copy, remove_if_there, written};
+use super::{Output, Written, copy, corrections, remove_if_there, signatures, written};
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
+use crate::progress::{Progress, counting};
 use crate::signature::merge::current::{next_path, sidecar_path};
 use crate::signature::merge::files::{self, File, Place};
 use crate::signature::merge::hashes::{Contents, hash};
@@ -80,8 +80,7 @@ fn fill(
     let create =
         |file: &File<'_>| PartialFile::create(&path(file), file.bytes.len() as u64, output.options.overwrite());
     let to = files.iter().map(create).collect::<Result<Vec<_>, _>>()?;
-    let so_far = AtomicU64::new(0);
-    let done = |bytes: u64| progress(so_far.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
+    let done = counting(progress, total);
     let put = |file: usize, byte: usize, bytes: &[u8]| -> Result<(), Error> {
         to[file].write_at(byte as u64, bytes)?;
         done(bytes.len() as u64);
@@ -158,15 +157,8 @@ fn write_record(
     (tasks, outcomes): (&[Task<'_>], &[Outcome]),
     path: &Path,
 ) -> Result<u64, Error> {
-    let mut blobs: Vec<(String, &[u8])> = Vec::new();
-    for (index, patch) in restack.new.iter().enumerate() {
-        blobs.push((patch_blob(index), patch.signature.bytes()));
-    }
-    for (task, outcome) in tasks.iter().zip(outcomes) {
-        for (part, stream) in &outcome.corrections {
-            blobs.push((undo_blob(&task.stored.parts[*part].name), stream));
-        }
-    }
+    let mut blobs = signatures(restack);
+    blobs.extend(corrections(tasks, outcomes));
     let hashes = blobs.iter().map(|(name, bytes)| (name.clone(), hash(bytes))).collect();
     let meta = sidecar_meta(base, &stack(restack.new), states, &hashes);
     let shapes: Vec<[usize; 1]> = blobs.iter().map(|(_, bytes)| [bytes.len()]).collect();

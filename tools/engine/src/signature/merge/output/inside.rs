@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use niwaki_container::{Artifact, Digest, META_KEY, Meta, Part, TensorMeta, header_blob, patch_blob, undo_blob};
+use niwaki_container::{Artifact, Digest, META_KEY, Meta, Part, TensorMeta, header_blob, undo_blob};
 use niwaki_tensors::{Dtype, Entry, Layout, PAD_PREFIX, PartialFile, is_pad, is_reserved, metadata_len};
 
-use super::{Output, Progress, Written, copy, written};
+use super::{Output, Written, copy, corrections, signatures, written};
 use crate::error::Error;
+use crate::progress::{Progress, counting};
 use crate::signature::merge::files::{File, Place};
 use crate::signature::merge::hashes::{Contents, hash};
 use crate::signature::merge::restack::{Outcome, Task};
@@ -39,10 +40,9 @@ pub(super) fn write(
     let record = Record::new(restack, (original, header, own.collect()), tasks)?;
     let data_start = record.as_ref().map_or(header.len(), |record| record.header_bytes);
     let file = PartialFile::create(output.out, (data_start + data_bytes) as u64, output.options.overwrite())?;
-    let (from, total) = (shard.data_start(), data_bytes as u64);
+    let from = shard.data_start();
     let at = |byte: usize| (byte - from + data_start) as u64;
-    let so_far = std::sync::atomic::AtomicU64::new(0);
-    let done = |bytes: u64| progress(so_far.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes, total);
+    let done = counting(progress, data_bytes as u64);
     let source = File { path: shard.path(), bytes: shard.bytes() };
     let base = original.digest;
     let to = |_: usize, byte: usize, bytes: &[u8]| -> Result<(), Error> {
@@ -117,11 +117,11 @@ impl<'r> Record<'r> {
         }
         let mut record = Self { restack, header, entries, base: original.digest, header_bytes: 0 };
         // Room for the longest header that there can be: it hangs on names and sizes alone.
-        let mut blobs = record.fixed();
+        let mut blobs: Vec<_> = record.fixed().into_iter().map(|(name, bytes)| (name, bytes.len())).collect();
         for task in tasks.iter().filter(|task| !task.new.is_empty()) {
-            for (part, which) in task.changing() {
+            for (part, _) in task.changing() {
                 let most = most(task.places[part].range.len(), task.stored.blocks().len());
-                blobs.push((undo_blob(&which.name(task.stored.tensor.name())), most));
+                blobs.push((undo_blob(&task.stored.parts[part].name), most));
             }
         }
         let any = Digest([0xFF; 32]);
@@ -133,11 +133,11 @@ impl<'r> Record<'r> {
         Ok(Some(record))
     }
 
-    /// Names and sizes of the signatures and of the header.
-    fn fixed(&self) -> Vec<(String, usize)> {
-        let patches = self.restack.new.iter().enumerate();
-        let patches = patches.map(|(index, patch)| (patch_blob(index), patch.signature.bytes().len()));
-        patches.chain([(header_blob(), self.header.len())]).collect()
+    /// The signatures and the header.
+    fn fixed(&self) -> Vec<(String, &[u8])> {
+        let mut blobs = signatures(self.restack);
+        blobs.push((header_blob(), self.header));
+        blobs
     }
 
     /// All physical tensors, and where each tensor of the record begins in the data; pads of the
@@ -191,16 +191,8 @@ impl<'r> Record<'r> {
         (original, hashes): (&Meta, &BTreeMap<(String, Part), Digest>),
         (tasks, outcomes): (&[Task<'_>], &[Outcome]),
     ) -> Result<u64, Error> {
-        let mut blobs: Vec<(String, &[u8])> = Vec::new();
-        for (index, patch) in self.restack.new.iter().enumerate() {
-            blobs.push((patch_blob(index), patch.signature.bytes()));
-        }
-        blobs.push((header_blob(), self.header));
-        for (task, outcome) in tasks.iter().zip(outcomes) {
-            for (part, stream) in &outcome.corrections {
-                blobs.push((undo_blob(&task.stored.parts[*part].part.name(task.stored.tensor.name())), stream));
-            }
-        }
+        let mut blobs = self.fixed();
+        blobs.extend(corrections(tasks, outcomes));
         let sizes: Vec<_> = blobs.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect();
         let (entries, places) = self.with_blobs(data_bytes, &sizes)?;
         let mut end = (self.header_bytes + data_bytes) as u64;
