@@ -4,7 +4,7 @@
 
 mod scratch;
 
-use niwaki_tensors::{Blame, Checkpoint, Error, ErrorKind, Limit, Limits, parse_header};
+use niwaki_tensors::{Blame, Checkpoint, Error, ErrorKind, Limit, Limits, parse_header, parse_header_alone};
 use scratch::{Scratch, file};
 
 fn refused(bytes: &[u8]) -> Error {
@@ -307,4 +307,25 @@ fn what_is_not_there_or_no_file() {
     let empty = folder.write("empty.safetensors", b"");
     let error = Checkpoint::open(&empty, &Limits::default()).unwrap_err();
     assert!(error.to_string().ends_with("has 0 bytes; a safetensors file begins with 8 bytes of header length"));
+}
+
+#[test]
+fn a_header_is_read_without_its_data() {
+    let alone = |bytes: &[u8]| parse_header_alone(bytes, &Limits::default());
+    let file = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let text =
+        r#"{"b":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"e":{"dtype":"U8","shape":[0],"data_offsets":[3,3]}}"#;
+    let front = file(text);
+    let whole = [&front[..], &[0; 3]].concat();
+    assert_eq!(alone(&front).unwrap(), parse_header(&whole, &Limits::default()).unwrap());
+    for wrong in [&whole[..], &front[..front.len() - 1], &front[..7]] {
+        assert!(matches!(
+            alone(wrong).unwrap_err().kind(),
+            ErrorKind::HeaderBeyondFile { .. } | ErrorKind::Short { .. }
+        ));
+    }
+    let holed = alone(&file(r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}"#)).unwrap_err();
+    assert!(matches!(holed.kind(), ErrorKind::Hole { from: 0, to: 1 }), "{holed}");
+    let short = file(r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,18446744073709551615]}}"#);
+    assert!(matches!(alone(&short).unwrap_err().kind(), ErrorKind::Size { .. }));
 }
