@@ -1,7 +1,8 @@
 //! Patches: merged into a checkpoint, file to file, and laid over it as it is read.
 //!
-//! Beside merging, in the same run, a copy of the file by the system; the patch touches two of
-//! sixteen tensors, as signatures do, or all of them. What is written is checked: taken off again,
+//! Beside merging, in the same run, a copy of the file by the system and its hash by one thread,
+//! which are the least that merging takes; the patch touches two of sixteen tensors, as signatures
+//! do, or all of them. What is written is checked: taken off again,
 //! it is the file that it was made from.
 //!
 //! ```text
@@ -13,6 +14,7 @@ use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use niwaki_benches::normal;
+use niwaki_container::Digest;
 use niwaki_engine::signature::{
     Application, Checkpoints, Encoding, Extraction, Patch, Signature, apply, extract, overlaid, remove,
 };
@@ -104,6 +106,8 @@ fn signatures(c: &mut Criterion) {
         group.bench_function("copy", |b| {
             b.iter_batched(|| fresh(&back), |()| std::fs::copy(base, &back).unwrap(), BatchSize::PerIteration);
         });
+        let bytes = std::fs::read(base).unwrap();
+        group.bench_function("hash", |b| b.iter(|| Digest::of(&bytes)));
         group.finish();
     }
     // Opening the container and its overlay; then, apart, one row of a tensor that is touched.

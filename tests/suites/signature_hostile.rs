@@ -108,6 +108,34 @@ fn a_patched_file_that_somebody_edited_is_refused_by_tensor() {
 }
 
 #[test]
+fn what_does_not_come_back_is_refused() {
+    // Corrections that are sound, and whose hash is right, but are of other weights.
+    let folder = signed();
+    run(&folder, "compress @standard.safetensors --scheme int8/row/sym -o @codes.safetensors");
+    run(
+        &folder,
+        &format!("signature apply @codes.safetensors {} --allow-loss -o @on.safetensors", folder.at("s0.safetensors")),
+    );
+    let mut file = read(&folder, "on.safetensors");
+    let opened = niwaki_conformance::compressed::open(&folder.at("on.safetensors"));
+    let shard = &opened.checkpoint().shards()[0];
+    let undo = niwaki_container::undo_blob("conv1.weight.codes");
+    let stream = opened.checkpoint().get(&undo).unwrap().bytes();
+    let at = stream.as_ptr() as usize - shard.bytes().as_ptr() as usize;
+    // The first block: its length, the bits of a difference, the differences.
+    assert_ne!(stream[4], 0, "nothing to correct in the first block");
+    let mut damaged = stream.to_vec();
+    damaged[5] ^= 1;
+    file[at + 5] ^= 1;
+    let [before, after] = [stream, &damaged].map(|bytes| niwaki_container::Digest::of(bytes).to_string());
+    let text = file.windows(64).position(|window| window == before.as_bytes()).unwrap();
+    file[text..text + 64].copy_from_slice(after.as_bytes());
+    std::fs::write(folder.at("damaged.safetensors"), &file).unwrap();
+    let what = "tensor `conv1.weight`: does not come back as it was: the record of its patches is damaged";
+    refuse(&folder, "signature remove @damaged.safetensors s0 -o @no.safetensors", what);
+}
+
+#[test]
 fn a_killed_swap_is_found_out() {
     let folder = signed();
     let sig = |nth: usize| folder.at(&format!("s{nth}.safetensors"));

@@ -221,7 +221,7 @@ impl Restack<'_> {
         let written = match &output {
             Some(output) => pool.install(|| output.write(self, contents, &tasks, progress))?,
             None => {
-                let drop = |_: &files::Place, _: usize, _: &[u8]| Ok(());
+                let drop = |_: &files::Place, _: usize, _: Vec<u8>| Ok(());
                 let outcomes =
                     pool.install(|| tasks.iter().map(|task| task.run(&drop)).collect::<Result<Vec<_>, _>>())?;
                 self.check_loss(&tasks, &outcomes)?;

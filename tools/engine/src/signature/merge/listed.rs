@@ -32,57 +32,45 @@ impl Listed<'_, '_> {
         self.positions.iter().map(move |at| at - first)
     }
 
-    /// Decodes them.
-    pub(super) fn decode(&self, parts: &[Vec<u8>]) -> Result<Vec<f32>, Error> {
+    /// Takes them out of the parts.
+    pub(super) fn take(&self, parts: &[Vec<u8>]) -> Result<Taken, Error> {
         match &self.stored.code {
             Code::Floats(dtype) => {
                 let size = dtype.bitsize() / 8;
                 let bytes: Vec<u8> =
                     self.places().flat_map(|at| parts[0][at * size..][..size].iter().copied()).collect();
-                let mut out = vec![0.0; self.positions.len()];
-                decode_f32(*dtype, &bytes, &mut out)?;
-                Ok(out)
+                Ok(Taken::Floats(*dtype, bytes))
             }
-            Code::Uniform(u) => {
-                let gathered = self.gather(u, parts)?;
-                let scales = gathered.scales.as_chunks::<4>().0.iter().map(|scale| f32::from_le_bytes(*scale));
-                let value =
-                    |((code, middle), scale): ((&u8, &u8), f32)| scale * (i32::from(*code) - i32::from(*middle)) as f32;
-                Ok(gathered.codes.iter().zip(&gathered.middles).zip(scales).map(value).collect())
-            }
-            _ => Ok(Vec::new()),
+            Code::Uniform(u) => self.gather(u, parts).map(Taken::Codes),
+            _ => Ok(Taken::Floats(Dtype::F32, Vec::new())),
         }
     }
 
-    /// Stores targets for them.
-    pub(super) fn write(&self, target: &[f32], parts: &mut [Vec<u8>]) -> Result<(), Error> {
-        match &self.stored.code {
-            Code::Floats(dtype) => {
-                self.write_floats(*dtype, target, &mut parts[0]);
+    /// Stores targets for them, in `taken` and in the parts.
+    pub(super) fn write(&self, target: &[f32], taken: &mut Taken, parts: &mut [Vec<u8>]) -> Result<(), Error> {
+        match (&self.stored.code, taken) {
+            (_, Taken::Floats(dtype, bytes)) => {
+                let size = dtype.bitsize() / 8;
+                narrow_into(target, *dtype, bytes);
+                for (at, bytes) in self.places().zip(bytes.chunks_exact(size)) {
+                    parts[0][at * size..][..size].copy_from_slice(bytes);
+                }
                 Ok(())
             }
-            Code::Uniform(u) => self.write_codes(u, target, parts),
+            (Code::Uniform(u), Taken::Codes(codes)) => {
+                self.recode(u, target, codes)?;
+                self.put(u, codes, parts);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
-    fn write_floats(&self, dtype: Dtype, target: &[f32], part: &mut [u8]) {
-        let size = dtype.bitsize() / 8;
-        let mut bytes = vec![0; target.len() * size];
-        narrow_into(target, dtype, &mut bytes);
-        for (at, bytes) in self.places().zip(bytes.chunks_exact(size)) {
-            part[at * size..][..size].copy_from_slice(bytes);
-        }
-    }
-
-    fn write_codes(&self, u: &Uniform, target: &[f32], parts: &mut [Vec<u8>]) -> Result<(), Error> {
-        let mut gathered = self.gather(u, parts)?;
-        self.recode(u, target, &mut gathered)?;
-        let (Some(part), (_, cols)) = (self.stored.place(Part::Codes), self.stored.tensor.matrix()) else {
-            return Ok(());
-        };
+    /// Puts codes back where they were taken.
+    fn put(&self, u: &Uniform, taken: &Codes, parts: &mut [Vec<u8>]) {
+        let (Some(part), (_, cols)) = (self.stored.place(Part::Codes), self.stored.tensor.matrix()) else { return };
         let (bits, row_bytes) = (u.bits.get() as usize, u.row_bytes(cols));
-        for (at, code) in self.places().zip(&gathered.codes) {
+        for (at, code) in self.places().zip(&taken.codes) {
             let bit = at % cols * bits;
             let from = at / cols * row_bytes + bit / 8;
             let mask = ((1u16 << bits) - 1) << (bit % 8);
@@ -92,11 +80,10 @@ impl Listed<'_, '_> {
                 *byte = *byte & !mask | word;
             }
         }
-        Ok(())
     }
 
     /// Moves the codes; weights that follow each other under one scale are a row.
-    fn recode(&self, u: &Uniform, target: &[f32], all: &mut Gathered) -> Result<(), Error> {
+    fn recode(&self, u: &Uniform, target: &[f32], all: &mut Codes) -> Result<(), Error> {
         let (level, single) = (Level::best(), Uniform::new(u.bits, Grouping::Row, u.symmetry));
         let wrong = |e: niwaki_codes::Error| Error::below(e, Blame::Input).of(self.stored.tensor.name());
         let scales = all.scales.as_chunks::<4>().0;
@@ -119,7 +106,7 @@ impl Listed<'_, '_> {
     }
 
     /// Codes, one a byte, with the scale and the middle of each.
-    fn gather(&self, u: &Uniform, parts: &[Vec<u8>]) -> Result<Gathered, Error> {
+    fn gather(&self, u: &Uniform, parts: &[Vec<u8>]) -> Result<Codes, Error> {
         let (_, cols) = self.stored.tensor.matrix();
         let of = |part: Part| self.stored.place(part).map(|at| parts[at].as_slice());
         let (codes, scales) = (of(Part::Codes).unwrap_or_default(), of(Part::Scales).unwrap_or_default());
@@ -131,7 +118,7 @@ impl Listed<'_, '_> {
         };
         let bits = u.bits.get() as usize;
         let count = self.positions.len();
-        let mut all = Gathered {
+        let mut all = Codes {
             codes: Vec::with_capacity(count),
             scales: Vec::with_capacity(4 * count),
             middles: Vec::with_capacity(count),
@@ -149,9 +136,36 @@ impl Listed<'_, '_> {
     }
 }
 
-/// Codes taken out of their rows.
-struct Gathered {
+/// Weights taken out of their rows.
+pub(super) enum Taken {
+    /// That stand for themselves.
+    Floats(Dtype, Vec<u8>),
+    /// That are codes.
+    Codes(Codes),
+}
+
+/// Codes, with the scale and the middle of each.
+pub(super) struct Codes {
     codes: Vec<u8>,
     scales: Vec<u8>,
     middles: Vec<u8>,
+}
+
+impl Taken {
+    /// What they are.
+    pub(super) fn decode(&self) -> Result<Vec<f32>, Error> {
+        match self {
+            Self::Floats(dtype, bytes) => {
+                let mut out = vec![0.0; bytes.len() * 8 / dtype.bitsize()];
+                decode_f32(*dtype, bytes, &mut out)?;
+                Ok(out)
+            }
+            Self::Codes(Codes { codes, scales, middles }) => {
+                let scales = scales.as_chunks::<4>().0.iter().map(|scale| f32::from_le_bytes(*scale));
+                let value =
+                    |((code, middle), scale): ((&u8, &u8), f32)| scale * (i32::from(*code) - i32::from(*middle)) as f32;
+                Ok(codes.iter().zip(middles).zip(scales).map(value).collect())
+            }
+        }
+    }
 }

@@ -5,7 +5,9 @@
 
 mod beside;
 mod inside;
+mod pen;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
@@ -24,6 +26,7 @@ use crate::error::{Error, ErrorKind};
 use crate::progress::Progress;
 use crate::source::Opened;
 use crate::target::file_error;
+use pen::Pen;
 
 /// Bytes that are copied at a time.
 const PIECE: usize = 4 << 20;
@@ -92,17 +95,38 @@ impl<'o> Output<'o> {
     }
 }
 
-/// Where the bytes of a file go: which file, which byte of it, and the bytes.
-type Write<'w> = &'w (dyn Fn(usize, usize, &[u8]) -> Result<(), Error> + Sync);
+/// Writes the given ranges of the files, one range for each: what no task changes as it is, and
+/// what the tasks make of the rest. `write` is told which file, which byte of it, and the bytes.
+/// Adds the hashes of what is copied to `contents`, and looks whether all are those expected.
+fn fill(
+    restack: &Restack<'_>,
+    (files, ranges): (&[File<'_>], &[Range<usize>]),
+    (contents, tasks): (&mut Contents, &[Task<'_>]),
+    write: impl FnMut(usize, usize, &[u8]) -> Result<(), Error> + Send,
+) -> Result<Vec<Outcome>, Error> {
+    let pen = Pen::new(write);
+    let changed = |place: &Place, offset: usize, bytes: Vec<u8>| {
+        pen.write(place.file, place.range.start + offset, Cow::Owned(bytes))
+    };
+    let (copied, outcomes) = rayon::join(
+        || copy(restack.opened, files, ranges, tasks, &pen),
+        || tasks.iter().map(|task| task.run(&changed)).collect::<Result<Vec<_>, _>>(),
+    );
+    contents.0.extend(copied?);
+    restack.current.check(contents, true).map_err(|e| e.at(restack.opened.path()))?;
+    let outcomes = outcomes?;
+    restack.check_loss(tasks, &outcomes)?;
+    Ok(outcomes)
+}
 
-/// Copies what no task changes of the given ranges of the files, one range for each, and hashes the
-/// tensors among it on the way: each piece is read once. Returns the hashes by name.
-fn copy(
+/// Copies what no task changes and hashes the tensors among it on the way: each piece is read
+/// once. Returns the hashes by name.
+fn copy<'b>(
     opened: &Opened,
-    files: &[File<'_>],
+    files: &[File<'b>],
     ranges: &[Range<usize>],
     tasks: &[Task<'_>],
-    write: Write<'_>,
+    pen: &Pen<'b, impl FnMut(usize, usize, &[u8]) -> Result<(), Error> + Send>,
 ) -> Result<BTreeMap<String, Digest>, Error> {
     let changing: BTreeSet<&str> = tasks.iter().flat_map(Task::changing_names).collect();
     let mut taken: Vec<Vec<Range<usize>>> = vec![Vec::new(); files.len()];
@@ -133,8 +157,9 @@ fn copy(
     }
     let done = pieces.par_iter().map(|(tensor, piece, Place { file, range })| {
         let bytes = files[*file].bytes.get(range.clone()).unwrap_or_default();
-        write(*file, range.start, bytes)?;
-        Ok(tensor.map(|tensor| tensors[tensor].1.piece(*piece, bytes)))
+        let hash = tensor.map(|tensor| tensors[tensor].1.piece(*piece, bytes));
+        pen.write(*file, range.start, Cow::Borrowed(bytes))?;
+        Ok(hash)
     });
     let mut hashes = done.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten();
     let combine = |(name, hasher): &(String, ContentHasher)| {
@@ -147,13 +172,13 @@ fn copy(
 /// The hash of what was written of a part.
 fn written(to: &PartialFile, at: u64, len: usize) -> Result<Digest, Error> {
     let hasher = ContentHasher::new(len as u64);
-    let piece = |index: u64| -> Result<_, Error> {
+    let piece = |bytes: &mut Vec<u8>, index: u64| -> Result<_, Error> {
         let range = hasher.range(index);
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        to.read_at(at + range.start, &mut bytes)?;
-        Ok(hasher.piece(index, &bytes))
+        bytes.resize((range.end - range.start) as usize, 0);
+        to.read_at(at + range.start, bytes)?;
+        Ok(hasher.piece(index, bytes))
     };
-    let pieces = (0..hasher.pieces()).into_par_iter().map(piece).collect::<Result<Vec<_>, _>>()?;
+    let pieces = (0..hasher.pieces()).into_par_iter().map_init(Vec::new, piece).collect::<Result<Vec<_>, _>>()?;
     Ok(hasher.combine(&pieces))
 }
 
@@ -169,6 +194,11 @@ fn corrections<'o>(tasks: &'o [Task<'_>], outcomes: &'o [Outcome]) -> impl Itera
         let parts = outcome.corrections.iter();
         parts.map(|(part, stream)| (undo_blob(&task.stored.parts[*part].name), stream.as_slice()))
     })
+}
+
+fn not_restored() -> Error {
+    let what = "does not come back as it was: the record of its patches is damaged".to_owned();
+    ErrorKind::Patch { what }.into()
 }
 
 /// Removes a file that may not be there.

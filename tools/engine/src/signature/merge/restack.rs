@@ -10,6 +10,7 @@
 //! after the other gets the bytes of whoever adds both at once.
 
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::ops::Range;
 
 use niwaki_codes::PatchKind;
@@ -40,7 +41,7 @@ pub(super) struct Task<'a> {
 }
 
 /// Told the place of a part, how far into it bytes belong, and the bytes.
-type Write<'w> = &'w (dyn Fn(&Place, usize, &[u8]) -> Result<(), Error> + Sync);
+type Write<'w> = &'w (dyn Fn(&Place, usize, Vec<u8>) -> Result<(), Error> + Sync);
 
 /// What came of a task, or of one block of it.
 #[derive(Default)]
@@ -78,7 +79,10 @@ impl<'a> Task<'a> {
 
     /// Does all blocks; `write` is told the place of bytes in a part, and the bytes.
     pub(super) fn run(&self, write: Write<'_>) -> Result<Outcome, Error> {
-        let block = |index: usize| self.block(index, &self.blocks.get(index).rows, write);
+        let block = |index: usize| {
+            let done = self.block(index, &self.blocks.get(index).rows, write);
+            done.map_err(|e| e.of(self.stored.tensor.name()))
+        };
         let blocks = (0..self.blocks.len()).into_par_iter().map(block).collect::<Result<Vec<_>, _>>()?;
         let mut outcome = Outcome::default();
         for block in blocks {
@@ -98,7 +102,7 @@ impl<'a> Task<'a> {
             shift(&self.stored, rows, &old, Way::Off, &mut original)?;
             for (part, corrections) in &self.corrections {
                 let width = self.stored.parts[*part].width;
-                corrections.apply(index, width, &mut original[*part]).map_err(|e| e.of(self.stored.tensor.name()))?;
+                corrections.apply(index, width, &mut original[*part])?;
             }
         }
         let mut outcome = Outcome::default();
@@ -116,7 +120,7 @@ impl<'a> Task<'a> {
             }
         }
         for (part, _) in self.changing() {
-            write(&self.places[part], self.stored.range(part, rows).start, &now[part])?;
+            write(&self.places[part], self.stored.range(part, rows).start, take(&mut now[part]))?;
         }
         Ok(outcome)
     }

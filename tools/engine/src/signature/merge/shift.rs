@@ -13,6 +13,7 @@ use niwaki_codes::simd::Level;
 use niwaki_codes::{PatchKind, patch};
 use niwaki_container::Part;
 use niwaki_quant::signature::arrival::Arrival;
+use niwaki_tensors::{Dtype, decode_f32};
 
 use super::listed::{self, Listed};
 use super::recode;
@@ -22,7 +23,7 @@ use crate::error::{Error, ErrorKind};
 use crate::signature::bound::TensorPatch;
 
 /// Weights that are changed at a time: what they take in f64 fits a first-level cache.
-const RUN: usize = 2048;
+const RUN: usize = 1024;
 
 /// Which way patches are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,48 +82,91 @@ pub(super) fn shift(
     if let Some(positions) = &values.listed {
         return shift_listed(&Listed { stored, rows, positions }, values, way, parts);
     }
+    let weights = stored.place(Part::Whole).or_else(|| stored.place(Part::Values));
+    match (stored.floats(), weights) {
+        (Some(dtype), Some(weights)) => shift_floats(stored, rows, values, way, (dtype, &mut parts[weights])),
+        _ => shift_codes(stored, rows, values, way, parts),
+    }
+}
+
+/// Applies patches to weights that stand for themselves.
+fn shift_floats(
+    stored: &Stored<'_>,
+    rows: &Range<usize>,
+    values: &Values<'_, '_>,
+    way: Way,
+    (dtype, bytes): (Dtype, &mut [u8]),
+) -> Result<Arrival, Error> {
+    let level = Level::best();
+    let mut arrival = Arrival::default();
+    let (mut x, mut wide, mut target) = ([0.0; RUN], [0.0; RUN], [0.0; RUN]);
+    let size = dtype.bitsize() / 8;
+    for (run, bytes) in bytes.chunks_mut(RUN * size).enumerate() {
+        let len = bytes.len() / size;
+        let (x, wide, target) = (&mut x[..len], &mut wide[..len], &mut target[..len]);
+        decode_f32(dtype, bytes, x)?;
+        asked(values, way, run * RUN, x, wide);
+        patch::narrow(level, wide, target);
+        check_finite(x, target, |at| flat(stored, rows, run * RUN + at))?;
+        narrow_into(target, dtype, bytes);
+        if way == Way::On {
+            decode_f32(dtype, bytes, target)?;
+            arrival.merge(&Arrival::of(level, x, wide, target));
+        }
+    }
+    Ok(arrival)
+}
+
+/// Applies patches to weights that are codes.
+fn shift_codes(
+    stored: &Stored<'_>,
+    rows: &Range<usize>,
+    values: &Values<'_, '_>,
+    way: Way,
+    parts: &mut [Vec<u8>],
+) -> Result<Arrival, Error> {
     let level = Level::best();
     let x = stored.decode(parts, rows)?;
-    let mut target = vec![0.0; x.len()];
-    let mut arrival = Arrival::default();
-    let floats = stored.floats();
-    let place = stored.place(Part::Whole).or_else(|| stored.place(Part::Values));
     let mut wide = [0.0; RUN];
-    let mut stored_now = [0.0; RUN];
-    for (at, (x, target)) in x.chunks(RUN).zip(target.chunks_mut(RUN)).enumerate() {
+    let mut target = vec![0.0; x.len()];
+    for (run, (x, target)) in x.chunks(RUN).zip(target.chunks_mut(RUN)).enumerate() {
         let wide = &mut wide[..x.len()];
-        patch::widen(level, x, wide);
-        values.apply(way, at * RUN, wide);
+        asked(values, way, run * RUN, x, wide);
         patch::narrow(level, wide, target);
-        if let Some(bad) = target.iter().zip(x).position(|(now, x)| !now.is_finite() && x.is_finite()) {
-            let what = format!("weight {} is no finite number under the patch", flat(stored, rows, at * RUN + bad));
-            return Err(Error::from(ErrorKind::Patch { what }).of(stored.tensor.name()));
-        }
-        if let (Some(dtype), Some(place)) = (floats, place) {
-            let size = dtype.bitsize() / 8;
-            let bytes = &mut parts[place][at * RUN * size..][..x.len() * size];
-            narrow_into(target, dtype, bytes);
-            if way == Way::On {
-                let now = &mut stored_now[..x.len()];
-                niwaki_tensors::decode_f32(dtype, bytes, now)?;
-                arrival.merge(&Arrival::of(level, x, wide, now));
-            }
-        }
-    }
-    if floats.is_some() {
-        return Ok(arrival);
+        check_finite(x, target, |at| flat(stored, rows, run * RUN + at))?;
     }
     write_codes(stored, rows, (values.patches, way), &target, parts)?;
+    let mut arrival = Arrival::default();
     if way == Way::On {
         let now = stored.decode(parts, rows)?;
-        for (at, (x, now)) in x.chunks(RUN).zip(now.chunks(RUN)).enumerate() {
+        for (run, (x, now)) in x.chunks(RUN).zip(now.chunks(RUN)).enumerate() {
             let wide = &mut wide[..x.len()];
-            patch::widen(level, x, wide);
-            values.apply(way, at * RUN, wide);
+            asked(values, way, run * RUN, x, wide);
             arrival.merge(&Arrival::of(level, x, wide, now));
         }
     }
     Ok(arrival)
+}
+
+/// What the patches make of weights from number `at` on.
+fn asked(values: &Values<'_, '_>, way: Way, at: usize, x: &[f32], wide: &mut [f64]) {
+    patch::widen(Level::best(), x, wide);
+    values.apply(way, at, wide);
+}
+
+/// Refuses what a patch makes of finite weights and is not finite itself.
+fn check_finite(x: &[f32], target: &[f32], index: impl Fn(usize) -> usize) -> Result<(), Error> {
+    // Nearly always all are, which is seen without looking at each.
+    if target.iter().fold(true, |all, now| all & now.is_finite()) {
+        return Ok(());
+    }
+    match target.iter().zip(x).position(|(now, x)| !now.is_finite() && x.is_finite()) {
+        Some(bad) => {
+            let what = format!("weight {} is no finite number under the patch", index(bad));
+            Err(ErrorKind::Patch { what }.into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// Applies patches to the few weights that they touch.
@@ -133,18 +177,15 @@ fn shift_listed(
     parts: &mut [Vec<u8>],
 ) -> Result<Arrival, Error> {
     let level = Level::best();
-    let x = listed.decode(parts)?;
+    let mut taken = listed.take(parts)?;
+    let x = taken.decode()?;
     let (mut wide, mut target) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-    patch::widen(level, &x, &mut wide);
-    values.apply(way, 0, &mut wide);
+    asked(values, way, 0, &x, &mut wide);
     patch::narrow(level, &wide, &mut target);
-    if let Some(bad) = target.iter().zip(&x).position(|(now, x)| !now.is_finite() && x.is_finite()) {
-        let at = listed.positions.get(bad).copied().unwrap_or(bad);
-        return Err(ErrorKind::Patch { what: format!("weight {at} is no finite number under the patch") }.into());
-    }
-    listed.write(&target, parts)?;
+    check_finite(&x, &target, |at| listed.positions.get(at).copied().unwrap_or(at))?;
+    listed.write(&target, &mut taken, parts)?;
     match way {
-        Way::On => Ok(Arrival::of(level, &x, &wide, &listed.decode(parts)?)),
+        Way::On => Ok(Arrival::of(level, &x, &wide, &taken.decode()?)),
         Way::Off => Ok(Arrival::default()),
     }
 }

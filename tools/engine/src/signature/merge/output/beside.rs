@@ -7,7 +7,7 @@ use std::path::Path;
 use niwaki_container::{Digest, SIDECAR_KEY, State, sidecar_meta};
 use niwaki_tensors::{Dtype, Overwrite, PartialFile, check_output, write_file};
 
-use super::{Output, Written, copy, corrections, remove_if_there, signatures, written};
+use super::{Output, Written, corrections, not_restored, remove_if_there, signatures, written};
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
 use crate::progress::{Progress, counting};
@@ -87,19 +87,11 @@ fn fill(
         Ok(())
     };
     let ranges: Vec<_> = files.iter().map(|file| 0..file.bytes.len()).collect();
-    contents.0.extend(copy(output.opened, &files, &ranges, tasks, &put)?);
-    restack.current.check(&contents, true).map_err(|e| e.at(output.opened.path()))?;
+    let outcomes = super::fill(restack, (&files, &ranges), (&mut contents, tasks), put)?;
     let base = match restack.current.base() {
         Some(base) => base,
         None => contents.digest(&output.opened.source(None, Names::Own)?)?,
     };
-    let write = |place: &Place, offset: usize, bytes: &[u8]| -> Result<(), Error> {
-        to[place.file].write_at((place.range.start + offset) as u64, bytes)?;
-        done(bytes.len() as u64);
-        Ok(())
-    };
-    let outcomes = tasks.iter().map(|task| task.run(&write)).collect::<Result<Vec<_>, _>>()?;
-    restack.check_loss(tasks, &outcomes)?;
     let states = states(restack, &contents, tasks, &to)?;
     // The new record waits under another name until the files have theirs: whoever is killed in
     // between finds either the old pair or the new one.
@@ -140,8 +132,7 @@ fn states(
             let before = restack.current.original_content(name).or_else(|| contents.0.get(name).copied());
             let original = before.filter(|_| !task.new.is_empty());
             if task.new.is_empty() && before != Some(patched) {
-                let what = "does not come back as it was: the record of its patches is damaged".to_owned();
-                return Err(Error::from(ErrorKind::Patch { what }).of(name).at(restack.opened.path()));
+                return Err(not_restored().of(name).at(restack.opened.path()));
             }
             states.insert(name.clone(), State { original, patched });
         }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use niwaki_container::{Artifact, Digest, META_KEY, Meta, Part, TensorMeta, header_blob, undo_blob};
 use niwaki_tensors::{Dtype, Entry, Layout, PAD_PREFIX, PartialFile, is_pad, is_reserved, metadata_len};
 
-use super::{Output, Written, copy, corrections, signatures, written};
+use super::{Output, Written, corrections, fill, not_restored, signatures, written};
 use crate::error::Error;
 use crate::progress::{Progress, counting};
-use crate::signature::merge::files::{File, Place};
+use crate::signature::merge::files::File;
 use crate::signature::merge::hashes::{Contents, hash};
 use crate::signature::merge::restack::{Outcome, Task};
 use crate::signature::merge::{Restack, stack};
@@ -51,17 +51,11 @@ pub(super) fn write(
         Ok(())
     };
     let data = from..from + data_bytes;
-    contents.0.extend(copy(output.opened, &[source], std::slice::from_ref(&data), tasks, &to)?);
-    restack.current.check(&contents, true).map_err(|e| e.at(shard.path()))?;
-    let write = |place: &Place, offset: usize, bytes: &[u8]| -> Result<(), Error> {
-        file.write_at(at(place.range.start + offset), bytes)?;
-        done(bytes.len() as u64);
-        Ok(())
-    };
-    let outcomes = tasks.iter().map(|task| task.run(&write)).collect::<Result<Vec<_>, _>>()?;
-    restack.check_loss(tasks, &outcomes)?;
+    let outcomes = fill(restack, (&[source], std::slice::from_ref(&data)), (&mut contents, tasks), to)?;
     shard.ensure_unchanged()?;
+    let new_hashes = new_hashes(tasks, &file, &at)?;
     let Some(record) = record else {
+        check_restored(original, &new_hashes).map_err(|e| e.at(shard.path()))?;
         file.write_at(0, header)?;
         file.finish(output.options.durable)?;
         return Ok(Written {
@@ -71,11 +65,22 @@ pub(super) fn write(
             ..Written::default()
         });
     };
-    let new_hashes = new_hashes(tasks, &file, &at)?;
     let end = record.finish(&file, data_bytes, (original, &new_hashes), (tasks, &outcomes))?;
     file.finish(output.options.durable)?;
     let undo_bytes = end - (data_start + data_bytes) as u64;
     Ok(Written { base: Some(base), outcomes, output_bytes: end, undo_bytes, undo: None })
+}
+
+/// Refuses parts that are not what they were before any patch.
+fn check_restored(original: &Meta, hashes: &BTreeMap<(String, Part), Digest>) -> Result<(), Error> {
+    for ((name, part), hash) in hashes {
+        let parts = original.tensors.get(name).into_iter().flat_map(|tensor| &tensor.parts);
+        let before = parts.into_iter().find(|(spec, _)| spec.part == *part).map(|(_, before)| before);
+        if before != Some(hash) {
+            return Err(not_restored().of(name));
+        }
+    }
+    Ok(())
 }
 
 /// The content hashes of the parts that were written anew.
