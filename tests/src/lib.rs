@@ -7,6 +7,7 @@ pub mod cli;
 pub mod compressed;
 pub mod folder;
 pub mod llama;
+pub mod onnx;
 pub mod random;
 pub mod scene;
 pub mod trained;

@@ -51,6 +51,8 @@ pub enum Blame {
     Caller,
     /// A limit that was set.
     Limit,
+    /// The machine, or another process on it.
+    Environment,
 }
 
 impl Error {

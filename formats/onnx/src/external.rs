@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
@@ -17,7 +18,43 @@ use crate::proto::TensorProto;
 pub(crate) struct External {
     folder: Option<PathBuf>,
     limits: Limits,
-    maps: Mutex<BTreeMap<PathBuf, Bytes>>,
+    maps: Mutex<BTreeMap<PathBuf, Mapped>>,
+}
+
+/// A file that is mapped, and open, so that it can be looked at again.
+#[derive(Clone, Debug)]
+pub(crate) struct Mapped {
+    file: Arc<File>,
+    pub(crate) bytes: Bytes,
+    pub(crate) modified: Option<SystemTime>,
+}
+
+impl Mapped {
+    /// Maps a whole file of at most `max` bytes, a limit called `limit`.
+    pub(crate) fn open(path: &Path, limit: &'static str, max: u64) -> Result<Self, Error> {
+        let io = |error| Error::io(Access::Open, path, error);
+        // Looked at before it is opened: opening a pipe would wait.
+        if !fs::metadata(path).map_err(io)?.is_file() {
+            return Err(Error::from(ErrorKind::NotFile).at(path));
+        }
+        let file = File::open(path).map_err(io)?;
+        let meta = file.metadata().map_err(io)?;
+        let has = meta.len();
+        let too_large = || Error::from(ErrorKind::Limit { limit, max, has }).at(path);
+        let len = usize::try_from(has).ok().filter(|_| has <= max).ok_or_else(too_large)?;
+        let bytes = mmap::map(&file, len).map_err(io)?;
+        Ok(Self { file: Arc::new(file), bytes, modified: meta.modified().ok() })
+    }
+
+    /// Whether the file has the length and the time of change that it had when it was mapped.
+    pub(crate) fn ensure_unchanged(&self, path: &Path) -> Result<(), Error> {
+        let meta = self.file.metadata().map_err(|e| Error::io(Access::Open, path, e))?;
+        let (had, has) = (self.bytes.len() as u64, meta.len());
+        if had != has || self.modified != meta.modified().ok() {
+            return Err(Error::from(ErrorKind::Changed { had, has }).at(path));
+        }
+        Ok(())
+    }
 }
 
 /// Where external data lies.
@@ -71,26 +108,19 @@ impl External {
         }
         let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(map) = maps.get(&real) {
-            return Ok(map.clone());
+            return Ok(map.bytes.clone());
         }
-        let map = map_file(&real, "external_bytes", self.limits.external_bytes).map_err(|e| e.at(&path))?;
-        maps.insert(real, map.clone());
-        Ok(map)
+        let map = Mapped::open(&real, "external_bytes", self.limits.external_bytes)?;
+        let bytes = map.bytes.clone();
+        maps.insert(real, map);
+        Ok(bytes)
     }
-}
 
-/// Maps a whole file of at most `max` bytes, a limit called `limit`.
-pub(crate) fn map_file(path: &Path, limit: &'static str, max: u64) -> Result<Bytes, Error> {
-    let io = |error| Error::io(Access::Open, path, error);
-    // Looked at before it is opened: opening a pipe would wait.
-    if !fs::metadata(path).map_err(io)?.is_file() {
-        return Err(Error::from(ErrorKind::NotFile).at(path));
+    /// The files that were read, by their paths with links resolved.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Mapped)> {
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        maps.iter().map(|(path, map)| (path.clone(), map.clone())).collect()
     }
-    let file = File::open(path).map_err(io)?;
-    let has = file.metadata().map_err(io)?.len();
-    let too_large = || Error::from(ErrorKind::Limit { limit, max, has }).at(path);
-    let len = usize::try_from(has).ok().filter(|_| has <= max).ok_or_else(too_large)?;
-    mmap::map(&file, len).map_err(io)
 }
 
 fn located(proto: &TensorProto) -> Result<Located<'_>, Error> {

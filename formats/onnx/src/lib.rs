@@ -62,6 +62,6 @@ pub use data::{parse_optional, parse_sequence, parse_tensor};
 pub use data_type::{ALL_DATA_TYPES, DataType};
 pub use error::{Access, Blame, Error, ErrorKind};
 pub use limits::{Limits, MOST_BYTES};
-pub use model::{Initializer, Model};
+pub use model::{Initializer, Model, ModelFile};
 pub use save::{SaveOptions, save};
 pub use tensor::{Tensor, strings, tensor};

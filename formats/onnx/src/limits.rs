@@ -24,7 +24,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { file_bytes: MOST_BYTES, external_bytes: 1 << 42, expanded_bytes: 1 << 32, dims: 32 }
+        Self { file_bytes: MOST_BYTES, external_bytes: 1 << 42, expanded_bytes: 1 << 30, dims: 32 }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use prost::Message;
 
 use crate::error::{Error, ErrorKind};
-use crate::external::{External, map_file};
+use crate::external::{External, Mapped};
 use crate::limits::Limits;
 use crate::proto::{GraphProto, ModelProto, SparseTensorProto, TensorProto, Version};
 use crate::tensor::{Tensor, read};
@@ -22,10 +23,21 @@ use crate::{sparse, wire};
 #[derive(Debug)]
 pub struct Model {
     proto: ModelProto,
-    path: Option<PathBuf>,
+    file: Option<(PathBuf, Mapped)>,
     bytes: Bytes,
     limits: Limits,
     external: External,
+}
+
+/// One of the files that a model is read from.
+#[derive(Clone, Debug)]
+pub struct ModelFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// All its bytes, mapped.
+    pub bytes: Bytes,
+    /// When it was last written, as the system said at opening.
+    pub modified: Option<SystemTime>,
 }
 
 /// An initializer of the graph.
@@ -59,8 +71,8 @@ impl Model {
     /// A file that cannot be read, is larger than [`Limits::file_bytes`], is no model, has no
     /// graph or operator set, or an initializer without a name of its own.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
-        let bytes = map_file(path, "file_bytes", limits.file_bytes)?;
-        Self::new(bytes, Some(path), limits).map_err(|e| e.at(path))
+        let mapped = Mapped::open(path, "file_bytes", limits.file_bytes)?;
+        Self::new(mapped.bytes.clone(), Some((path.to_owned(), mapped)), limits).map_err(|e| e.at(path))
     }
 
     /// Reads a model from bytes. It is in no folder, so external data is an error.
@@ -76,7 +88,7 @@ impl Model {
         Self::new(bytes, None, limits)
     }
 
-    fn new(bytes: Bytes, path: Option<&Path>, limits: &Limits) -> Result<Self, Error> {
+    fn new(bytes: Bytes, file: Option<(PathBuf, Mapped)>, limits: &Limits) -> Result<Self, Error> {
         let proto = ModelProto::decode(bytes.clone()).map_err(|error| {
             let says = wire::one_line(&error);
             match wire::ir_version(&bytes) {
@@ -87,9 +99,9 @@ impl Model {
             }
         })?;
         check(&proto)?;
-        let folder = path.map(|path| path.parent().unwrap_or(Path::new("")).to_owned());
+        let folder = file.as_ref().map(|(path, _)| path.parent().unwrap_or(Path::new("")).to_owned());
         let external = External::new(folder, *limits);
-        Ok(Self { proto, path: path.map(ToOwned::to_owned), bytes, limits: *limits, external })
+        Ok(Self { proto, file, bytes, limits: *limits, external })
     }
 
     /// The message.
@@ -104,7 +116,25 @@ impl Model {
 
     /// The file it was opened from.
     pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+        self.file.as_ref().map(|(path, _)| &**path)
+    }
+
+    /// The files that it was read from: its own, and those of external data of the tensors that
+    /// were read so far, by path with links resolved.
+    pub fn files(&self) -> Vec<ModelFile> {
+        let all = self.file.iter().cloned().chain(self.external.files());
+        all.map(|(path, map)| ModelFile { path, bytes: map.bytes, modified: map.modified }).collect()
+    }
+
+    /// Whether these files still have the lengths and the times of change that they had when
+    /// they were opened.
+    ///
+    /// # Errors
+    ///
+    /// The first that has not.
+    pub fn ensure_unchanged(&self) -> Result<(), Error> {
+        let mut all = self.file.iter().cloned().chain(self.external.files());
+        all.try_for_each(|(path, map)| map.ensure_unchanged(&path))
     }
 
     /// The bytes it was read from.

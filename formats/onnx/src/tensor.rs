@@ -144,7 +144,7 @@ fn checked_elements(dtype: DataType, proto: &TensorProto, dims: &[usize]) -> Res
 }
 
 /// The field that holds data, if one does.
-fn one_field(proto: &TensorProto) -> Result<Option<&'static str>, Error> {
+pub(crate) fn one_field(proto: &TensorProto) -> Result<Option<&'static str>, Error> {
     let mut fields = [
         ("raw_data", proto.raw_data.as_ref().is_some_and(|raw| !raw.is_empty())),
         ("float_data", !proto.float_data.is_empty()),

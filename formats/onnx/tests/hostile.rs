@@ -227,6 +227,24 @@ fn links_may_not_leave_the_folder() {
 }
 
 #[test]
+fn a_file_that_changes_is_noticed() {
+    let scratch = Scratch::new("changes");
+    let path = scratch.path("m.onnx");
+    fs::write(scratch.path("d"), [1; 4]).unwrap();
+    let message = model(17, graph("g", vec![], vec![], vec![], vec![outside(&[("location", "d")])]));
+    fs::write(&path, message.encode_to_vec()).unwrap();
+    let model = Model::open(&path, &Limits::default()).unwrap();
+    assert_eq!(model.files().len(), 1);
+    model.tensor(&model.graph().initializer[0]).unwrap();
+    assert_eq!(model.files().len(), 2);
+    model.ensure_unchanged().unwrap();
+    fs::OpenOptions::new().append(true).open(scratch.path("d")).unwrap().set_len(6).unwrap();
+    let error = model.ensure_unchanged().unwrap_err();
+    assert_eq!(error.blame(), Blame::Environment);
+    assert!(error.to_string().ends_with("/d`: had 4 bytes when it was opened, has 6 now"), "{error}");
+}
+
+#[test]
 fn outputs_are_not_taken_by_surprise() {
     let scratch = Scratch::new("outputs");
     let path = scratch.path("m.onnx");

@@ -168,6 +168,29 @@ fn a_model_comes_back_byte_for_byte() {
 }
 
 #[test]
+fn odd_fields_are_written_as_they_are() {
+    let scratch = Scratch::new("odd");
+    let both = |raw: &'static [u8]| TensorProto {
+        raw_data: Some(Bytes::from_static(raw)),
+        float_data: vec![1.0],
+        ..initializer("both", DataType::Float, &[1], vec![])
+    };
+    let stale = TensorProto {
+        external_data: vec![made::entry("location", "old")],
+        data_location: Some(0),
+        ..initializer("stale", DataType::Uint8, &[1], vec![1])
+    };
+    let named = |name: &str, proto: TensorProto| TensorProto { name: Some(name.to_owned()), ..proto };
+    let weights = vec![both(&[]), named("two", both(&[0; 4])), stale];
+    let message = model(17, graph("g", vec![], vec![], vec![], weights));
+    let path = scratch.path("m.onnx");
+    save(&message, &path, &replace()).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), message.encode_to_vec());
+    let error = save(&message, &path, &SaveOptions { external: Some(1), ..replace() }).unwrap_err().to_string();
+    assert_eq!(error, "tensor `two`: data in `raw_data` and in `float_data`; one of them is expected");
+}
+
+#[test]
 fn large_initializers_go_outside_and_come_back() {
     let scratch = Scratch::new("external");
     let big: Vec<u8> = (0..1u32 << 16).flat_map(|i| (i as f32).to_le_bytes()).collect();
@@ -234,7 +257,7 @@ fn sparse_initializers_are_written_out() {
         (&[3, 3], &[2], &[2, 3], "position 1 is 3; a place after the one before is expected"),
         (&[0, 0, 0, 3], &[2, 2], &[2, 3], "position 1 is 3; a place inside the dimensions is expected"),
         (&[0, 0, 0, 1, 0, 1], &[2, 3], &[2, 3], "positions are INT64 2x3; INT64 2 or 2x2 is expected"),
-        (&[0, 1], &[2], &[1 << 40, 1], "1099511627776; the limit is 4294967296 (`Limits::expanded_bytes`)"),
+        (&[0, 1], &[2], &[1 << 40, 1], "1099511627776; the limit is 1073741824 (`Limits::expanded_bytes`)"),
         (&[0, 1], &[2], &[1 << 40, 1 << 40], "UINT8 1099511627776x1099511627776 does not fit into the address space"),
     ] {
         assert_eq!(sparse(DataType::Uint8, vec![1, 2], at, by, dims).unwrap_err(), format!("tensor `s`: {says}"));

@@ -19,6 +19,7 @@ mod foreign;
 mod gguf;
 mod gguf_folder;
 pub mod mutate;
+mod onnx;
 mod script;
 mod signature;
 mod tensors;
@@ -29,6 +30,7 @@ pub use container::container_meta;
 pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
 pub use gguf_folder::gguf_folder;
+pub use onnx::onnx_model;
 pub use signature::{correction_stream, signature_about, undo_record};
 pub use tensors::{safetensors_header, safetensors_index};
 pub use text::{public_key_pem, recipe_text, scheme_text};
@@ -53,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "gguf_folder", run: gguf_folder },
     Target { name: "gguf_header", run: gguf_header },
     Target { name: "mask_view", run: mask_view },
+    Target { name: "onnx_model", run: onnx_model },
     Target { name: "positions_view", run: positions_view },
     Target { name: "public_key_pem", run: public_key_pem },
     Target { name: "recipe_text", run: recipe_text },

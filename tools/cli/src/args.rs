@@ -114,7 +114,7 @@ pub(crate) struct Patches {
 
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
-    /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf file
+    /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf or .onnx file
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) patches: Patches,
@@ -189,7 +189,7 @@ pub(crate) enum Nan {
 
 #[derive(Args, Debug)]
 pub(crate) struct Plan {
-    /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf file
+    /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf or .onnx file
     pub(crate) ckpt: PathBuf,
     #[command(flatten)]
     pub(crate) selection: Selection,
@@ -214,7 +214,7 @@ pub(crate) struct Output {
 
 #[derive(Args, Debug)]
 pub(crate) struct Compress {
-    /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf file
+    /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf or .onnx file
     pub(crate) ckpt: PathBuf,
     #[command(flatten)]
     pub(crate) selection: Selection,

@@ -165,6 +165,12 @@ impl From<niwaki_engine::Error> for Failure {
             Ok(Layer::Tensors(error)) => error.into(),
             Ok(Layer::Container(error)) => error.into(),
             Ok(Layer::Gguf(error)) => failure!(error),
+            Ok(Layer::Onnx(error)) => Self {
+                message,
+                path,
+                tensor: error.tensor().map(str::to_owned),
+                ..Self::below(&error, &error.kind(), &error.blame())
+            },
             Ok(Layer::Foreign(error)) => Self {
                 message,
                 path,

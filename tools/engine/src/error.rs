@@ -33,6 +33,8 @@ pub enum Layer {
     Container(niwaki_container::Error),
     /// Of GGUF.
     Gguf(niwaki_gguf::Error),
+    /// Of ONNX.
+    Onnx(niwaki_onnx::Error),
     /// Of the layouts of other tools.
     Foreign(niwaki_foreign::Error),
 }
@@ -286,6 +288,23 @@ layer! {
     Gguf: niwaki_gguf::Error, path |e| e.path();
     // It knows tensors, not files.
     Foreign: niwaki_foreign::Error, path |_| None;
+}
+
+impl From<niwaki_onnx::Error> for Error {
+    fn from(e: niwaki_onnx::Error) -> Self {
+        let blame = match e.blame() {
+            niwaki_onnx::Blame::Io => Blame::Io,
+            niwaki_onnx::Blame::Caller => Blame::Caller,
+            niwaki_onnx::Blame::Limit => Blame::Limit,
+            niwaki_onnx::Blame::Environment => Blame::Environment,
+            _ => Blame::Input,
+        };
+        let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame });
+        ours.inner.path = e.path().map(Path::to_owned);
+        ours.inner.tensor = e.tensor().map(ToOwned::to_owned);
+        ours.inner.layer = Some(Layer::Onnx(e));
+        ours
+    }
 }
 
 impl fmt::Display for Error {

@@ -12,7 +12,7 @@ use crate::compare::row_blocks;
 use crate::compress::Options;
 use crate::encode::narrowed;
 use crate::error::{Error, ErrorKind};
-use crate::source::{Source, SourceTensor};
+use crate::source::{Opened, Source, SourceTensor};
 use crate::target::{Target, file_error};
 
 /// Writes plain safetensors: every tensor under its own name, decoded to the type it had.
@@ -36,7 +36,8 @@ pub fn safetensors(source: &Source<'_>, out: &Path, options: &Options) -> Result
 /// Those of [`niwaki_container::slice`].
 pub fn slice(source: &Source<'_>, bits: Bits, out: &Path, options: &Options) -> Result<Sliced, Error> {
     let Some(artifact) = source.opened().artifact() else {
-        let what = "is GGUF; only elastic files of niwaki can be cut".to_owned();
+        let format = if matches!(source.opened(), Opened::Onnx(_)) { "ONNX" } else { "GGUF" };
+        let what = format!("is {format}; only elastic files of niwaki can be cut");
         return Err(Error::from(ErrorKind::Usage { what }).at(source.opened().path()));
     };
     let target = Target::new(source, out, options)?;

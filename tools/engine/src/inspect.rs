@@ -9,8 +9,8 @@ use crate::source::{Names, Opened, Origin};
 /// What a file holds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
-    /// `safetensors` for a plain checkpoint, `niwaki` for one of ours, `gguf`, or the tool whose
-    /// layout it has.
+    /// `safetensors` for a plain checkpoint, `niwaki` for one of ours, `gguf`, `onnx`, or the
+    /// tool whose layout it has.
     pub kind: String,
     /// Weights of all tensors.
     pub parameters: u64,
@@ -47,7 +47,7 @@ pub struct TensorInspection {
 ///
 /// # Errors
 ///
-/// Those of [`Opened::source`] for GGUF.
+/// Those of [`Opened::source`] for GGUF and ONNX.
 pub fn inspect(opened: &Opened) -> Result<Inspection, Error> {
     let artifact = opened.artifact();
     let ours = artifact.filter(|artifact| artifact.kind() == Kind::Container);
@@ -89,6 +89,7 @@ pub fn inspect(opened: &Opened) -> Result<Inspection, Error> {
         Some(Origin::Plain) => "safetensors".to_owned(),
         Some(Origin::Niwaki) => "niwaki".to_owned(),
         Some(Origin::Gguf) => "gguf".to_owned(),
+        Some(Origin::Onnx) => "onnx".to_owned(),
         Some(Origin::Foreign(family)) => family.to_owned(),
         None => foreign().unwrap_or_else(|| "safetensors".to_owned()),
     };

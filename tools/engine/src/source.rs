@@ -11,6 +11,7 @@
 mod codes;
 mod decode;
 mod made;
+mod onnx;
 mod tensor;
 
 use std::fs::File;
@@ -29,6 +30,7 @@ use crate::signature::Seals;
 
 pub(crate) use codes::Coded;
 pub(crate) use made::Weights;
+pub use onnx::Onnx;
 pub use tensor::SourceTensor;
 pub(crate) use tensor::Storage;
 use tensor::{Form, Watched};
@@ -40,6 +42,8 @@ pub enum Opened {
     Tensors(Box<Artifact>),
     /// GGUF.
     Gguf(Box<Gguf>),
+    /// ONNX: its initializers.
+    Onnx(Box<Onnx>),
 }
 
 /// What kind of checkpoint it is.
@@ -51,6 +55,8 @@ pub enum Origin {
     Niwaki,
     /// GGUF.
     Gguf,
+    /// Initializers of an ONNX model.
+    Onnx,
     /// Quantized tensors in the layout of another tool, by its name.
     Foreign(&'static str),
 }
@@ -78,14 +84,18 @@ pub struct Source<'a> {
 }
 
 impl Opened {
-    /// Opens a `.safetensors` file, an index, a folder that holds either, or a GGUF file.
+    /// Opens a `.safetensors` file, an index, a folder that holds either, a GGUF file, or an
+    /// ONNX model, whose initializers are its tensors.
     ///
     /// # Errors
     ///
-    /// Those of [`Artifact::open`] and [`Gguf::open`].
+    /// Those of [`Artifact::open`], [`Gguf::open`] and [`Onnx::open`].
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Error> {
         if is_gguf(path) {
             return Ok(Self::Gguf(Box::new(Gguf::open(path, limits)?)));
+        }
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+            return Ok(Self::Onnx(Box::new(Onnx::open(path, limits)?)));
         }
         Ok(Self::Tensors(Box::new(Artifact::open(path, limits)?)))
     }
@@ -95,6 +105,7 @@ impl Opened {
         match self {
             Self::Tensors(artifact) => artifact.checkpoint().path(),
             Self::Gguf(gguf) => gguf.path(),
+            Self::Onnx(onnx) => onnx.path(),
         }
     }
 
@@ -102,7 +113,7 @@ impl Opened {
     pub fn artifact(&self) -> Option<&Artifact> {
         match self {
             Self::Tensors(artifact) => Some(artifact),
-            Self::Gguf(_) => None,
+            Self::Gguf(_) | Self::Onnx(_) => None,
         }
     }
 
@@ -113,6 +124,7 @@ impl Opened {
                 artifact.checkpoint().shards().iter().map(|shard| (shard.file_bytes(), shard.modified())).collect()
             }
             Self::Gguf(gguf) => vec![(gguf.bytes().len() as u64, gguf.modified())],
+            Self::Onnx(onnx) => onnx.stamps(),
         }
     }
 
@@ -134,6 +146,7 @@ impl Opened {
                 let (tensors, left_out) = blocks(gguf, names)?;
                 (Origin::Gguf, tensors, left_out)
             }
+            Self::Onnx(onnx) => (Origin::Onnx, initializers(onnx), onnx.left_out()),
         };
         if bits.is_some() && !tensors.iter().any(SourceTensor::is_elastic) {
             let what = "`--bits` chooses a width of elastic tensors; this file has none".to_owned();
@@ -230,8 +243,8 @@ impl<'a> Source<'a> {
                 all.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
             }
             Opened::Tensors(artifact) => artifact.checkpoint().metadata().into_iter().map(own).collect(),
-            // Its keys mean something in GGUF only.
-            Opened::Gguf(_) => Vec::new(),
+            // What these say means something in their formats only.
+            Opened::Gguf(_) | Opened::Onnx(_) => Vec::new(),
         }
     }
 }
@@ -278,6 +291,13 @@ fn safetensors(artifact: &Artifact, bits: Option<Bits>) -> Result<Found<'_>, Err
     let why = "it says how inputs of codes are quantized";
     let left_out = imported.activations().iter().map(|name| (*name, why)).collect();
     Ok((Origin::Foreign(family), all.into_iter().map(|(_, tensor)| tensor).collect(), left_out))
+}
+
+/// The tensors of an ONNX model.
+fn initializers(onnx: &Onnx) -> Vec<SourceTensor<'_>> {
+    let all = onnx.tensors().iter();
+    all.map(|t| SourceTensor::new(t.name.clone(), t.dtype, t.shape, Form::Plain(&t.bytes), Watched::Onnx(onnx)))
+        .collect()
 }
 
 /// The tensors of a GGUF file.

@@ -30,6 +30,13 @@ pub enum ErrorKind {
     },
     /// A folder, a pipe or a device where a file is expected.
     NotFile,
+    /// A file that was written to while it was open.
+    Changed {
+        /// Bytes that it had.
+        had: u64,
+        /// Bytes that it has.
+        has: u64,
+    },
     /// A limit was passed.
     Limit {
         /// The field of [`Limits`](crate::Limits).
@@ -234,6 +241,7 @@ impl ErrorKind {
     pub(crate) fn blame(&self) -> Blame {
         match self {
             Self::Io { .. } => Blame::Io,
+            Self::Changed { .. } => Blame::Environment,
             Self::Limit { .. } => Blame::Limit,
             Self::InnerExternal | Self::NotFile | Self::NoFolder | Self::Text | Self::NotText { .. } => Blame::Caller,
             Self::Exists | Self::NoFileName | Self::FileNameUtf8 | Self::TooLarge { .. } => Blame::Caller,

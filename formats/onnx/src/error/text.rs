@@ -42,6 +42,8 @@ fn model_sentence(f: &mut OneLine<'_, '_>, kind: &ErrorKind) -> fmt::Result {
         Io { access: Access::Write, error } => write!(f, "cannot be written: {error}"),
         Io { access: Access::Rename, error } => write!(f, "cannot take this name: {error}"),
         NotFile => f.write_str("is not a file; an ONNX model is expected"),
+        Changed { had, has } if had == has => f.write_str("was written to while it was open"),
+        Changed { had, has } => write!(f, "had {had} bytes when it was opened, has {has} now"),
         Limit { limit, max, has } => write!(f, "{has}; the limit is {max} (`Limits::{limit}`)"),
         Protobuf { message, says } => write!(f, "not an ONNX file (`{message}`): {says}"),
         NewerVersion { found, known, says } => {

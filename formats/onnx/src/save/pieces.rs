@@ -13,7 +13,7 @@ use crate::external::External;
 use crate::limits::Limits;
 use crate::proto::tensor_proto::DataLocation;
 use crate::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
-use crate::tensor::{is_external, read};
+use crate::tensor::{is_external, one_field, read};
 use crate::wire::{field, key};
 
 const RAW_DATA: u32 = 9;
@@ -101,15 +101,18 @@ impl<'a> Pieces<'a> {
 
     /// An initializer as a message, its data inside or at a place outside.
     fn encode(&self, proto: &TensorProto, place: Option<(u64, u64)>) -> Result<Encoded, Error> {
+        let external = is_external(proto)?;
         let raw = match place {
             Some(_) => None,
-            None if is_external(proto)? => Some(self.read(proto)?),
-            None => proto.raw_data.clone(),
+            None if external => Some(self.read(proto)?),
+            // Data in other fields too is not for us to drop.
+            None => proto.raw_data.clone().filter(|_| matches!(one_field(proto), Ok(None | Some("raw_data")))),
         };
         if raw.is_none() && place.is_none() {
             return Ok(Encoded { before: proto.encode_to_vec(), raw: Bytes::new(), after: Vec::new() });
         }
-        let mut external_data = Vec::new();
+        let stale = || proto.external_data.clone();
+        let mut external_data = if external || place.is_some() { Vec::new() } else { stale() };
         if let Some((offset, length)) = place {
             let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.into()), value: Some(value) };
             external_data.push(entry("location", self.location.to_owned()));
@@ -117,7 +120,7 @@ impl<'a> Pieces<'a> {
             external_data.push(entry("length", length.to_string()));
         }
         let location = place.map(|_| DataLocation::External as i32);
-        let stays = proto.data_location.filter(|_| !is_external(proto).unwrap_or(false));
+        let stays = proto.data_location.filter(|_| !external);
         let before = TensorProto {
             dims: proto.dims.clone(),
             data_type: proto.data_type,

@@ -86,7 +86,7 @@ pub(crate) enum Norms {
 
 #[derive(Args, Debug)]
 pub(crate) struct Apply {
-    /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf file
+    /// A checkpoint: a .safetensors file, an index, a folder, or a .gguf or .onnx file
     pub(crate) ckpt: PathBuf,
     /// Signatures, each with its alpha where it has one of its own: SIG or SIG@ALPHA
     #[arg(required = true, value_name = "SIG[@ALPHA]")]

@@ -44,7 +44,7 @@ impl Origin {
         let meta = artifact.and_then(|artifact| artifact.metas().first());
         let gguf = match opened {
             Opened::Gguf(gguf) => gguf.metadata().text("niwaki.recipe").map(str::to_owned),
-            Opened::Tensors(_) => None,
+            Opened::Tensors(_) | Opened::Onnx(_) => None,
         };
         Self {
             digest: artifact.and_then(niwaki_container::Artifact::digest).map(|d| d.to_string()),
@@ -99,6 +99,7 @@ fn heading(found: &Inspection) -> String {
         "niwaki" => "compressed by niwaki".to_owned(),
         "safetensors" => "plain safetensors".to_owned(),
         "gguf" => "GGUF".to_owned(),
+        "onnx" => "ONNX".to_owned(),
         tool => format!("quantized, {tool}"),
     };
     let mut text = format!("{kind}: {tensors}, {} weights, {}", found.parameters, human(found.bytes));

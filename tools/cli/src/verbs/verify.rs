@@ -30,6 +30,11 @@ pub(crate) fn run(args: &Verify, session: &mut Session<'_>) -> Result<Answer, St
     let opened = open(&args.file)?;
     let (faults, found) = match &opened {
         Opened::Gguf(gguf) => gguf_faults(gguf),
+        // Opening has read every initializer; there is no more to know without running it.
+        Opened::Onnx(onnx) => {
+            let opset = onnx.model().opset("").map(|opset| format!("opset {opset}"));
+            (Vec::new(), [counted(onnx.len())].into_iter().chain(opset).collect())
+        }
         Opened::Tensors(artifact) if artifact.kind() == Kind::Container => {
             let digest = artifact.digest().map(|d| d.to_string()).unwrap_or_default();
             let faults = verify(artifact, threads(session)).faults;

@@ -60,17 +60,21 @@ impl GgufSeats {
                 let metadata = gguf.metadata().clone();
                 return Ok((Self { metadata, seats: seats(), extra: Vec::new(), bits }, Vec::new()));
             }
-            Opened::Tensors(artifact) => artifact,
+            Opened::Tensors(artifact) => Some(&**artifact),
+            Opened::Onnx(_) => None,
         };
-        let path = artifact.checkpoint().path();
+        let path = source.opened().path();
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let settings = hf::Settings { name, file_type: 0, pre_tokenizer: settings.pre_tokenizer.clone() };
-        let folder = match artifact.checkpoint().source() {
-            Place::Folder { folder, .. } if folder.join("config.json").is_file() => Some(folder),
+        let folder = match artifact.map(|artifact| artifact.checkpoint().source()) {
+            Some(Place::Folder { folder, .. }) if folder.join("config.json").is_file() => Some(folder),
             _ => None,
         };
         let why = match folder {
-            None if artifact.kind() == Kind::Container => "it is one file without a `config.json`".to_owned(),
+            None if artifact.is_none() => "it is an ONNX model".to_owned(),
+            None if artifact.is_some_and(|artifact| artifact.kind() == Kind::Container) => {
+                "it is one file without a `config.json`".to_owned()
+            }
             None => "it is a bare checkpoint".to_owned(),
             Some(folder) => match described(folder, source, &settings)? {
                 Outcome::Known(known) => {

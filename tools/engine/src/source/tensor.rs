@@ -12,6 +12,7 @@ use niwaki_gguf::{GgmlType, Gguf};
 use niwaki_tensors::{Checkpoint, Dtype, Shard, decodes_to_f32};
 
 use super::made::Made;
+use super::onnx::Onnx;
 use crate::error::{Blame, Error, ErrorKind};
 
 /// One tensor of a [`Source`](super::Source).
@@ -63,6 +64,7 @@ pub(super) enum Watched<'a> {
     Shard(&'a Shard),
     Checkpoint(&'a Checkpoint),
     Gguf(&'a Gguf),
+    Onnx(&'a Onnx),
     /// Those of the tensors that it is computed from.
     Beneath,
 }
@@ -309,6 +311,7 @@ impl<'a> SourceTensor<'a> {
             Watched::Shard(shard) => Ok(shard.ensure_unchanged()?),
             Watched::Checkpoint(checkpoint) => Ok(checkpoint.ensure_unchanged()?),
             Watched::Gguf(gguf) => Ok(gguf.ensure_unchanged()?),
+            Watched::Onnx(onnx) => Ok(onnx.model().ensure_unchanged()?),
             Watched::Beneath => match &self.form {
                 Form::Made(made) => made.weights.ensure_unchanged(),
                 _ => Ok(()),

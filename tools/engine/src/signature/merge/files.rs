@@ -29,6 +29,7 @@ pub(super) fn files(opened: &Opened) -> Vec<File<'_>> {
             shards.map(|shard| File { path: shard.path(), bytes: shard.bytes() }).collect()
         }
         Opened::Gguf(gguf) => vec![File { path: gguf.path(), bytes: gguf.bytes() }],
+        Opened::Onnx(onnx) => onnx.files().iter().map(|file| File { path: &file.path, bytes: &file.bytes }).collect(),
     }
 }
 

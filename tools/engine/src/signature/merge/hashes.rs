@@ -59,6 +59,7 @@ pub(super) fn physical(opened: &Opened) -> Result<Vec<(String, &[u8])>, Error> {
             let tensors = artifact.checkpoint().tensors().filter(|tensor| !is_reserved(tensor.name()));
             Ok(tensors.map(|tensor| (tensor.name().to_owned(), tensor.bytes())).collect())
         }
+        Opened::Onnx(onnx) => Ok(onnx.tensors().iter().map(|t| (t.name.clone(), &*t.bytes)).collect()),
         Opened::Gguf(gguf) => gguf.tensors().map(|tensor| Ok((tensor.name().to_owned(), tensor.bytes()?))).collect(),
     }
 }

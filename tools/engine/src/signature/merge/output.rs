@@ -53,6 +53,9 @@ pub(super) struct Written {
 impl<'o> Output<'o> {
     /// Looks whether the output can be written.
     pub(super) fn new(opened: &'o Opened, out: &'o Path, options: &'o Options) -> Result<Self, Error> {
+        if let Opened::Onnx(onnx) = opened {
+            onnx.check_one_file()?;
+        }
         let output = Self { opened, out, options };
         match output.folder()? {
             Some(folder) => beside::check_folder(opened, folder, out, options)?,

@@ -58,7 +58,7 @@ impl<'a> Task<'a> {
         (old, new): (Vec<TensorPatch<'a>>, Vec<TensorPatch<'a>>),
         corrections: BTreeMap<usize, Corrections<'a>>,
     ) -> Result<Self, Error> {
-        let lost = || ErrorKind::Patch { what: "stands in none of the files".to_owned() };
+        let lost = || ErrorKind::Patch { what: "stands in none of the files as raw bytes".to_owned() };
         let places = stored.parts.iter().map(|part| place(files, part.bytes).ok_or_else(lost));
         let places = places.collect::<Result<Vec<_>, _>>()?;
         let scales = old.iter().chain(&new).any(|patch| patch.kind == PatchKind::Scale);
