@@ -302,8 +302,9 @@ fn attributes_are_asked_for_by_name_and_type() {
 fn exported_models_are_read_without_copies() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     let Ok(files) = fs::read_dir(&folder) else { return println!("skipped: no `../shared/data`") };
-    let paths: Vec<_> =
+    let mut paths: Vec<_> =
         files.map(|file| file.unwrap().path()).filter(|p| p.extension() == Some("onnx".as_ref())).collect();
+    paths.sort();
     for path in &paths {
         let model = Model::open(path, &Limits::default()).unwrap();
         let (mut inside, mut numbers) = (0, 0);
