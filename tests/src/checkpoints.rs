@@ -121,6 +121,7 @@ pub fn write_scene(made: &Path) {
     crate::llama::write_llama(&made.join("llama"));
     std::fs::create_dir_all(made.join("net")).expect("a folder that can be written");
     crate::trained::write_trained_in(&made.join("net"));
+    crate::data::write_data(made);
 }
 
 #[cfg(test)]

@@ -15,9 +15,11 @@
 
 mod codes;
 mod container;
+mod dataset;
 mod foreign;
 mod gguf;
 mod gguf_folder;
+mod hf_config;
 pub mod mutate;
 mod onnx;
 mod script;
@@ -27,9 +29,11 @@ mod text;
 
 pub use codes::{block_view, elastic_view, float_view, mask_view, positions_view, sparse_view, uniform_view};
 pub use container::container_meta;
+pub use dataset::{dataset_file, idx_file, picture_file};
 pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
 pub use gguf_folder::gguf_folder;
+pub use hf_config::hf_config;
 pub use onnx::onnx_model;
 pub use signature::{correction_stream, signature_about, undo_record};
 pub use tensors::{safetensors_header, safetensors_index};
@@ -49,13 +53,17 @@ pub const TARGETS: &[Target] = &[
     Target { name: "block_view", run: block_view },
     Target { name: "container_meta", run: container_meta },
     Target { name: "correction_stream", run: correction_stream },
+    Target { name: "dataset_file", run: dataset_file },
     Target { name: "elastic_view", run: elastic_view },
     Target { name: "float_view", run: float_view },
     Target { name: "foreign_checkpoint", run: foreign_checkpoint },
     Target { name: "gguf_folder", run: gguf_folder },
     Target { name: "gguf_header", run: gguf_header },
+    Target { name: "hf_config", run: hf_config },
+    Target { name: "idx_file", run: idx_file },
     Target { name: "mask_view", run: mask_view },
     Target { name: "onnx_model", run: onnx_model },
+    Target { name: "picture_file", run: picture_file },
     Target { name: "positions_view", run: positions_view },
     Target { name: "public_key_pem", run: public_key_pem },
     Target { name: "recipe_text", run: recipe_text },

@@ -1,5 +1,6 @@
 //! What may be typed: verbs and flags, not yet resolved against anything.
 
+pub(crate) mod dataset;
 pub(crate) mod signature;
 
 use std::num::NonZeroUsize;
@@ -84,9 +85,18 @@ pub(crate) enum Verb {
     Compare(Compare),
     /// Check a file: every digest and invariant of ours, every rule of the format of others
     Verify(Verify),
+    /// Make datasets of files of others, and worse copies of them
+    #[command(subcommand)]
+    Dataset(dataset::Dataset),
     /// Patch checkpoints with small weight signatures, and take them off again bit for bit
     #[command(subcommand)]
     Signature(signature::Signature),
+    /// Run a model once on named tensors
+    Run(Run),
+    /// Measure a model on data: accuracy and loss; against other weights, how far they are apart
+    Eval(Eval),
+    /// Go on with a text, always by the likeliest token
+    Generate(Generate),
     /// List the kernels and devices found, and why others were not
     Devices,
     /// Print a completion script for a shell
@@ -146,7 +156,7 @@ pub(crate) struct Selection {
     /// Rows that a group does not divide: end in a short group, or stop
     #[arg(long, value_name = "T", default_value = "short")]
     pub(crate) tail: Tail,
-    /// Format of the output: safetensors, gguf, compressed-tensors, gptq, awq, mlx or fp8
+    /// Format of the output: safetensors, gguf, compressed-tensors, gptq, awq, mlx, fp8 or onnx
     #[arg(long, value_name = "FORMAT", default_value = "safetensors")]
     pub(crate) to: String,
     #[command(flatten)]
@@ -164,6 +174,9 @@ pub(crate) struct ForEngine {
     /// llama.cpp's name of the pre-tokenizer, for a tokenizer.json that is not known
     #[arg(long, value_name = "NAME")]
     pub(crate) pre_tokenizer: Option<String>,
+    /// The .onnx file whose graph gets the weights, for `--to onnx` of a checkpoint without one
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<PathBuf>,
 }
 
 /// What engines do with inputs of quantized modules.
@@ -229,6 +242,53 @@ pub(crate) struct Compress {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// A model: an .onnx file, or a Hugging Face folder
+    pub(crate) model: PathBuf,
+    /// Checkpoint whose tensors take the place of the weights of their names
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Tensors by the names of the model's inputs, in a .safetensors file
+    #[arg(long, value_name = "IN")]
+    pub(crate) input: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Eval {
+    /// A model: an .onnx file, or a Hugging Face folder
+    pub(crate) model: PathBuf,
+    /// Checkpoint whose tensors take the place of the weights of their names
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) weights: Option<PathBuf>,
+    /// A dataset, as `dataset import` makes it; or a text, for a folder with a tokenizer.json
+    #[arg(long, value_name = "DATA")]
+    pub(crate) data: PathBuf,
+    /// Checkpoint to compare with: KL divergence, agreement, cosine
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) against: Option<PathBuf>,
+    /// Take the first N examples only
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Generate {
+    /// A model: a Hugging Face folder with a decoder and its tokenizer.json
+    pub(crate) model: PathBuf,
+    /// Checkpoint whose tensors take the place of the weights of their names
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) weights: Option<PathBuf>,
+    /// How the text begins
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: String,
+    /// Tokens to add at most
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = number::<usize>)]
+    pub(crate) max_tokens: usize,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Slice {
     /// An elastic file
     pub(crate) elastic: PathBuf,
@@ -243,7 +303,7 @@ pub(crate) struct Slice {
 pub(crate) struct Export {
     /// A checkpoint: compressed by niwaki, GGUF, or quantized by another tool
     pub(crate) file: PathBuf,
-    /// Format: safetensors (decoded), gguf, compressed-tensors, gptq, awq, mlx or fp8
+    /// Format: safetensors (decoded), gguf, compressed-tensors, gptq, awq, mlx, fp8 or onnx
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: String,
     #[command(flatten)]

@@ -4,14 +4,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::session::Session;
 
-/// A bar over bytes of input, or nothing where nobody looks.
+/// A bar over bytes of input or over examples, or nothing where nobody looks.
 pub(crate) struct Progress(Option<ProgressBar>);
 
 impl Progress {
     /// The bar that this session draws.
     pub(crate) fn new(session: &Session<'_>) -> Self {
+        Self::with(session, "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left")
+    }
+
+    /// The bar for examples.
+    pub(crate) fn examples(session: &Session<'_>) -> Self {
+        Self::with(session, "{bar:40} {pos} of {len}, {per_sec}, {eta} left")
+    }
+
+    fn with(session: &Session<'_>, template: &str) -> Self {
         let bar = session.draws().then(|| {
-            let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+            let style = ProgressStyle::with_template(template);
             let bar = ProgressBar::new(0);
             if let Ok(style) = style {
                 bar.set_style(style);
@@ -21,7 +30,7 @@ impl Progress {
         Self(bar)
     }
 
-    /// Shows that `done` of `total` bytes are dealt with.
+    /// Shows that `done` of `total` are dealt with.
     pub(crate) fn at(&self, done: u64, total: u64) {
         if let Some(bar) = &self.0 {
             bar.set_length(total);

@@ -5,9 +5,8 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use crate::failure::Failure;
 
 /// Verbs of the command line contract that this version does not have.
-const LATER_VERBS: [&str; 15] = [
+const LATER_VERBS: [&str; 14] = [
     "join",
-    "dataset",
     "train",
     "eval",
     "generate",

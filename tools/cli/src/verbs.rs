@@ -3,11 +3,15 @@
 mod about;
 mod compare;
 mod compress;
+mod dataset;
 mod devices;
+mod eval;
 mod export;
+mod generate;
 mod inspect;
 mod patches;
 mod plan;
+mod run;
 mod selection;
 mod signature;
 mod slice;
@@ -16,7 +20,8 @@ mod verify;
 use std::path::Path;
 
 use niwaki_codes::Bits;
-use niwaki_engine::{Format, Opened};
+use niwaki_engine::model::{Model, Replaced};
+use niwaki_engine::{Error, Format, Opened};
 use niwaki_tensors::{Limits, Overwrite};
 
 use crate::args::{Output, Verb};
@@ -34,7 +39,11 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Export(args) => export::run(&args, session),
         Verb::Compare(args) => compare::run(&args, session),
         Verb::Verify(args) => verify::run(&args, session),
+        Verb::Dataset(args) => dataset::run(&args, session),
         Verb::Signature(args) => signature::run(&args, session),
+        Verb::Run(args) => run::run(&args, session),
+        Verb::Eval(args) => eval::run(&args, session),
+        Verb::Generate(args) => generate::run(&args, session),
         Verb::Devices => devices::run(session),
         Verb::Completions { shell } => about::completions(shell, session),
         Verb::Man { verb } => about::man(verb.as_deref(), session),
@@ -70,14 +79,15 @@ fn check_place(output: &Output, input: &Path, format: Format) -> Result<(), Stop
     let named = |extension: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
     let folder = match format {
         Format::Safetensors => input.is_dir() && !named("safetensors"),
-        Format::Gguf => false,
+        Format::Gguf | Format::Onnx => false,
         _ => true,
     };
-    let other = match format {
-        Format::Gguf => "safetensors",
-        _ => "gguf",
+    let others: &[&str] = match format {
+        Format::Gguf => &["safetensors", "onnx"],
+        Format::Onnx => &["safetensors", "gguf"],
+        _ => &["gguf", "onnx"],
     };
-    if named(other) {
+    if let Some(other) = others.iter().find(|other| named(other)) {
         let what = format!("`{}`: is named `.{other}`, and the output is {format}", path.display());
         return Err(Failure::usage(what).hinting("`--to` says the format").into());
     }
@@ -87,6 +97,42 @@ fn check_place(output: &Output, input: &Path, format: Format) -> Result<(), Stop
 /// Opens a checkpoint of whatever format.
 fn open(path: &Path) -> Result<Opened, Stop> {
     Ok(Opened::open(path, &Limits::default())?)
+}
+
+/// Opens a model, with other weights where they are given.
+fn load(path: &Path, weights: Option<&Path>, session: &mut Session<'_>) -> Result<Model, Stop> {
+    if path.is_dir() {
+        let (model, replaced) = Model::of_folder(path, weights)?;
+        note_unknown(&replaced, weights, session);
+        return Ok(model);
+    }
+    let mut model = Model::open(path)?;
+    if let Some(weights) = weights {
+        let replaced = model.set_weights(&open(weights)?)?;
+        note_unknown(&replaced, Some(weights), session);
+    }
+    Ok(model)
+}
+
+/// Says which tensors of a checkpoint a model has no weight for.
+fn note_unknown(replaced: &Replaced, weights: Option<&Path>, session: &mut Session<'_>) {
+    let Some(weights) = weights else { return };
+    match replaced.unknown.as_slice() {
+        [] => {}
+        [one] => session.note(&format!("`{}` has `{one}`, the model has no such weight", weights.display())),
+        [one, ..] => {
+            let count = replaced.unknown.len();
+            session.note(&format!(
+                "`{}` has {count} tensors that are no weights of the model: `{one}`, …",
+                weights.display()
+            ));
+        }
+    }
+}
+
+/// Does something on as many threads as were asked for.
+fn on_threads<T: Send>(session: &Session<'_>, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Stop> {
+    Ok(niwaki_engine::model::on_threads(threads(session), work)?)
 }
 
 /// A shape as text: `64x784`, `scalar` without dimensions.

@@ -71,7 +71,7 @@ impl Options {
 ///
 /// `out` is the file to write; where the checkpoint is a folder and `out` does not end in
 /// `.safetensors`, it is a folder that gets `model.safetensors` and the source's other files.
-/// Formats of other tools are always folders, with a `config.json`; GGUF is always a file.
+/// Formats of other tools are always folders, with a `config.json`; GGUF and ONNX are always files.
 /// `progress` is told the bytes of source done so far, and all there are; any thread may call it.
 ///
 /// # Errors
@@ -100,6 +100,7 @@ pub fn compress(
             target.close(source, &options, outcome)
         }
         Seats::Gguf(seats) => sink::gguf(source, plan, seats, out, &options, progress),
+        Seats::Onnx(seats) => sink::onnx(source, plan, seats, out, &options, progress),
         Seats::Tool(tool) => sink::tool(source, plan, *tool, out, &options, progress),
     }
 }

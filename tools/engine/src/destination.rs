@@ -1,9 +1,11 @@
 //! Where a plan leads: what the output's format holds, and under which names.
 
 mod gguf;
+mod onnx;
 mod tool;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use niwaki_codes::{Bits, BlockType, Grouping, Scheme, Symmetry, Uniform};
@@ -17,6 +19,7 @@ use crate::recipe::{ModelFacts, nearest};
 use crate::source::{Names, Source, SourceTensor};
 
 pub(crate) use gguf::{GgufSeats, Seat};
+pub(crate) use onnx::{Form, Node, OnnxSeats, names};
 pub(crate) use tool::{Tool, as_float};
 
 /// A format that is written.
@@ -37,12 +40,22 @@ pub enum Format {
     Mlx,
     /// FP8 with scales of squares, as DeepSeek's.
     Fp8,
+    /// ONNX: a graph with its weights.
+    Onnx,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Safetensors, Self::Gguf, Self::CompressedTensors, Self::Gptq, Self::Awq, Self::Mlx, Self::Fp8];
+    pub const ALL: [Self; 8] = [
+        Self::Safetensors,
+        Self::Gguf,
+        Self::CompressedTensors,
+        Self::Gptq,
+        Self::Awq,
+        Self::Mlx,
+        Self::Fp8,
+        Self::Onnx,
+    ];
 
     /// The word for it on the command line.
     pub const fn name(self) -> &'static str {
@@ -54,6 +67,7 @@ impl Format {
             Self::Awq => "awq",
             Self::Mlx => "mlx",
             Self::Fp8 => "fp8",
+            Self::Onnx => "onnx",
         }
     }
 }
@@ -69,7 +83,7 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         /// Formats of the command line that later versions write.
-        const LATER: [&str; 3] = ["onnx", "image", "c"];
+        const LATER: [&str; 2] = ["image", "c"];
         if let Some(format) = Self::ALL.into_iter().find(|format| format.name() == text) {
             return Ok(format);
         }
@@ -95,11 +109,13 @@ pub struct Settings {
     pub bits: Option<Bits>,
     /// llama.cpp's name of the pre-tokenizer, where `tokenizer.json` is none that is known.
     pub pre_tokenizer: Option<String>,
+    /// The ONNX model whose graph carries the weights, where the checkpoint is none itself.
+    pub model: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { activations: Activations::Float, bits: None, pre_tokenizer: None }
+        Self { activations: Activations::Float, bits: None, pre_tokenizer: None, model: None }
     }
 }
 
@@ -116,6 +132,7 @@ pub(crate) enum Seats {
     #[default]
     Ours,
     Gguf(Box<GgufSeats>),
+    Onnx(Box<OnnxSeats>),
     Tool(Tool),
 }
 
@@ -138,7 +155,8 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// For GGUF those of [`niwaki_gguf::hf::describe`] and of reading the folder's files.
+    /// For GGUF those of [`niwaki_gguf::hf::describe`] and of reading the folder's files; for ONNX a
+    /// checkpoint without a graph, or with none of the weights of the one given.
     pub fn new(format: Format, source: &Source<'_>, settings: &Settings) -> Result<Self, Error> {
         if settings.bits.is_some() {
             // Whether all elastic tensors serve it.
@@ -149,6 +167,10 @@ impl Destination {
             Format::Gguf => {
                 let (gguf, warnings) = GgufSeats::new(source, settings)?;
                 (Seats::Gguf(Box::new(gguf)), warnings)
+            }
+            Format::Onnx => {
+                let (onnx, warnings) = OnnxSeats::new(source, settings)?;
+                (Seats::Onnx(Box::new(onnx)), warnings)
             }
             _ => {
                 let tool = Tool { format, activations: settings.activations, bits: settings.bits };
@@ -168,7 +190,21 @@ impl Destination {
 
     /// Whether codes of all rows are laid out together.
     pub(crate) fn lays_out_whole_tensors(&self) -> bool {
-        matches!(self.format, Format::Gptq | Format::Awq)
+        matches!(self.format, Format::Gptq | Format::Awq | Format::Onnx)
+    }
+
+    /// Whether the output holds what no checkpoint does, too.
+    pub(crate) fn carries_all(&self) -> bool {
+        matches!(&self.seats, Seats::Onnx(onnx) if onnx.apart.is_none())
+    }
+
+    /// Weights of a row of tensor number `index`, as codes have them.
+    pub(crate) fn row(&self, index: usize, coded: bool, layout: &Layout) -> usize {
+        let across = match &self.seats {
+            Seats::Onnx(onnx) => onnx.row(index, coded),
+            _ => None,
+        };
+        across.unwrap_or(layout.matrix().1)
     }
 
     /// What of a model decides the types of llama.cpp's mixes; none where the format is not
@@ -193,6 +229,9 @@ impl Destination {
                 Some(Seat::Dropped(why)) => Err(why),
                 None => Ok(own),
             },
+            Seats::Onnx(onnx) if onnx.weight(index).is_none() && onnx.apart.is_some() => {
+                Err("the model has no weight of that name")
+            }
             _ => Ok(own),
         }
     }
@@ -215,6 +254,7 @@ impl Destination {
         let settled = match &self.seats {
             Seats::Ours => ours(tensor, rule),
             Seats::Gguf(gguf) => gguf.settle(index, tensor, rule),
+            Seats::Onnx(onnx) => onnx.settle(index, tensor, rule),
             Seats::Tool(tool) => tool.settle(tensor, rule),
         };
         settled.map_err(|e| e.of(tensor.name()))
@@ -224,6 +264,7 @@ impl Destination {
     pub(crate) fn plain(&self, index: usize, tensor: &SourceTensor<'_>) -> Result<Settled, Error> {
         let settled = match &self.seats {
             Seats::Gguf(gguf) => gguf.plain(index, tensor),
+            Seats::Onnx(onnx) => onnx.plain(index, tensor),
             _ => Ok(Settled::new(Layout::plain(tensor.dtype(), *tensor.shape()), None)),
         };
         settled.map_err(|e| e.of(tensor.name()))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use niwaki_codes::BlockType;
 pub use niwaki_tensors::Blame;
 
+use crate::dataset::DataFault;
 use crate::signature::signing::SigningFault;
 
 /// Why a recipe, a plan or a run could not be done.
@@ -176,6 +177,8 @@ pub enum ErrorKind {
     },
     /// A detached signature that is missing or does not match, or a key file without the key.
     Signing(SigningFault),
+    /// A dataset, or what is to become one, that is not as it should be.
+    Data(DataFault),
     /// The layer below failed: files, container, codes.
     Below {
         /// Its sentence.
@@ -205,6 +208,7 @@ impl Error {
             ErrorKind::Memory { .. } => Blame::Limit,
             ErrorKind::Journal { .. } => Blame::Environment,
             ErrorKind::Signing(fault) => fault.blame(),
+            ErrorKind::Data(fault) => fault.blame(),
             _ => Blame::Caller,
         }
     }
@@ -307,6 +311,15 @@ impl From<niwaki_onnx::Error> for Error {
     }
 }
 
+impl From<niwaki_model::Error> for Error {
+    fn from(e: niwaki_model::Error) -> Self {
+        let blame = if e.by_caller() { Blame::Caller } else { Blame::Input };
+        let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame });
+        ours.inner.path = e.path().map(Path::to_owned);
+        ours
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let ErrorKind::Below { what, .. } = self.kind() {
@@ -363,6 +376,7 @@ impl fmt::Display for Error {
                 write!(f, "{percent} % of the patch outlives the rounding to codes; 50 % expected")
             }
             ErrorKind::Signing(fault) => fault.fmt(f),
+            ErrorKind::Data(fault) => fault.fmt(f),
             ErrorKind::Below { what, .. } => f.write_str(what),
         }
     }

@@ -176,12 +176,14 @@ impl Plan {
             match names.written {
                 Err(why) => dropped.push((tensor.name().to_owned(), why)),
                 Ok(_) => {
-                    check_tail(&planned, tail)?;
+                    check_tail(&planned, tail, to.row(index, tensor.coding().is_some(), &planned.layout))?;
                     tensors.push(planned);
                 }
             }
         }
-        dropped.extend(source.left_out().iter().map(|(name, why)| ((*name).to_owned(), *why)));
+        if !to.carries_all() {
+            dropped.extend(source.left_out().iter().map(|(name, why)| ((*name).to_owned(), *why)));
+        }
         if let Some(i) = only_matched.iter().position(|m| !m) {
             return Err(ErrorKind::NoMatch { rule: format!("only `{}`", recipe.only[i]) }.into());
         }
@@ -390,13 +392,12 @@ impl Selection {
     }
 }
 
-fn check_tail(t: &Planned, tail: Tail) -> Result<(), Error> {
+fn check_tail(t: &Planned, tail: Tail, row: usize) -> Result<(), Error> {
     let group = match t.layout.scheme {
         Some(Scheme::Uniform(Uniform { grouping: Grouping::Group(group), .. })) => group.get(),
         Some(Scheme::Elastic(Elastic { group, .. })) => group.get(),
         _ => return Ok(()),
     };
-    let (_, row) = t.layout.matrix();
     if tail == Tail::Refuse && t.selection.is_none() && !row.is_multiple_of(group) {
         let error = Error::from(ErrorKind::Tail { row, group });
         return Err(error.of(&t.name).hinting("`--tail short` ends such rows in a short last group"));

@@ -3,7 +3,9 @@
 //! A tensor is a job of independent items, as in [`queue`]; each writes its share at a known
 //! place, so the bytes do not hang on threads. There is no journal: a killed run begins anew.
 
+mod codes;
 mod gguf;
+mod onnx;
 mod tool;
 
 use std::ops::Range;
@@ -20,6 +22,7 @@ use crate::queue;
 use crate::source::SourceTensor;
 
 pub(crate) use gguf::gguf;
+pub(crate) use onnx::onnx;
 pub(crate) use tool::tool;
 
 /// Buffers that a thread keeps from item to item.

@@ -31,6 +31,7 @@ use crate::signature::Seals;
 pub(crate) use codes::Coded;
 pub(crate) use made::Weights;
 pub use onnx::Onnx;
+pub(crate) use onnx::{of_onnx, to_onnx};
 pub use tensor::SourceTensor;
 pub(crate) use tensor::Storage;
 use tensor::{Form, Watched};

@@ -47,8 +47,10 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
         }
         return Ok(Answer::Yes);
     }
-    let source = patches.over(&opened, None, selection::names(&args.to))?;
-    let settings = selection::settings(format, bits, &args.engine)?;
+    // ONNX has no codes that serve several widths: such tensors are read at one, and decoded.
+    let (read, codes) = if format == Format::Onnx { (bits, None) } else { (None, bits) };
+    let source = patches.over(&opened, read, selection::names(&args.to))?;
+    let settings = selection::settings(format, codes, &args.engine)?;
     let destination = Destination::new(format, &source, &settings)?;
     let mut plan = Plan::new(&source, Recipe::default(), Tail::Short, destination)?;
     for warning in plan.to.warnings() {

@@ -55,7 +55,11 @@ pub(super) fn settings(format: Format, bits: Option<Bits>, engine: &ForEngine) -
     if engine.pre_tokenizer.is_some() && format != Format::Gguf {
         return Err(Failure::usage("`--pre-tokenizer` is for `--to gguf`").into());
     }
-    Ok(Settings { activations, bits, pre_tokenizer: engine.pre_tokenizer.clone() })
+    if engine.model.is_some() && format != Format::Onnx {
+        return Err(Failure::usage("`--model` is for `--to onnx`").into());
+    }
+    let (pre_tokenizer, model) = (engine.pre_tokenizer.clone(), engine.model.clone());
+    Ok(Settings { activations, bits, pre_tokenizer, model })
 }
 
 /// What becomes of every tensor of the checkpoint.
@@ -142,7 +146,7 @@ fn preset(source: &Source<'_>, selection: &Selection, destination: &Destination)
     let language_model = path.is_dir() && path.join("config.json").is_file();
     let preset = named.unwrap_or(match destination.format() {
         Format::Safetensors if language_model => Preset::Llm,
-        Format::Safetensors | Format::Gguf => Preset::Weights,
+        Format::Safetensors | Format::Gguf | Format::Onnx => Preset::Weights,
         _ => Preset::Linear,
     });
     Ok(preset.recipe(scheme, fit)?)

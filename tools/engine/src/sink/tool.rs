@@ -11,19 +11,19 @@ use niwaki_codes::simd::Level;
 use niwaki_codes::{Grouping, Scheme, Uniform};
 use niwaki_container::Part;
 use niwaki_foreign::{
-    Coded as Given, Format as Layouts, Module, ModuleScheme, Outline, Part as StoredPart, UniformRows,
-    quantization_config,
+    Coded as Given, Format as Layouts, Module, ModuleScheme, Outline, Part as StoredPart, quantization_config,
 };
-use niwaki_quant::{Distortion, Solver, UniformOut, encode_rows, encode_with, largest};
+use niwaki_quant::{Distortion, largest};
 use niwaki_tensors::{Entry, Layout, Limits, Writer, metadata_len};
 
+use super::codes::{New, Weights};
 use super::{Scratch, Work, elements, share};
 use crate::blocks::{BLOCK, Blocks};
 use crate::compare;
 use crate::compress::Options;
 use crate::destination::{Format, Tool, as_float};
-use crate::encode::{FloatRows, not_encodable, shares_a_scale, solve};
-use crate::error::{Blame, Error, ErrorKind};
+use crate::encode::{FloatRows, not_encodable, shares_a_scale};
+use crate::error::{Error, ErrorKind};
 use crate::plan::{Plan, Planned};
 use crate::progress::Progress;
 use crate::recontain::Plain;
@@ -283,34 +283,9 @@ impl Item<'_> {
         {
             return Ok(plain);
         }
-        let (level, fit) = (Level::best(), self.stored.planned.fit);
         let start = rows.start * cols;
-        let wrong = |e: niwaki_quant::Error| not_encodable(&e.offset(start, 0), &self.stored.planned.name);
-        let (groups, size) = (scheme.groups(rows.len(), cols), scheme.scale_type().bytes());
-        let zeros = if scheme.symmetry == niwaki_codes::Symmetry::Affine { groups } else { 0 };
-        let mut coded = UniformRows {
-            codes: vec![0; rows.len() * scheme.row_bytes(cols)],
-            scales: vec![0; groups * size],
-            zeros: vec![0; zeros],
-        };
-        if scheme.grouping == Grouping::Tensor {
-            let range = |piece: usize| piece * BLOCK..((piece + 1) * BLOCK).min(rows.len() * cols);
-            let grid = solve(Solver::new(scheme, fit), (rows.len() * cols).div_ceil(BLOCK), |solver, piece| {
-                let observed = solver.observe(level, tensor.values(range(piece), decoded)?);
-                observed.map_err(|e| not_encodable(&e.offset(range(piece).start, 0), &self.stored.planned.name))
-            })?;
-            let values = tensor.values(start..rows.end * cols, decoded)?;
-            encode_with(level, scheme, grid, values, cols, &mut coded.codes).map_err(wrong)?;
-            coded.scales.copy_from_slice(&grid.scale.to_le_bytes());
-            coded.zeros.iter_mut().for_each(|zero| *zero = grid.zero);
-        } else {
-            let values = tensor.values(start..rows.end * cols, decoded)?;
-            let UniformRows { codes, scales, zeros } = &mut coded;
-            encode_rows(level, scheme, fit, values, cols, UniformOut { codes, scales, zeros }).map_err(wrong)?;
-        }
-        let lost =
-            || Error::from(ErrorKind::Below { what: "codes of another length".to_owned(), blame: Blame::Caller });
-        Plain::of_rows(*scheme, &coded, cols).ok_or_else(lost)
+        let new = New { scheme, fit: self.stored.planned.fit, name: &self.stored.planned.name, cols };
+        new.encode(start..rows.end * cols, &Weights::Of(tensor), decoded)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use niwaki_codes::Shape;
-use niwaki_onnx::{Bytes, DataType, Model, ModelFile};
+use niwaki_onnx::{ALL_DATA_TYPES, Bytes, DataType, Model, ModelFile};
 use niwaki_tensors::{Dtype, Limits};
 
 use crate::error::{Blame, Error, ErrorKind};
@@ -51,7 +51,7 @@ impl Onnx {
                 continue;
             }
             let read = model.read(initializer)?;
-            let Some(dtype) = dtype_of(read.dtype) else {
+            let Some(dtype) = of_onnx(read.dtype) else {
                 left_out.push((name, "checkpoints have no such type of elements"));
                 continue;
             };
@@ -116,7 +116,7 @@ impl Onnx {
 }
 
 /// Our type of ONNX's elements; none for those that checkpoints do not have.
-fn dtype_of(dtype: DataType) -> Option<Dtype> {
+pub(crate) fn of_onnx(dtype: DataType) -> Option<Dtype> {
     Some(match dtype {
         DataType::Float => Dtype::F32,
         DataType::Double => Dtype::F64,
@@ -140,4 +140,9 @@ fn dtype_of(dtype: DataType) -> Option<Dtype> {
         // Packed rows, where checkpoints have whole bytes; complex doubles; texts.
         _ => return None,
     })
+}
+
+/// ONNX's type of our elements.
+pub(crate) fn to_onnx(dtype: Dtype) -> Option<DataType> {
+    ALL_DATA_TYPES.into_iter().find(|theirs| of_onnx(*theirs) == Some(dtype))
 }

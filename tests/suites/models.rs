@@ -1,0 +1,207 @@
+//! Models that run: the bundled network, and graphs that cannot be run.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use niwaki_conformance::folder::{Folder, repository};
+use niwaki_conformance::onnx::initializers;
+use niwaki_conformance::scene::{attempt, run};
+use niwaki_conformance::trained::refuse;
+use niwaki_onnx::build::{self, Dim, attr_int, attr_ints, graph, initializer, model, node, value};
+use niwaki_onnx::proto::{GraphProto, ModelProto, NodeProto};
+use niwaki_onnx::{DataType, SaveOptions, save};
+use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
+
+fn fixture(name: &str) -> PathBuf {
+    repository().join("tests/fixtures/fashion-cnn").join(name)
+}
+
+fn text(path: PathBuf) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// The network of the fixture as ONNX has it.
+fn fashion_cnn() -> ModelProto {
+    let conv = |of: &str, from: &str, to: &str| {
+        let attributes = vec![attr_ints("kernel_shape", &[3, 3]), attr_ints("pads", &[1; 4])];
+        node("Conv", &[from, &format!("{of}.weight"), &format!("{of}.bias")], &[to], attributes)
+    };
+    let linear = |of: &str, from: &str, to: &str| {
+        let inputs = [from, &format!("{of}.weight"), &format!("{of}.bias")];
+        node("Gemm", &inputs, &[to], vec![attr_int("transB", 1)])
+    };
+    let pool = |from: &str, to: &str| {
+        let two = |name: &str| attr_ints(name, &[2, 2]);
+        node("MaxPool", &[from], &[to], vec![two("kernel_shape"), two("strides")])
+    };
+    let relu = |from: &str, to: &str| node("Relu", &[from], &[to], vec![]);
+    let nodes = vec![
+        conv("conv1", "images", "conv1"),
+        relu("conv1", "relu1"),
+        pool("relu1", "pool1"),
+        conv("conv2", "pool1", "conv2"),
+        relu("conv2", "relu2"),
+        pool("relu2", "pool2"),
+        node("Flatten", &["pool2"], &["flat"], vec![attr_int("axis", 1)]),
+        linear("fc1", "flat", "fc1"),
+        relu("fc1", "relu3"),
+        linear("fc2", "relu3", "scores"),
+    ];
+    let images = [Dim::Named("batch"), Dim::Known(1), Dim::Known(28), Dim::Known(28)];
+    model(
+        17,
+        graph(
+            "fashion-cnn",
+            nodes,
+            vec![value("images", DataType::Float, &images)],
+            vec![value("scores", DataType::Float, &[Dim::Named("batch"), Dim::Known(10)])],
+            initializers(&text(fixture("model.safetensors"))),
+        ),
+    )
+}
+
+fn written(name: &str, model: &ModelProto) -> (Folder, String) {
+    let folder = Folder::new(name);
+    let path = folder.at("model.onnx");
+    save(model, path.as_ref(), &SaveOptions::default()).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn the_bundled_model_is_made_of_the_bundled_weights() {
+    let (_folder, path) = written("fashion", &fashion_cnn());
+    assert!(fs::read(path).unwrap() == fs::read(fixture("model.onnx")).unwrap(), "`-- --ignored` writes it anew");
+}
+
+#[test]
+#[ignore = "writes the fixture"]
+fn the_bundled_model_is_written_anew() {
+    let (_folder, path) = written("anew", &fashion_cnn());
+    fs::copy(&path, fixture("model.onnx")).unwrap();
+}
+
+#[test]
+fn the_bundled_model_is_as_good_as_its_readme_says() {
+    let folder = Folder::new("eval");
+    let (model, data) = (text(fixture("model.onnx")), text(fixture("sample.safetensors")));
+    let eval = |flags: &str| run(&folder, format!("eval {model} --data {data} --json {flags}").trim()).json();
+    let found = eval("");
+    assert_eq!((found["version"].as_u64(), found["examples"].as_u64()), (Some(1), Some(500)));
+    assert_eq!(found["accuracy"].as_f64(), Some(458.0 / 500.0));
+    assert!(found["loss"].as_f64().unwrap() < 0.3 && found["perplexity"].is_null() && found["kl"].is_null());
+    // The same figures for any number of threads.
+    for threads in [1, 3] {
+        assert_eq!(eval(&format!("--threads {threads}"))["loss"], found["loss"]);
+    }
+    let weights = text(fixture("model.safetensors"));
+    run(&folder, &format!("compress {weights} --scheme int8/row/sym -o @int8.safetensors"));
+    run(&folder, &format!("compress {weights} --scheme int2/row/sym -o @int2.safetensors"));
+    let against = |bits: &str| eval(&format!("--weights {} --against {weights}", folder.at(bits)));
+    let (int8, int2) = (against("int8.safetensors"), against("int2.safetensors"));
+    assert!(int8["agreement"].as_f64().unwrap() > 0.99 && int8["cosine"].as_f64().unwrap() > 0.9999);
+    assert!(int2["agreement"].as_f64() < int8["agreement"].as_f64() && int2["kl"].as_f64() > int8["kl"].as_f64());
+    assert_eq!(eval("--limit 10")["examples"].as_u64(), Some(10));
+    let printed = run(&folder, &format!("eval {model} --data {data}")).out;
+    assert!(printed.contains("accuracy   91.60 %"), "{printed}");
+}
+
+/// Images of one value, as inputs of the model.
+fn inputs(folder: &Folder, name: &str, tensor: &str, shape: &[usize], dtype: Dtype) {
+    let bytes = vec![0; shape.iter().product::<usize>() * dtype.bitsize() / 8];
+    write_file(folder.at(name).as_ref(), &[(tensor, dtype, shape, &bytes)], &[], Overwrite::Replace).unwrap();
+}
+
+#[test]
+fn a_run_writes_every_output_by_its_name() {
+    let folder = Folder::new("run");
+    let model = text(fixture("model.onnx"));
+    inputs(&folder, "in.safetensors", "images", &[2, 1, 28, 28], Dtype::F32);
+    let ran = run(&folder, &format!("run {model} --input @in.safetensors -o @out.safetensors --json")).json();
+    // 9 taps for 28 x 28 x 8, 72 for 14 x 14 x 16, and the matrices; for two images.
+    let macs = 2 * (9 * 28 * 28 * 8 + 72 * 14 * 14 * 16 + 64 * 784 + 640);
+    assert_eq!(ran["macs"].as_u64(), Some(macs));
+    assert_eq!(ran["outputs"][0]["shape"], serde_json::json!([2, 10]));
+    let out = Checkpoint::open(std::path::Path::new(&folder.at("out.safetensors")), &Limits::default()).unwrap();
+    let scores = out.get("scores").unwrap();
+    let (one, two) = scores.bytes().split_at(40);
+    assert!(one == two, "equal images have equal scores");
+    let line = |input: &str| format!("run {model} --input @{input} -o @no.safetensors");
+    inputs(&folder, "name.safetensors", "image", &[1, 1, 28, 28], Dtype::F32);
+    refuse(&folder, &line("name.safetensors"), "no tensor `images`, an input of the model; there is `image`");
+    inputs(&folder, "shape.safetensors", "images", &[1, 28, 28], Dtype::F32);
+    refuse(&folder, &line("shape.safetensors"), "input `images`: 1x28x28, batchx1x28x28 expected");
+    inputs(&folder, "type.safetensors", "images", &[1, 1, 28, 28], Dtype::I32);
+    refuse(&folder, &line("type.safetensors"), "input `images`: I32, F32 expected");
+    refuse(&folder, &format!("run {model} --input @in.safetensors -o @out.safetensors"), "exists");
+}
+
+#[test]
+fn weights_and_data_that_do_not_fit_are_refused() {
+    let folder = Folder::new("unfit");
+    let (model, data) = (text(fixture("model.onnx")), text(fixture("sample.safetensors")));
+    inputs(&folder, "other.safetensors", "w", &[3], Dtype::F32);
+    let eval = |flags: &str| format!("eval {model} {flags}");
+    refuse(&folder, &eval(&format!("--data {data} --weights @other.safetensors")), "none of the weights of");
+    inputs(&folder, "shape.safetensors", "fc2.bias", &[11], Dtype::F32);
+    refuse(
+        &folder,
+        &eval(&format!("--data {data} --weights @shape.safetensors")),
+        "tensor `fc2.bias`: shape 11, the model has 10",
+    );
+    inputs(&folder, "small.safetensors", "images", &[2, 1, 27, 28], Dtype::U8);
+    refuse(&folder, &eval("--data @small.safetensors"), "images of 1x27x28 do not fit its input batchx1x28x28");
+    inputs(&folder, "none.safetensors", "images", &[0, 1, 28, 28], Dtype::U8);
+    assert_eq!(attempt(&folder, &eval("--data @none.safetensors")).code, 2);
+}
+
+/// A model of these nodes on one input `x` [2], with one output `y`.
+fn small(nodes: Vec<NodeProto>) -> ModelProto {
+    let vector = |name: &str| value(name, DataType::Float, &[Dim::Known(2)]);
+    let w = initializer("w", DataType::Float, &[2], vec![0; 8]);
+    model(17, graph("small", nodes, vec![vector("x")], vec![vector("y")], vec![w]))
+}
+
+#[test]
+fn graphs_that_cannot_be_run_are_refused_by_node() {
+    let named = |mut node: NodeProto, name: &str| {
+        node.name = Some(name.to_owned());
+        node
+    };
+    let long = || build::attr_ints("value_ints", &[1 << 20; 4]);
+    let cases = [
+        (
+            vec![node("Add", &["x", "b"], &["y"], vec![]), named(node("Relu", &["y"], &["b"], vec![]), "back")],
+            "takes what it makes itself",
+        ),
+        (vec![node("Relu", &["z"], &["y"], vec![])], "node `y`: value `z` is made by no node"),
+        (
+            vec![node("Relu", &["x"], &["y"], vec![]), node("Abs", &["x"], &["y"], vec![])],
+            "value `y` is made by another node too",
+        ),
+        (
+            vec![named(node("Foo", &["x"], &["a"], vec![]), "one"), named(node("Bar", &["a"], &["y"], vec![]), "two")],
+            "operators that are not supported: `one` (Foo), `two` (Bar)",
+        ),
+        (
+            vec![node("Constant", &[], &["s"], vec![long()]), node("ConstantOfShape", &["s"], &["y"], vec![])],
+            "a result of 4835703278458516698824704 bytes, the limit is",
+        ),
+        (
+            vec![
+                node("MatMul", &["x", "x2"], &["y"], vec![]),
+                node("Concat", &["x", "w"], &["x2"], vec![attr_int("axis", 0)]),
+            ],
+            "node `y`",
+        ),
+    ];
+    for (nodes, says) in cases {
+        let (folder, path) = written("hostile", &small(nodes));
+        inputs(&folder, "in.safetensors", "x", &[2], Dtype::F32);
+        refuse(&folder, &format!("run {path} --input @in.safetensors -o @no.safetensors"), says);
+    }
+    let empty = model(17, GraphProto::default());
+    let (folder, path) = written("empty", &empty);
+    inputs(&folder, "in.safetensors", "x", &[2], Dtype::F32);
+    run(&folder, &format!("run {path} --input @in.safetensors -o @out.safetensors"));
+}

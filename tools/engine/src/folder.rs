@@ -1,0 +1,142 @@
+//! Hugging Face folders as models, with their own weights or those of another checkpoint.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use niwaki_model::hf::{self, Blueprint, Config};
+use niwaki_model::{Data, Decoder, Encoder, Tensor};
+use niwaki_tensors::{Checkpoint, Dtype, Limits};
+use rayon::prelude::*;
+
+use crate::error::{Error, ErrorKind};
+use crate::model::Replaced;
+use crate::source::{Names, Opened, Origin, Source, SourceTensor};
+
+/// Elements that one thread decodes at a time, about.
+const PART: usize = 1 << 16;
+
+/// The graph of the model in a folder; and what became of its weights, where others are given.
+///
+/// Weights that are stored as floats stay in their files; others are decoded.
+///
+/// # Errors
+///
+/// Those of [`hf::build`] and of reading; other weights of which the model has none.
+pub fn blueprint(folder: &Path, weights: Option<&Path>) -> Result<(Blueprint, Replaced), Error> {
+    let config = Config::open(folder)?;
+    let own = Opened::open(folder, &Limits::default())?;
+    let other = weights.map(|path| Opened::open(path, &Limits::default())).transpose()?;
+    let own = Weights::new(&own)?;
+    let other = other.as_ref().map(Weights::new).transpose()?;
+    let failed = Cell::new(None);
+    let found = hf::build(&config, &|name| {
+        let of = |weights: &Weights<'_>| weights.get(name).map_err(|error| set_aside(error, &failed));
+        match other.as_ref().map(of).transpose()?.flatten() {
+            Some(tensor) => Ok(Some(tensor)),
+            None => of(&own),
+        }
+    });
+    if let Some(error) = failed.into_inner() {
+        return Err(error);
+    }
+    let blueprint = found.map_err(|e| Error::from(e.at(folder)))?;
+    let replaced = other.as_ref().map(Weights::replaced).unwrap_or_default();
+    if other.is_some() && replaced.weights == 0 {
+        let what = format!("none of the weights of {}", folder.display());
+        return Err(Error::from(ErrorKind::Unlike { what }).at(weights.unwrap_or(folder)));
+    }
+    Ok((blueprint, replaced))
+}
+
+/// The decoder in a folder.
+///
+/// # Errors
+///
+/// Those of [`blueprint`], and a model that is none.
+pub fn decoder(folder: &Path, weights: Option<&Path>) -> Result<(Decoder, Replaced), Error> {
+    match blueprint(folder, weights)? {
+        (Blueprint::Decoder(graph), replaced) => Ok((Decoder::new(graph).map_err(|e| e.at(folder))?, replaced)),
+        (Blueprint::Encoder(_), _) => Err(unlike("an encoder; a decoder expected", folder)),
+    }
+}
+
+/// The encoder in a folder.
+///
+/// # Errors
+///
+/// Those of [`blueprint`], and a model that is none.
+pub fn encoder(folder: &Path, weights: Option<&Path>) -> Result<(Encoder, Replaced), Error> {
+    match blueprint(folder, weights)? {
+        (Blueprint::Encoder(graph), replaced) => Ok((Encoder::new(graph).map_err(|e| e.at(folder))?, replaced)),
+        (Blueprint::Decoder(_), _) => Err(unlike("a decoder; an encoder expected", folder)),
+    }
+}
+
+fn unlike(what: &str, folder: &Path) -> Error {
+    Error::from(ErrorKind::Unlike { what: what.to_owned() }).at(folder)
+}
+
+/// Keeps an error of ours, and gives one that the builder can hand through.
+fn set_aside(error: Error, failed: &Cell<Option<Error>>) -> niwaki_model::Error {
+    let stands_for = niwaki_model::ErrorKind::Model(error.to_string()).into();
+    failed.set(Some(error));
+    stands_for
+}
+
+/// The weights of a checkpoint by name.
+struct Weights<'w> {
+    /// Where they are floats as they are.
+    plain: Option<Arc<Checkpoint>>,
+    source: Source<'w>,
+    places: BTreeMap<String, usize>,
+    used: RefCell<BTreeSet<String>>,
+}
+
+impl<'w> Weights<'w> {
+    fn new(opened: &'w Opened) -> Result<Self, Error> {
+        let source = opened.source(None, Names::HuggingFace)?;
+        let plain = match source.origin() {
+            Origin::Plain => Some(Arc::new(Checkpoint::open(opened.path(), &Limits::default())?)),
+            _ => None,
+        };
+        let names = source.tensors().iter().enumerate();
+        let places = names.map(|(at, tensor)| (tensor.name().to_owned(), at)).collect();
+        Ok(Self { plain, source, places, used: RefCell::default() })
+    }
+
+    fn get(&self, name: &str) -> Result<Option<Tensor>, Error> {
+        let Some(tensor) = self.places.get(name).and_then(|at| self.source.tensors().get(*at)) else {
+            return Ok(None);
+        };
+        self.used.borrow_mut().insert(name.to_owned());
+        match &self.plain {
+            Some(checkpoint) => Ok(hf::stored(checkpoint, name)?),
+            None => decoded(tensor).map(Some).map_err(|e| e.of(name).at(self.source.opened().path())),
+        }
+    }
+
+    /// What became of them.
+    fn replaced(&self) -> Replaced {
+        let used = self.used.borrow();
+        let unknown = self.places.keys().filter(|name| !used.contains(*name)).cloned().collect();
+        Replaced { weights: used.len(), unknown }
+    }
+}
+
+/// A tensor as floats: in the type of its elements where that is all that it takes.
+fn decoded(tensor: &SourceTensor<'_>) -> Result<Tensor, Error> {
+    let shape = tensor.shape().dims().to_vec();
+    let wrong = || Error::from(ErrorKind::Unsupported { what: format!("a weight of {} elements", tensor.dtype()) });
+    if let (Some(bytes), dtype @ (Dtype::F32 | Dtype::F16 | Dtype::BF16)) = (tensor.elements(), tensor.dtype()) {
+        let data = Data::from_bytes(dtype, bytes::Bytes::copy_from_slice(bytes));
+        return data.and_then(|data| Tensor::new(shape, data)).ok_or_else(wrong);
+    }
+    let (rows, columns) = tensor.matrix();
+    let part = (PART / columns.max(1)).max(1) * columns.max(1);
+    let mut all = vec![0.0f32; rows * columns];
+    let parts = all.par_chunks_mut(part).enumerate();
+    parts.try_for_each(|(at, out)| tensor.decode(at * part..at * part + out.len(), out))?;
+    Tensor::of(shape, all).ok_or_else(wrong)
+}

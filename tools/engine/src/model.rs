@@ -1,0 +1,202 @@
+//! Models: a graph, and the weights that it runs with.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use niwaki_model::hf::Blueprint;
+use niwaki_model::{Dim, Dtype, Executor, Graph, Outcome, Run, Tensor, ValueId};
+use niwaki_tensors::{Checkpoint, Limits, Overwrite, write_file};
+
+use crate::compress::Options;
+use crate::error::{Error, ErrorKind};
+use crate::folder;
+use crate::source::{Names, Opened};
+
+/// A graph as a file has it, and where it came from.
+#[derive(Debug)]
+pub struct Model {
+    path: PathBuf,
+    graph: Graph,
+}
+
+/// What became of a model's weights when others took their place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// Weights that others took the place of.
+    pub weights: usize,
+    /// Tensors of the checkpoint that the model has no weight for.
+    pub unknown: Vec<String>,
+}
+
+impl Model {
+    /// Opens an ONNX file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`niwaki_model::onnx::open`].
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let graph = niwaki_model::onnx::open(path)?;
+        Ok(Self { path: path.to_owned(), graph })
+    }
+
+    /// Opens a Hugging Face folder, with the weights of another checkpoint where one is given.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`folder::blueprint`].
+    pub fn of_folder(path: &Path, weights: Option<&Path>) -> Result<(Self, Replaced), Error> {
+        let (blueprint, replaced) = folder::blueprint(path, weights)?;
+        let graph = match blueprint {
+            Blueprint::Decoder(decoder) => decoder.graph,
+            Blueprint::Encoder(encoder) => encoder.graph,
+        };
+        Ok((Self { path: path.to_owned(), graph }, replaced))
+    }
+
+    /// The file, or the folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The graph, as it stands in the file.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Puts the tensors of a checkpoint in the place of the weights of the same names, decoded.
+    ///
+    /// # Errors
+    ///
+    /// A checkpoint that has none of the model's weights, or one of another shape; those of reading.
+    pub fn set_weights(&mut self, opened: &Opened) -> Result<Replaced, Error> {
+        let source = opened.source(None, Names::Own)?;
+        let weights: BTreeMap<String, ValueId> =
+            self.graph.weights().map(|(value, _)| (self.graph.name(value).to_owned(), value)).collect();
+        let mut replaced = Replaced::default();
+        for tensor in source.tensors() {
+            let Some(value) = weights.get(tensor.name()) else {
+                replaced.unknown.push(tensor.name().to_owned());
+                continue;
+            };
+            let at = |e: Error| e.of(tensor.name()).at(opened.path());
+            let Some(old) = self.graph.constant(*value) else { continue };
+            if old.shape() != tensor.shape().dims() {
+                let has = niwaki_model::dims_text(&old.shape().iter().map(|dim| Dim::Fixed(*dim)).collect::<Vec<_>>());
+                let what = format!("shape {}, the model has {has}", tensor.shape());
+                return Err(at(ErrorKind::Unlike { what }.into()));
+            }
+            if !matches!(old.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
+                // Counters and tables are no weights.
+                continue;
+            }
+            let mut decoded = vec![0.0; old.len()];
+            tensor.decode(0..old.len(), &mut decoded).map_err(at)?;
+            let shape = old.shape().to_vec();
+            if let Some(new) = Tensor::of(shape, decoded) {
+                self.graph.set_weight(*value, new);
+                replaced.weights += 1;
+            }
+        }
+        if replaced.weights == 0 {
+            let what = format!("none of the weights of {}", self.path.display());
+            return Err(Error::from(ErrorKind::Unlike { what }).at(opened.path()));
+        }
+        Ok(replaced)
+    }
+
+    /// Makes it ready to run forward: what never changes is computed, and nodes are fused.
+    ///
+    /// # Errors
+    ///
+    /// Weights that do not fit their nodes.
+    pub fn executor(&self) -> Result<Executor, Error> {
+        let at = |e: niwaki_model::Error| Error::from(e.at(&self.path));
+        let mut graph = self.graph.clone();
+        graph.fold().map_err(at)?;
+        graph.fuse().map_err(at)?;
+        Executor::new(graph).map_err(at)
+    }
+}
+
+/// A named value of a run.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// The type of its elements.
+    pub dtype: String,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+}
+
+/// What came of [`run`].
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Ran {
+    /// What it was given.
+    pub inputs: Vec<Named>,
+    /// What it made.
+    pub outputs: Vec<Named>,
+    /// Multiplications that are followed by an addition, of convolutions and linear layers.
+    pub macs: u64,
+    /// The most bytes that values took at any time, weights aside.
+    pub peak_bytes: u64,
+}
+
+/// Runs a model on the named tensors of a file, and writes every output under its name.
+///
+/// # Errors
+///
+/// Inputs that are missing, of other types or shapes; whatever the model refuses; those of reading
+/// and writing. The output is then as it was before.
+pub fn run(model: &Model, input: &Path, out: &Path, overwrite: Overwrite) -> Result<Ran, Error> {
+    let checkpoint = Checkpoint::open(input, &Limits::default())?;
+    let executor = model.executor()?;
+    let graph = executor.graph();
+    let mut given = Vec::new();
+    let mut inputs = Vec::with_capacity(graph.inputs().len());
+    for wanted in graph.inputs() {
+        let name = graph.name(wanted.value);
+        let tensor = checkpoint.get(name).ok_or_else(|| {
+            let known: Vec<_> = checkpoint.tensors().map(|t| format!("`{}`", t.name())).collect();
+            let what = format!("no tensor `{name}`, an input of the model; there is {}", known.join(", "));
+            Error::from(ErrorKind::Usage { what }).at(input)
+        })?;
+        let data = niwaki_model::Data::from_bytes(tensor.dtype(), bytes(tensor.bytes()));
+        let tensor = data.and_then(|data| Tensor::new(tensor.shape(), data)).ok_or_else(|| {
+            let what = format!("{} elements", tensor.dtype());
+            Error::from(ErrorKind::Unsupported { what }).of(name).at(input)
+        })?;
+        given.push(named(name, &tensor));
+        inputs.push(tensor);
+    }
+    let Outcome { outputs, peak_bytes, macs } =
+        executor.run(inputs, Run::default()).map_err(|e| Error::from(e.at(&model.path)))?;
+    let names: Vec<&str> = graph.outputs().iter().map(|value| graph.name(*value)).collect();
+    let data: Vec<Vec<u8>> = outputs.iter().map(|tensor| tensor.data().to_bytes()).collect();
+    let tensors: Vec<_> = names
+        .iter()
+        .zip(&outputs)
+        .zip(&data)
+        .map(|((name, tensor), bytes)| (*name, tensor.dtype(), tensor.shape(), bytes.as_slice()))
+        .collect();
+    write_file(out, &tensors, &[], overwrite)?;
+    let outputs = names.iter().zip(&outputs).map(|(name, tensor)| named(name, tensor)).collect();
+    Ok(Ran { inputs: given, outputs, macs, peak_bytes: peak_bytes as u64 })
+}
+
+/// Does something on so many threads.
+///
+/// # Errors
+///
+/// Threads that the system does not give, and those of the work.
+pub fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    Options { threads, ..Options::default() }.pool()?.install(work)
+}
+
+fn bytes(of: &[u8]) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(of)
+}
+
+fn named(name: &str, tensor: &Tensor) -> Named {
+    Named { name: name.to_owned(), dtype: tensor.dtype().to_string(), shape: tensor.shape().to_vec() }
+}

@@ -1,0 +1,118 @@
+//! Encoders: texts in, vectors of their tokens or one of each text out.
+
+use crate::error::{Error, ErrorKind};
+use crate::execute::{Executor, Run};
+use crate::hf::EncoderGraph;
+use crate::tensor::Tensor;
+
+/// An encoder that is ready to run.
+#[derive(Debug)]
+pub struct Encoder {
+    executor: Executor,
+    vocabulary: usize,
+    context: usize,
+    first: usize,
+    types: bool,
+}
+
+/// One text as tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'t> {
+    /// Its tokens.
+    pub tokens: &'t [u32],
+    /// Their types, where they are not all 0.
+    pub types: Option<&'t [u32]>,
+}
+
+impl<'t> From<&'t [u32]> for Text<'t> {
+    fn from(tokens: &'t [u32]) -> Self {
+        Self { tokens, types: None }
+    }
+}
+
+impl Encoder {
+    /// Makes an encoder ready.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Executor::new`].
+    pub fn new(of: EncoderGraph) -> Result<Self, Error> {
+        let EncoderGraph { graph, vocabulary, context, first, types } = of;
+        Ok(Self { executor: Executor::new(graph)?, vocabulary, context, first, types })
+    }
+
+    /// What runs it.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// How many tokens there are.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// How long texts may be.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// The last hidden state [texts, longest, width]; behind the end of a text it means nothing.
+    ///
+    /// # Errors
+    ///
+    /// No texts, texts without tokens or longer than the model allows, and tokens that it does not
+    /// have.
+    pub fn forward(&self, texts: &[Text<'_>]) -> Result<Tensor, Error> {
+        let wrong =
+            |found: String, needs: String| Error::from(ErrorKind::Input { name: "input_ids".to_owned(), found, needs });
+        let longest = texts.iter().map(|text| text.tokens.len()).max().unwrap_or(0);
+        if longest == 0 || longest > self.context || texts.iter().any(|text| text.tokens.is_empty()) {
+            return Err(wrong(format!("a text of {longest} tokens at most"), format!("1 to {} of each", self.context)));
+        }
+        let most = texts.iter().flat_map(|text| text.tokens).copied().max().unwrap_or(0);
+        if most as usize >= self.vocabulary {
+            return Err(wrong(format!("token {most}"), format!("less than {}", self.vocabulary)));
+        }
+        let padded = |of: &dyn Fn(&Text<'_>, usize) -> u32| {
+            let all = texts.iter().flat_map(|text| (0..longest).map(move |at| i64::from(of(text, at)))).collect();
+            Tensor::of([texts.len(), longest], all)
+                .ok_or_else(|| wrong(format!("{} texts of {longest} tokens", texts.len()), "fewer".to_owned()))
+        };
+        let at = |all: &[u32], at: usize| all.get(at).copied().unwrap_or(0);
+        let inside = |text: &Text<'_>, at: usize| at < text.tokens.len();
+        let first = self.first as u32;
+        let mut inputs = vec![
+            padded(&|text, nth| at(text.tokens, nth))?,
+            padded(&|text, nth| if inside(text, nth) { first + nth as u32 } else { first.saturating_sub(1) })?,
+            padded(&|text, nth| u32::from(inside(text, nth)))?,
+        ];
+        if self.types {
+            inputs.push(padded(&|text, nth| text.types.map_or(0, |types| at(types, nth)))?);
+        }
+        let outcome = self.executor.run(inputs, Run::default())?;
+        outcome.outputs.into_iter().next().ok_or_else(|| ErrorKind::Outputs { found: 0, needs: 1 }.into())
+    }
+
+    /// A vector of length 1 for each text, [texts, width]: the mean of its tokens' vectors.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`forward`](Self::forward).
+    pub fn embed(&self, texts: &[Text<'_>]) -> Result<Tensor, Error> {
+        let hidden = self.forward(texts)?;
+        let (&[_, longest, width], Some(all)) = (hidden.shape(), hidden.get::<f32>()) else {
+            return Err(ErrorKind::Model("a last hidden state of other dimensions".to_owned()).into());
+        };
+        let mut out = vec![0.0f32; texts.len() * width];
+        for ((text, rows), out) in texts.iter().zip(all.chunks(longest * width)).zip(out.chunks_mut(width)) {
+            for row in rows.chunks(width).take(text.tokens.len()) {
+                out.iter_mut().zip(row).for_each(|(sum, x)| *sum += *x);
+            }
+            let length = out.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+            // The mean's direction is the sum's.
+            out.iter_mut().for_each(|x| *x = (f64::from(*x) / length.max(1e-12)) as f32);
+        }
+        let found = out.len();
+        Tensor::of([texts.len(), width], out).ok_or_else(|| ErrorKind::Model(format!("{found} results")).into())
+    }
+}

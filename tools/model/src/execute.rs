@@ -1,0 +1,248 @@
+//! Runs a graph forward.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::each;
+use crate::error::{Error, ErrorKind};
+use crate::fault::dims;
+use crate::graph::{Dim, Graph, Input, Node, ValueId};
+use crate::operator::{Context, Inputs, Operator, Pool};
+use crate::tensor::{Data, Tensor};
+
+/// Told of values.
+pub type Observer<'r> = &'r mut dyn FnMut(ValueId, &Tensor);
+
+/// What a run may take, and what watches it.
+pub struct Run<'r> {
+    /// The most bytes that one value may take.
+    pub limit: u64,
+    /// Told every value as it is made.
+    pub observe: Option<Observer<'r>>,
+}
+
+impl Default for Run<'_> {
+    fn default() -> Self {
+        Self { limit: 16 << 30, observe: None }
+    }
+}
+
+/// A graph made ready to run: it knows when each value is used for the last time.
+#[derive(Debug)]
+pub struct Executor {
+    graph: Graph,
+    /// The operator of each node, made ready for the inputs that never change.
+    ready: Vec<Arc<dyn Operator>>,
+    /// For each node the values that nobody takes after it.
+    last: Vec<Vec<ValueId>>,
+    pool: Pool,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The results, in the graph's order.
+    pub outputs: Vec<Tensor>,
+    /// The most bytes that values took at any time, weights aside.
+    pub peak_bytes: usize,
+    /// Multiplications that are followed by an addition, of convolutions and products of matrices.
+    pub macs: u64,
+}
+
+impl Executor {
+    /// Makes a graph ready.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Graph::sort`], and weights that do not fit their nodes.
+    pub fn new(mut graph: Graph) -> Result<Self, Error> {
+        graph.sort()?;
+        let mut user: BTreeMap<ValueId, usize> = BTreeMap::new();
+        for (at, node) in graph.nodes().iter().enumerate() {
+            for value in node.inputs.iter().chain(&node.outputs).flatten() {
+                user.insert(*value, at);
+            }
+        }
+        for value in graph.outputs() {
+            user.remove(value);
+        }
+        let mut last = vec![Vec::new(); graph.nodes().len()];
+        for (value, at) in user {
+            if graph.constant(value).is_none() {
+                last[at].push(value);
+            }
+        }
+        let ready = |node: &Node| {
+            let constant = |value: &Option<ValueId>| value.and_then(|value| graph.constant(value));
+            let constants: Vec<_> = node.inputs.iter().map(constant).collect();
+            let ready = node.op.prepare(&constants).map_err(|fault| Error::from(fault).of(&node.name))?;
+            Ok::<_, Error>(ready.unwrap_or_else(|| Arc::clone(&node.op)))
+        };
+        let ready = graph.nodes().iter().map(ready).collect::<Result<_, _>>()?;
+        Ok(Self { graph, ready, last, pool: Pool::default() })
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Runs it on inputs in the graph's order.
+    ///
+    /// # Errors
+    ///
+    /// Inputs that do not fit, and whatever a node refuses.
+    pub fn run(&self, inputs: Vec<Tensor>, mut how: Run<'_>) -> Result<Outcome, Error> {
+        self.check(&inputs)?;
+        let context = Context::new(how.limit, &self.pool);
+        let mut values: Vec<Option<Tensor>> = vec![None; self.graph.values()];
+        for (input, tensor) in self.graph.inputs().iter().zip(inputs) {
+            if let Some(observe) = &mut how.observe {
+                observe(input.value, &tensor);
+            }
+            values[input.value.index()] = Some(tensor);
+        }
+        let mut memory = Memory::default();
+        values.iter().flatten().for_each(|tensor| memory.made(tensor, &[]));
+        let mut macs = 0u64;
+        for ((node, op), last) in self.graph.nodes().iter().zip(&self.ready).zip(&self.last) {
+            let taken = self.inputs(node, last, &mut values);
+            let shapes: Vec<Option<Vec<usize>>> =
+                taken.iter().map(|tensor| tensor.as_ref().map(|tensor| tensor.shape().to_vec())).collect();
+            let places: Vec<(usize, usize)> = taken.iter().flatten().filter(|t| t.is_alone()).map(place).collect();
+            let mut inputs = Inputs::new(taken);
+            let outputs = op.run(&mut inputs, &context).map_err(|fault| Error::from(fault).of(&node.name))?;
+            outputs.iter().for_each(|tensor| memory.made(tensor, &places));
+            for tensor in inputs.into_vec().into_iter().flatten() {
+                self.free(tensor);
+            }
+            memory.freed(&places, &outputs);
+            let needs = node.outputs.iter().rposition(Option::is_some).map_or(0, |at| at + 1);
+            if outputs.len() < needs {
+                return Err(Error::from(ErrorKind::Outputs { found: outputs.len(), needs }).of(&node.name));
+            }
+            let of_outputs: Vec<&[usize]> = outputs.iter().map(Tensor::shape).collect();
+            let of_inputs: Vec<Option<&[usize]>> = shapes.iter().map(|shape| shape.as_deref()).collect();
+            macs = macs.saturating_add(op.macs(&of_inputs, &of_outputs));
+            for (value, tensor) in node.outputs.iter().zip(outputs) {
+                let Some(value) = value else { continue };
+                if let Some(observe) = &mut how.observe {
+                    observe(*value, &tensor);
+                }
+                // What is asked for, but never used, is not kept.
+                values[value.index()] = (!last.contains(value)).then_some(tensor);
+            }
+        }
+        let output = |value: &ValueId| {
+            let found = values[value.index()].clone().or_else(|| self.graph.constant(*value).cloned());
+            found.ok_or_else(|| ErrorKind::Undefined { value: self.graph.name(*value).to_owned() }.into())
+        };
+        let outputs = self.graph.outputs().iter().map(output).collect::<Result<Vec<_>, Error>>()?;
+        Ok(Outcome { outputs, peak_bytes: memory.peak, macs })
+    }
+
+    /// What a node takes. Values that nobody takes after it are its own.
+    fn inputs(&self, node: &Node, last: &[ValueId], values: &mut [Option<Tensor>]) -> Vec<Option<Tensor>> {
+        let mut taken = Vec::with_capacity(node.inputs.len());
+        for (place, value) in node.inputs.iter().enumerate() {
+            taken.push(value.and_then(|value| {
+                let again = node.inputs.iter().skip(place + 1).any(|other| *other == Some(value));
+                let slot = values.get_mut(value.index())?;
+                let own = if !again && last.contains(&value) { slot.take() } else { slot.clone() };
+                own.or_else(|| self.graph.constant(value).cloned())
+            }));
+        }
+        taken
+    }
+
+    /// Gives the memory of a value back, where it is no one else's.
+    fn free(&self, tensor: Tensor) {
+        if let Data::F32(buffer) = tensor.into_data()
+            && buffer.is_alone()
+        {
+            self.pool.put(buffer.into_vec());
+        }
+    }
+
+    /// Refuses inputs that are not those of the graph.
+    fn check(&self, inputs: &[Tensor]) -> Result<(), Error> {
+        let wanted = self.graph.inputs();
+        if inputs.len() != wanted.len() {
+            return Err(ErrorKind::Inputs { found: inputs.len(), needs: wanted.len() }.into());
+        }
+        let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+        for (Input { value, dtype, dims: expected }, tensor) in wanted.iter().zip(inputs) {
+            let wrong = |found: String, needs: String| {
+                Err(ErrorKind::Input { name: self.graph.name(*value).to_owned(), found, needs }.into())
+            };
+            if let Some(dtype) = dtype.filter(|dtype| *dtype != tensor.dtype()) {
+                return wrong(tensor.dtype().to_string(), dtype.to_string());
+            }
+            let Some(expected) = expected else { continue };
+            let fits = |(dim, has): (&Dim, &usize)| match dim {
+                Dim::Fixed(needs) => needs == has,
+                Dim::Any | Dim::Named(_) => true,
+            };
+            if expected.len() != tensor.rank() || !expected.iter().zip(tensor.shape()).all(fits) {
+                return wrong(dims(tensor.shape()), dims_text(expected));
+            }
+            for (dim, has) in expected.iter().zip(tensor.shape()) {
+                let Dim::Named(name) = dim else { continue };
+                let before = *named.entry(name).or_insert(*has);
+                if before != *has {
+                    return wrong(format!("`{name}` is {has}"), format!("{before} as elsewhere"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where elements stand, and their bytes.
+fn place(tensor: &Tensor) -> (usize, usize) {
+    (each!(tensor.data(), buffer => buffer.as_slice().as_ptr() as usize), tensor.owned_bytes())
+}
+
+/// Bytes of values, shared ones counted once.
+#[derive(Default)]
+struct Memory {
+    now: usize,
+    peak: usize,
+}
+
+impl Memory {
+    /// A value was made; not of new memory, where it stands in that of an input.
+    fn made(&mut self, tensor: &Tensor, inputs: &[(usize, usize)]) {
+        let (at, bytes) = place(tensor);
+        if tensor.is_alone() && !inputs.iter().any(|(input, _)| *input == at) {
+            self.now += bytes;
+            self.peak = self.peak.max(self.now);
+        }
+    }
+
+    /// Inputs that were the node's own are gone, but for those in whose memory outputs stand.
+    fn freed(&mut self, inputs: &[(usize, usize)], outputs: &[Tensor]) {
+        for (at, bytes) in inputs {
+            if !outputs.iter().any(|output| place(output).0 == *at) {
+                self.now -= bytes;
+            }
+        }
+    }
+}
+
+/// Dimensions as errors say them: `?x3x32x32`, `scalar` for none.
+pub fn dims_text(dims: &[Dim]) -> String {
+    if dims.is_empty() {
+        return "scalar".to_owned();
+    }
+    let each = dims.iter().map(|dim| match dim {
+        Dim::Fixed(dim) => dim.to_string(),
+        Dim::Named(name) => name.clone(),
+        Dim::Any => "?".to_owned(),
+    });
+    each.collect::<Vec<_>>().join("x")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests;

@@ -1,0 +1,63 @@
+use super::*;
+use crate::ops::unary::Relu;
+
+fn two_relus() -> Graph {
+    let mut graph = Graph::default();
+    let x = graph.input("x", Some(crate::Dtype::F32), Some(vec![Dim::Named("n".into()), Dim::Fixed(2)]));
+    let a = graph.node("a", Relu, &[x]);
+    let b = graph.node("b", Relu, &[a]);
+    graph.output(a);
+    graph.output(b);
+    graph
+}
+
+fn x() -> Tensor {
+    Tensor::of([1, 2], vec![-1.0f32, 2.0]).unwrap()
+}
+
+#[test]
+fn results_that_are_used_again_stay_as_they_are() {
+    let executor = Executor::new(two_relus()).unwrap();
+    let outcome = executor.run(vec![x()], Run::default()).unwrap();
+    assert_eq!(outcome.outputs.len(), 2);
+    outcome.outputs.iter().for_each(|y| assert_eq!(y.get::<f32>().unwrap(), [0.0, 2.0]));
+    // The input, and one copy of `a` for `b`.
+    assert_eq!(outcome.peak_bytes, 16);
+}
+
+#[test]
+fn values_are_observed_as_they_are_made() {
+    let executor = Executor::new(two_relus()).unwrap();
+    let mut seen = Vec::new();
+    let mut observe = |value, tensor: &Tensor| seen.push((value, tensor.get::<f32>().unwrap().to_vec()));
+    executor.run(vec![x()], Run { observe: Some(&mut observe), ..Run::default() }).unwrap();
+    assert_eq!(seen.iter().map(|(value, _)| executor.graph().name(*value)).collect::<Vec<_>>(), ["x", "a", "b"]);
+    assert_eq!(seen[0].1, [-1.0, 2.0]);
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused_by_name() {
+    let executor = Executor::new(two_relus()).unwrap();
+    let refused = |inputs| executor.run(inputs, Run::default()).unwrap_err().to_string();
+    assert_eq!(refused(vec![]), "0 inputs, 1 expected");
+    assert_eq!(refused(vec![Tensor::of([2], vec![0.0f32; 2]).unwrap()]), "input `x`: 2, nx2 expected");
+    assert_eq!(refused(vec![Tensor::of([1, 2], vec![0i64; 2]).unwrap()]), "input `x`: I64, F32 expected");
+}
+
+#[test]
+fn graphs_that_cannot_be_run_are_refused() {
+    let mut graph = two_relus();
+    let lost = graph.value("lost");
+    let y = graph.node("y", Relu, &[lost]);
+    graph.output(y);
+    assert_eq!(Executor::new(graph).unwrap_err().to_string(), "node `y`: value `lost` is made by no node");
+
+    let mut graph = Graph::default();
+    let (a, b) = (graph.value("a"), graph.value("b"));
+    for (name, from, to) in [("there", a, b), ("back", b, a)] {
+        let op = std::sync::Arc::new(Relu);
+        graph.push(Node { name: name.into(), op, inputs: vec![Some(from)], outputs: vec![Some(to)] });
+    }
+    graph.output(a);
+    assert_eq!(Executor::new(graph).unwrap_err().to_string(), "node `there`: takes what it makes itself");
+}

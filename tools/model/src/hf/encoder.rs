@@ -1,0 +1,218 @@
+//! The graph of an encoder: BERT and its kin.
+
+use std::sync::Arc;
+
+use super::EncoderGraph;
+use super::config::Config;
+use super::decoder::{node, onnx};
+use super::family::EncoderKind;
+use super::weights::{Builder, Lookup};
+use crate::attributes::Attribute;
+use crate::error::Error;
+use crate::graph::{Dim, Node, ValueId};
+use crate::ops::embedding::Embedding;
+use crate::ops::gate::{Activation, Gate};
+use crate::ops::linear::Linear;
+use crate::ops::self_attention::{Sees, SelfAttention};
+use crate::tensor::Dtype;
+
+/// Layers at most, as for decoders.
+const MOST_LAYERS: usize = 1024;
+
+/// What the configuration says of an encoder.
+struct Facts {
+    hidden: usize,
+    inner: usize,
+    heads: usize,
+    layers: usize,
+    epsilon: f64,
+    activation: Activation,
+    vocabulary: usize,
+    places: usize,
+    types: usize,
+    /// The position of the first token.
+    first: usize,
+}
+
+/// What the parts of a layer are called.
+struct Names {
+    layers: &'static str,
+    /// Queries, keys, values, what comes of them, and the norm after it.
+    attention: [&'static str; 5],
+    /// Both products after it, and the norm after those.
+    after: [&'static str; 3],
+}
+
+const BERT: Names = Names {
+    layers: "encoder.layer",
+    attention: [
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+        "attention.output.LayerNorm",
+    ],
+    after: ["intermediate.dense", "output.dense", "output.LayerNorm"],
+};
+
+const DISTIL: Names = Names {
+    layers: "transformer.layer",
+    attention: ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm"],
+    after: ["ffn.lin1", "ffn.lin2", "output_layer_norm"],
+};
+
+impl Facts {
+    fn new(config: &Config, kind: EncoderKind) -> Result<Self, Error> {
+        let distil = kind == EncoderKind::DistilBert;
+        let key = |plain, of_distil| if distil { of_distil } else { plain };
+        if config.text("position_embedding_type")?.is_some_and(|kind| kind != "absolute") {
+            return Err(config.wrong("position_embedding_type", "absolute"));
+        }
+        let layers = config.needs(key("num_hidden_layers", "n_layers"))?;
+        if layers > MOST_LAYERS {
+            return Err(config.wrong(key("num_hidden_layers", "n_layers"), "at most 1024 layers"));
+        }
+        let act = key("hidden_act", "activation");
+        let activation = match config.text(act)?.unwrap_or("gelu") {
+            "gelu" => Activation::Gelu,
+            "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "relu" => Activation::Relu,
+            "silu" | "swish" => Activation::Silu,
+            _ => return Err(config.wrong(act, "gelu, gelu_new, relu or silu")),
+        };
+        let (hidden, heads) =
+            (config.needs(key("hidden_size", "dim"))?, config.needs(key("num_attention_heads", "n_heads"))?);
+        if !hidden.is_multiple_of(heads) {
+            return Err(config.wrong(key("num_attention_heads", "n_heads"), "a divisor of the width"));
+        }
+        // Positions of these are counted from behind the padding's number.
+        let pad = if kind == EncoderKind::Roberta { config.token("pad_token_id")?.unwrap_or(1) } else { 0 };
+        Ok(Self {
+            hidden,
+            inner: config.needs(key("intermediate_size", "hidden_dim"))?,
+            heads,
+            layers,
+            epsilon: if distil { 1e-12 } else { config.positive("layer_norm_eps")?.unwrap_or(1e-12) },
+            activation,
+            vocabulary: config.needs("vocab_size")?,
+            places: config.size("max_position_embeddings")?.unwrap_or(512),
+            types: if distil { 0 } else { config.size("type_vocab_size")?.unwrap_or(2) },
+            first: if kind == EncoderKind::Roberta { pad + 1 } else { 0 },
+        })
+    }
+}
+
+/// Builds the graph.
+pub(super) fn build(config: &Config, kind: EncoderKind, lookup: Lookup<'_>) -> Result<EncoderGraph, Error> {
+    let facts = Facts::new(config, kind)?;
+    let (names, within) = match kind {
+        EncoderKind::Bert => (&BERT, "bert."),
+        EncoderKind::Roberta => (&BERT, "roberta."),
+        EncoderKind::DistilBert => (&DISTIL, "distilbert."),
+    };
+    let mut builder = Builder::new(lookup);
+    // Models with a head keep what is below it under a name of its own.
+    let within = if builder.has(&format!("{within}embeddings.word_embeddings.weight"))? { within } else { "" };
+    let dims = || Some(["batch", "tokens"].map(|name| Dim::Named(name.to_owned())).to_vec());
+    let mut input = |name: &str| builder.graph.input(name, Some(Dtype::I64), dims());
+    let (ids, positions, mask) = (input("input_ids"), input("positions"), input("attention_mask"));
+    let types = (facts.types > 0).then(|| input("token_type_ids"));
+    let mut parts = Encoding { builder, facts: &facts, names, within };
+    let mut x = parts.embeddings(ids, positions, types)?;
+    for layer in 0..facts.layers {
+        x = parts.layer(layer, x, mask)?;
+    }
+    let Encoding { mut builder, .. } = parts;
+    builder.graph.output(x);
+    Ok(EncoderGraph {
+        graph: builder.finish()?,
+        vocabulary: facts.vocabulary,
+        context: facts.places.saturating_sub(facts.first),
+        first: facts.first,
+        types: types.is_some(),
+    })
+}
+
+/// An encoder on its way.
+struct Encoding<'e, 'b> {
+    builder: Builder<'b>,
+    facts: &'e Facts,
+    names: &'static Names,
+    within: &'static str,
+}
+
+impl Encoding<'_, '_> {
+    fn embeddings(&mut self, ids: ValueId, positions: ValueId, types: Option<ValueId>) -> Result<ValueId, Error> {
+        let Facts { vocabulary, places, types: kinds, .. } = *self.facts;
+        let mut x = self.rows("embeddings.word_embeddings", ids, vocabulary)?;
+        // In the order in which the sum is always made.
+        if let Some(types) = types {
+            let y = self.rows("embeddings.token_type_embeddings", types, kinds)?;
+            x = self.add("embeddings.types", x, y)?;
+        }
+        let y = self.rows("embeddings.position_embeddings", positions, places)?;
+        x = self.add("embeddings.positions", x, y)?;
+        self.norm("embeddings.LayerNorm", x)
+    }
+
+    fn rows(&mut self, part: &str, ids: ValueId, rows: usize) -> Result<ValueId, Error> {
+        let name = format!("{}{part}", self.within);
+        let table = self.builder.weight(&format!("{name}.weight"), &[rows, self.facts.hidden])?;
+        Ok(self.builder.graph.node(name, Embedding { scale: 1.0 }, &[ids, table]))
+    }
+
+    fn add(&mut self, part: &str, a: ValueId, b: ValueId) -> Result<ValueId, Error> {
+        let op = onnx("Add", &[])?;
+        Ok(node(&mut self.builder.graph, format!("{}{part}", self.within), op, &[a, b]))
+    }
+
+    fn norm(&mut self, part: &str, x: ValueId) -> Result<ValueId, Error> {
+        let name = format!("{}{part}", self.within);
+        let weight = self.builder.vector(&format!("{name}.weight"), self.facts.hidden, 0.0)?;
+        let bias = self.builder.vector(&format!("{name}.bias"), self.facts.hidden, 0.0)?;
+        let epsilon = Attribute::Float(self.facts.epsilon as f32);
+        let op = onnx("LayerNormalization", &[("axis", Attribute::Int(-1)), ("epsilon", epsilon)])?;
+        Ok(node(&mut self.builder.graph, name, op, &[x, weight, bias]))
+    }
+
+    fn linear(
+        &mut self,
+        part: &str,
+        x: ValueId,
+        [out, width]: [usize; 2],
+        heads: Option<usize>,
+    ) -> Result<ValueId, Error> {
+        let name = format!("{}{part}", self.within);
+        let weight = self.builder.weight(&format!("{name}.weight"), &[out, width])?;
+        let bias = self.builder.vector(&format!("{name}.bias"), out, 0.0)?;
+        Ok(self.builder.graph.node(name, Linear { heads }, &[x, weight, bias]))
+    }
+
+    fn layer(&mut self, at: usize, x: ValueId, mask: ValueId) -> Result<ValueId, Error> {
+        let Facts { hidden, inner, heads, activation, .. } = *self.facts;
+        let part = |part: &str| format!("{}.{at}.{part}", self.names.layers);
+        let [query, key, value, joined, norm] = self.names.attention.map(&part);
+        let [up, down, last] = self.names.after.map(&part);
+        let attention = format!("{}{}", self.within, part("attention"));
+        let (sum, gate, end) = (part("attention.add"), part("activation"), part("add"));
+        let q = self.linear(&query, x, [hidden, hidden], Some(heads))?;
+        let k = self.linear(&key, x, [hidden, hidden], Some(heads))?;
+        let v = self.linear(&value, x, [hidden, hidden], Some(heads))?;
+        let op = SelfAttention { scale: ((hidden / heads) as f32).sqrt().recip(), sees: Sees::All, cap: None };
+        let attended = self.builder.graph.value(attention.clone());
+        self.builder.graph.push(Node {
+            name: attention,
+            op: Arc::new(op),
+            inputs: vec![Some(q), Some(k), Some(v), None, None, Some(mask)],
+            outputs: vec![Some(attended)],
+        });
+        let y = self.linear(&joined, attended, [hidden, hidden], None)?;
+        let y = self.add(&sum, y, x)?;
+        let x = self.norm(&norm, y)?;
+        let y = self.linear(&up, x, [inner, hidden], None)?;
+        let y = self.builder.graph.node(format!("{}{gate}", self.within), Gate { activation }, &[y]);
+        let y = self.linear(&down, y, [hidden, inner], None)?;
+        let y = self.add(&end, y, x)?;
+        self.norm(&last, y)
+    }
+}

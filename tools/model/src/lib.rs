@@ -1,0 +1,32 @@
+//! Graphs of real models, and the executor that runs them.
+//!
+//! A graph is loaded at run time. Its operators compute on the CPU, in f32 unless the model says
+//! otherwise; results do not depend on the number of threads, which are those of the rayon pool that
+//! the caller is in.
+
+mod attributes;
+mod decoder;
+mod encoder;
+mod error;
+mod execute;
+mod fault;
+mod fold;
+mod fuse;
+mod graph;
+pub mod hf;
+mod kernels;
+pub mod onnx;
+mod operator;
+pub mod ops;
+mod real;
+mod tensor;
+
+pub use attributes::{Attribute, Definition};
+pub use decoder::{Cache, Decoder, Wanted};
+pub use encoder::{Encoder, Text};
+pub use error::{Error, ErrorKind};
+pub use execute::{Executor, Observer, Outcome, Run, dims_text};
+pub use fault::Fault;
+pub use graph::{Dim, Graph, Input, Node, ValueId};
+pub use operator::{Context, Inputs, Operator, Pool};
+pub use tensor::{Buffer, Data, Dtype, Element, Tensor, elements};

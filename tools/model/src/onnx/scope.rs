@@ -1,0 +1,170 @@
+//! A graph as it is filled, and the graphs around it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use niwaki_onnx::Model;
+use niwaki_onnx::proto::tensor_shape_proto::dimension;
+use niwaki_onnx::proto::{GraphProto, NodeProto, ValueInfoProto, type_proto};
+
+use super::definition::definition;
+use super::{dtype, name_of, tensor, unreadable};
+use crate::error::{Error, ErrorKind};
+use crate::graph::{Dim, Graph, Node, ValueId};
+use crate::ops;
+use crate::tensor::Dtype;
+
+/// Names and what they are in one graph.
+pub(super) struct Scope<'m, 'p> {
+    pub(super) model: &'m Model,
+    graph: Graph,
+    names: BTreeMap<String, ValueId>,
+    /// The graph that this one is a part of.
+    parent: Option<&'p Scope<'m, 'p>>,
+    /// Values of graphs around this one that it takes, in order.
+    captured: Vec<String>,
+    /// Initializers of types smaller than a byte, and the numbers of these types.
+    small: BTreeMap<String, i32>,
+}
+
+/// Nodes that cannot be run: name and operator.
+pub(super) type Unsupported = Vec<(String, String)>;
+
+impl<'m, 'p> Scope<'m, 'p> {
+    pub(super) fn new(model: &'m Model, parent: Option<&'p Scope<'m, 'p>>) -> Self {
+        Self {
+            model,
+            graph: Graph::default(),
+            names: BTreeMap::new(),
+            parent,
+            captured: Vec::new(),
+            small: BTreeMap::new(),
+        }
+    }
+
+    /// Fills it from a graph; returns that, not sorted, and the names that it takes from around it.
+    pub(super) fn fill(
+        mut self,
+        from: &GraphProto,
+        unsupported: &mut Unsupported,
+    ) -> Result<(Graph, Vec<String>), Error> {
+        let within = self.parent.is_some();
+        let initializers = from.initializer.iter().map(niwaki_onnx::Initializer::Dense);
+        let sparse = from.sparse_initializer.iter().map(niwaki_onnx::Initializer::Sparse);
+        for initializer in initializers.chain(sparse) {
+            let read = self.model.read(initializer).map_err(unreadable)?;
+            if read.dtype.bits() < 8 {
+                self.small.insert(initializer.name().to_owned(), read.dtype.number());
+            }
+            let value = self.graph.weight(initializer.name(), tensor(read).map_err(|e| e.of(initializer.name()))?);
+            self.names.insert(initializer.name().to_owned(), value);
+        }
+        for input in &from.input {
+            // Models of old versions list initializers among the inputs.
+            if !self.names.contains_key(input.name()) {
+                let (dtype, dims) = if within { (None, None) } else { described(input) };
+                let value = self.graph.input(input.name(), dtype, dims);
+                self.names.insert(input.name().to_owned(), value);
+            }
+        }
+        // What nodes make is known before what they take is looked up: their order is not trusted.
+        for node in &from.node {
+            for output in node.output.iter().filter(|output| !output.is_empty()) {
+                if self.names.contains_key(output) {
+                    return Err(ErrorKind::MadeTwice { value: output.clone() }.into());
+                }
+                let value = self.graph.value(output.as_str());
+                self.names.insert(output.clone(), value);
+            }
+        }
+        for (at, node) in from.node.iter().enumerate() {
+            let name = name_of(from, at);
+            self.node(&name, node, unsupported).map_err(|e| e.of(&name))?;
+        }
+        for output in &from.output {
+            let value = self.lookup(output.name())?;
+            self.graph.output(value);
+        }
+        Ok((self.graph, self.captured))
+    }
+
+    fn node(&mut self, name: &str, node: &NodeProto, unsupported: &mut Unsupported) -> Result<(), Error> {
+        let mut captured = Vec::new();
+        let before = unsupported.len();
+        let definition = definition(self, node, &mut captured, unsupported)?;
+        if unsupported.len() > before {
+            // A graph of its own has nodes that cannot be run, and is not whole.
+            return Ok(());
+        }
+        let Some(op) = ops::build(&definition)? else {
+            let domain = if definition.domain.is_empty() { String::new() } else { format!("{}.", definition.domain) };
+            unsupported.push((name.to_owned(), format!("{domain}{}", definition.op)));
+            return Ok(());
+        };
+        let mut inputs = Vec::with_capacity(node.input.len() + captured.len());
+        for input in &node.input {
+            inputs.push(if input.is_empty() { None } else { Some(self.lookup(input)?) });
+        }
+        for name in &captured {
+            inputs.push(Some(self.lookup(name)?));
+        }
+        let outputs = node.output.iter().map(|output| self.names.get(output).copied()).collect();
+        self.graph.push(Node { name: name.to_owned(), op, inputs, outputs });
+        Ok(())
+    }
+
+    /// The number of an initializer's type, here or around here, where that is smaller than a byte.
+    pub(super) fn small_type(&self, name: &str) -> Option<i32> {
+        self.small.get(name).copied().or_else(|| self.parent?.small_type(name))
+    }
+
+    /// The value of a name, here or around here.
+    fn lookup(&mut self, name: &str) -> Result<ValueId, Error> {
+        if let Some(value) = self.names.get(name) {
+            return Ok(*value);
+        }
+        let mut outer = self.parent;
+        while let Some(scope) = outer {
+            if let Some(value) = scope.names.get(name) {
+                // What never changes is taken along; all else is brought by whoever runs this graph.
+                let value = match scope.graph.constant(*value) {
+                    Some(constant) => self.graph.weight(name, constant.clone()),
+                    None => {
+                        self.captured.push(name.to_owned());
+                        self.graph.input(name, None, None)
+                    }
+                };
+                self.names.insert(name.to_owned(), value);
+                return Ok(value);
+            }
+            outer = scope.parent;
+        }
+        Err(ErrorKind::Undefined { value: name.to_owned() }.into())
+    }
+
+    /// A graph within this one; appends the names that it takes from here.
+    pub(super) fn within(
+        &self,
+        graph: &GraphProto,
+        captured: &mut Vec<String>,
+        unsupported: &mut Unsupported,
+    ) -> Result<Arc<Graph>, Error> {
+        let (graph, names) = Scope::new(self.model, Some(self)).fill(graph, unsupported)?;
+        captured.extend(names);
+        Ok(Arc::new(graph))
+    }
+}
+
+/// The type and the dimensions that a model says of an input.
+fn described(input: &ValueInfoProto) -> (Option<Dtype>, Option<Vec<Dim>>) {
+    let Some(type_proto::Value::TensorType(of)) = input.r#type.as_ref().and_then(|of| of.value.as_ref()) else {
+        return (None, None);
+    };
+    let dim = |dim: &niwaki_onnx::proto::tensor_shape_proto::Dimension| match &dim.value {
+        Some(dimension::Value::DimValue(size)) => usize::try_from(*size).map_or(Dim::Any, Dim::Fixed),
+        Some(dimension::Value::DimParam(name)) if !name.is_empty() && name != "?" => Dim::Named(name.clone()),
+        _ => Dim::Any,
+    };
+    let dims = of.shape.as_ref().map(|shape| shape.dim.iter().map(dim).collect());
+    (niwaki_onnx::DataType::from_i32(of.elem_type()).and_then(dtype), dims)
+}

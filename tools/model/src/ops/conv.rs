@@ -1,0 +1,306 @@
+//! Convolutions of one, two or three dimensions (ONNX `Conv`).
+
+mod deep;
+mod transpose;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::attributes::Definition;
+use crate::fault::{Fault, dims};
+use crate::kernels::conv::{Activation, CHUNK, End, Geometry, Packed, Plan, convolve};
+use crate::operator::{Context, Inputs, Operator};
+use crate::ops::binary::{Binary, Operation};
+use crate::ops::select::Clip;
+use crate::ops::window::{Span, Window};
+use crate::ops::{Built, some};
+use crate::tensor::Tensor;
+
+/// A convolution: inputs are the images `[N, C, ...]`, the weights `[O, C / groups, ...]`, and, where
+/// there is one, a bias `[O]`.
+#[derive(Clone, Debug)]
+pub struct Conv {
+    window: Window,
+    groups: usize,
+    /// Whether a fourth input of the output's shape is added.
+    add: bool,
+    activation: Activation,
+    /// Weights of each group, where they never change.
+    packed: Option<Arc<Vec<Packed>>>,
+}
+
+/// The operators of this family.
+pub(crate) fn build(definition: &Definition) -> Built {
+    if !definition.domain.is_empty() {
+        return Ok(None);
+    }
+    match definition.op.as_str() {
+        "Conv" => some(Conv {
+            window: Window::read(definition)?,
+            groups: groups(definition)?,
+            add: false,
+            activation: Activation::None,
+            packed: None,
+        }),
+        "ConvTranspose" => transpose::build(definition),
+        _ => Ok(None),
+    }
+}
+
+/// How many parts the channels are cut into.
+fn groups(definition: &Definition) -> Result<usize, Fault> {
+    let groups = usize::try_from(definition.int("group")?.unwrap_or(1)).ok().filter(|groups| *groups > 0);
+    groups.ok_or_else(|| Fault::shape("no groups", "1 or more"))
+}
+
+/// What a convolution works on.
+struct Shapes {
+    images: usize,
+    /// Input channels.
+    channels: usize,
+    /// Output channels.
+    out: usize,
+    /// Places of an image, along each dimension.
+    image: Vec<usize>,
+}
+
+impl Conv {
+    /// Whether its sums are stored as they are.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.add && self.activation == Activation::None
+    }
+
+    /// The same with results held between two bounds; none where something comes after its sums already.
+    pub(crate) fn clipped(&self, low: f32, high: f32) -> Option<Self> {
+        (self.activation == Activation::None && low <= high)
+            .then(|| Self { activation: Activation::Clip(low, high), ..self.clone() })
+    }
+
+    /// The same with a fourth input that is added; none where something comes after its sums already.
+    pub(crate) fn adding(&self) -> Option<Self> {
+        self.is_plain().then(|| Self { add: true, ..self.clone() })
+    }
+
+    fn shapes(&self, x: &[usize], w: &[usize]) -> Result<Shapes, Fault> {
+        let wrong = || {
+            let needs = format!("images [N, C, ..] and weights [O, C/{}, ..]", self.groups);
+            Fault::shape(format!("images {} and weights {}", dims(x), dims(w)), needs)
+        };
+        let ([images, channels, image @ ..], [out, each, kernel @ ..]) = (x, w) else { return Err(wrong()) };
+        let fits = image.len() == kernel.len()
+            && (1..=3).contains(&image.len())
+            && each.checked_mul(self.groups) == Some(*channels)
+            && out.is_multiple_of(self.groups)
+            && !kernel.contains(&0);
+        if !fits {
+            return Err(wrong());
+        }
+        Ok(Shapes { images: *images, channels: *channels, out: *out, image: image.to_vec() })
+    }
+
+    /// The window along each dimension.
+    fn spans(&self, shapes: &Shapes, kernel: &[usize]) -> Result<Vec<Span>, Fault> {
+        if let Some(said) = self.window.kernel.as_deref().filter(|said| *said != kernel) {
+            return Err(Fault::shape(format!("weights {}", dims(kernel)), format!("kernel_shape {}", dims(said))));
+        }
+        self.window.spans(&shapes.image, Some(kernel))
+    }
+
+    fn pack(&self, weights: &[f32], out: usize) -> Vec<Packed> {
+        let each = weights.len() / self.groups;
+        if each == 0 {
+            return Vec::new();
+        }
+        weights.chunks_exact(each).map(|weights| Packed::new(weights, out / self.groups)).collect()
+    }
+
+    /// Two-dimensional images, and those of one dimension as images of one row.
+    fn planes(&self, inputs: &Inputs, shapes: &Shapes, context: &Context<'_>) -> Result<Tensor, Fault> {
+        let (x, w) = (inputs.elements::<f32>(0, "float")?, inputs.elements::<f32>(1, "float")?);
+        let kernel = inputs.get(1)?.shape().get(2..).unwrap_or_default();
+        let (geometry, size) = match self.spans(shapes, kernel)?.as_slice() {
+            [cols] => (geometry(&ONE, cols), [1, cols.input]),
+            [rows, cols] => (geometry(rows, cols), [rows.input, cols.input]),
+            _ => return Err(Fault::Unsupported(format!("a kernel {}", dims(kernel)))),
+        };
+        let plan = Plan::new(geometry, size).ok_or_else(|| {
+            Fault::shape(format!("images {} with their padding", dims(&shapes.image)), "room for the kernel")
+        })?;
+        let mut shape = vec![shapes.images, shapes.out];
+        shape.extend(plan.output.iter().skip(2 - shapes.image.len()));
+        let mut out = context.buffer(&shape)?;
+        let bias = inputs.optional(2).map(|_| inputs.elements::<f32>(2, "float")).transpose()?;
+        if let Some(bias) = bias.filter(|bias| bias.len() != shapes.out) {
+            return Err(Fault::shape(format!("a bias of {}", bias.len()), format!("one of {}", shapes.out)));
+        }
+        // What is added is mostly of the output's shape, but may be repeated along it.
+        let at_once = self.add && inputs.get(3)?.shape() == shape;
+        let add = if at_once { Some(inputs.elements::<f32>(3, "float")?) } else { None };
+        let fresh;
+        let packed = match &self.packed {
+            Some(packed) => packed.as_slice(),
+            None => {
+                fresh = self.pack(w, shapes.out);
+                fresh.as_slice()
+            }
+        };
+        let activation = if self.add && !at_once { Activation::None } else { self.activation };
+        let work = Work { plan: &plan, packed, shapes, groups: self.groups, bias, add, activation };
+        work.run(x, context, &mut out);
+        let len = out.len();
+        let wrong = || Fault::shape(format!("{len} results"), "as many as the shape has");
+        let y = Tensor::of(shape, out).ok_or_else(wrong)?;
+        if self.add && !at_once { self.after(y, inputs, context) } else { Ok(y) }
+    }
+
+    /// What comes after the sums, in nodes of its own.
+    fn after(&self, mut y: Tensor, inputs: &Inputs, context: &Context<'_>) -> Result<Tensor, Fault> {
+        if self.add {
+            let sum = Binary { operation: Operation::Add };
+            y = sum.run(&mut Inputs::new(vec![Some(y), Some(inputs.get(3)?.clone())]), context)?.remove(0);
+        }
+        if let Activation::Clip(low, high) = self.activation {
+            let clip = Clip { low: Some(low), high: Some(high) };
+            y = clip.run(&mut Inputs::new(vec![Some(y)]), context)?.remove(0);
+        }
+        Ok(y)
+    }
+}
+
+/// The dimension that images of one dimension lack.
+const ONE: Span = Span { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, before: 0, after: 0 };
+
+fn geometry(rows: &Span, cols: &Span) -> Geometry {
+    Geometry {
+        kernel: [rows.kernel, cols.kernel],
+        stride: [rows.stride, cols.stride],
+        dilation: [rows.dilation, cols.dilation],
+        pads: [rows.before, cols.before, rows.after, cols.after],
+    }
+}
+
+/// Images on their way through a convolution.
+struct Work<'w> {
+    plan: &'w Plan,
+    packed: &'w [Packed],
+    shapes: &'w Shapes,
+    groups: usize,
+    bias: Option<&'w [f32]>,
+    add: Option<&'w [f32]>,
+    activation: Activation,
+}
+
+/// Images from which on each is done by one thread.
+const MANY: usize = 8;
+
+impl Work<'_> {
+    fn run(&self, x: &[f32], context: &Context<'_>, out: &mut [f32]) {
+        let image = self.shapes.channels * self.shapes.image.iter().product::<usize>();
+        let of_image = self.shapes.out * self.plan.output[0] * self.plan.output[1];
+        if image == 0 || of_image == 0 {
+            return out.fill(0.0);
+        }
+        let pairs = || x.chunks_exact(image).enumerate();
+        if self.shapes.images >= MANY {
+            let all = out.par_chunks_exact_mut(of_image).zip(x.par_chunks_exact(image)).enumerate();
+            all.for_each(|(nth, (out, x))| {
+                self.with_padding(x, context, false, |x| {
+                    let chunks = self.chunks(out);
+                    chunks.into_iter().for_each(|(group, first, out)| self.chunk((nth, group, first), x, out));
+                });
+            });
+            return;
+        }
+        for ((nth, x), out) in pairs().zip(out.chunks_exact_mut(of_image)) {
+            self.with_padding(x, context, true, |x| {
+                let chunks = self.chunks(out);
+                chunks.into_par_iter().for_each(|(group, first, out)| self.chunk((nth, group, first), x, out));
+            });
+        }
+    }
+
+    /// An image with its padding, made by one thread or by all.
+    fn with_padding(&self, x: &[f32], context: &Context<'_>, all: bool, then: impl FnOnce(&[f32])) {
+        let Some(len) = self.plan.padded(self.shapes.channels) else { return then(x) };
+        let mut padded = context.scratch(len);
+        if all {
+            let size = x.len() / self.shapes.channels;
+            let plane = self.plan.padded(2).unwrap_or(0) - self.plan.padded(1).unwrap_or(0);
+            let planes = padded.par_chunks_mut(plane).zip(x.par_chunks_exact(size));
+            planes.for_each(|(padded, x)| self.plan.pad(x, padded));
+        } else {
+            self.plan.pad(x, &mut padded);
+        }
+        then(&padded);
+        context.put(padded);
+    }
+
+    /// An image's output in parts for threads: the group of each, its first channel, and where it goes.
+    fn chunks<'o>(&self, out: &'o mut [f32]) -> Vec<(usize, usize, &'o mut [f32])> {
+        let of_group = out.len() / self.groups;
+        let size = self.plan.output[0] * self.plan.output[1];
+        let mut all = Vec::new();
+        for (group, out) in out.chunks_exact_mut(of_group).enumerate() {
+            for (nth, out) in out.chunks_mut(size * CHUNK).enumerate() {
+                all.push((group, nth * CHUNK, out));
+            }
+        }
+        all
+    }
+
+    fn chunk(&self, (nth, group, first): (usize, usize, usize), x: &[f32], out: &mut [f32]) {
+        let each = x.len() / self.groups;
+        let input = match self.plan.padded(self.shapes.channels / self.groups) {
+            None => &x[group * each..(group + 1) * each],
+            // The slack behind the last channel of a group is the next one.
+            Some(padded) => {
+                let plane = self.plan.padded(2).unwrap_or(0) - self.plan.padded(1).unwrap_or(0);
+                let start = group * plane * (self.shapes.channels / self.groups);
+                &x[start..start + padded]
+            }
+        };
+        let size = self.plan.output[0] * self.plan.output[1];
+        let channel = group * (self.shapes.out / self.groups) + first;
+        let count = out.len() / size;
+        let at = (nth * self.shapes.out + channel) * size;
+        let end = End {
+            bias: self.bias.map(|bias| &bias[channel..channel + count]),
+            add: self.add.map(|add| &add[at..at + out.len()]),
+            activation: self.activation,
+        };
+        convolve(self.plan, &self.packed[group], input, first, end, out);
+    }
+}
+
+impl Operator for Conv {
+    fn name(&self) -> &'static str {
+        "Conv"
+    }
+
+    fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
+        let shapes = self.shapes(inputs.get(0)?.shape(), inputs.get(1)?.shape())?;
+        if shapes.image.len() < 3 {
+            return Ok(vec![self.planes(inputs, &shapes, context)?]);
+        }
+        let sums = deep::convolve(self, inputs, &shapes, context)?;
+        self.after(sums, inputs, context).map(|y| vec![y])
+    }
+
+    fn macs(&self, inputs: &[Option<&[usize]>], outputs: &[&[usize]]) -> u64 {
+        let (Some(Some([_, weights @ ..])), Some(output)) = (inputs.get(1), outputs.first()) else { return 0 };
+        output.iter().chain(weights).fold(1, |macs: u64, dim| macs.saturating_mul(*dim as u64))
+    }
+
+    fn prepare(&self, constants: &[Option<&Tensor>]) -> Result<Option<Arc<dyn Operator>>, Fault> {
+        let Some(Some(weights)) = constants.get(1) else { return Ok(None) };
+        let (Some(all), [out, _, kernel @ ..]) = (weights.get::<f32>(), weights.shape()) else { return Ok(None) };
+        if kernel.len() > 2 || !out.is_multiple_of(self.groups) {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Self { packed: Some(Arc::new(self.pack(all, *out))), ..self.clone() })))
+    }
+}

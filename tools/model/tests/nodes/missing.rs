@@ -1,0 +1,5 @@
+[
+    "BitCast",
+    "CumProd",
+    "DeformConv",
+]
