@@ -1,17 +1,18 @@
 //! Graphs of ONNX models.
 
+mod call;
 mod definition;
 mod scope;
 
 use std::path::Path;
 
-use niwaki_onnx::proto::GraphProto;
+use niwaki_onnx::proto::NodeProto;
 use niwaki_onnx::{DataType, Limits, Model};
 
 use crate::error::{Error, ErrorKind};
 use crate::graph::Graph;
 use crate::tensor::{Buffer, Data, Dtype, Tensor};
-use scope::Scope;
+use scope::{Scope, Tally};
 
 /// The graph of a model in a file. Weights point into the file where they are aligned there.
 ///
@@ -24,17 +25,17 @@ pub fn open(path: &Path) -> Result<Graph, Error> {
     graph(&model).map_err(|e| e.at(path))
 }
 
-/// The graph of a model.
+/// The graph of a model. Calls of functions that it brings along are written out.
 ///
 /// # Errors
 ///
 /// Operators that are not supported: one error that lists each node. Attributes and weights that
 /// do not fit; cycles; values that nothing makes.
 pub fn graph(model: &Model) -> Result<Graph, Error> {
-    let mut unsupported = Vec::new();
-    let mut graph = Scope::new(model, None).fill(model.graph(), &mut unsupported)?.0;
-    if !unsupported.is_empty() {
-        return Err(ErrorKind::Operators(unsupported).into());
+    let mut tally = Tally::new(model);
+    let mut graph = Scope::new(model, None).fill(model.graph(), &mut tally)?.0;
+    if !tally.unsupported.is_empty() {
+        return Err(ErrorKind::Operators(tally.unsupported).into());
     }
     graph.sort()?;
     Ok(graph)
@@ -91,8 +92,7 @@ fn small(from: &niwaki_onnx::Tensor, bits: usize, signed: bool) -> Data {
 }
 
 /// The name of a node: its own, or that of the first value that it makes.
-fn name_of(graph: &GraphProto, at: usize) -> String {
-    let node = &graph.node[at];
+fn name_of(node: &NodeProto, at: usize) -> String {
     match node.name() {
         "" => node.output.iter().find(|output| !output.is_empty()).cloned().unwrap_or_else(|| format!("node {at}")),
         name => name.to_owned(),

@@ -5,26 +5,26 @@ use std::collections::BTreeMap;
 use niwaki_onnx::proto::attribute_proto::AttributeType;
 use niwaki_onnx::proto::{AttributeProto, NodeProto};
 
-use super::scope::{Scope, Unsupported};
+use super::scope::{Scope, Tally};
 use super::{tensor, unreadable};
 use crate::attributes::{Attribute, Definition};
 use crate::error::{Error, ErrorKind};
 
 /// What a node says of itself. Names that its graphs take from around them go to `captured`: of
 /// `then_branch` before those of `else_branch`.
-pub(super) fn definition(
-    scope: &Scope<'_, '_>,
+pub(super) fn definition<'m>(
+    scope: &Scope<'m, '_>,
     node: &NodeProto,
     captured: &mut Vec<String>,
-    unsupported: &mut Unsupported,
+    tally: &mut Tally<'m>,
 ) -> Result<Definition, Error> {
     let domain = if node.domain() == "ai.onnx" { "" } else { node.domain() };
-    let opset = scope.model.opset(domain).unwrap_or(1);
+    let opset = scope.opset(domain).unwrap_or(1);
     let mut all: Vec<&AttributeProto> = node.attribute.iter().collect();
     all.sort_by_key(|attribute| attribute.name() == "else_branch");
     let mut attributes = BTreeMap::new();
-    for attribute in all {
-        if let Some(value) = value(scope, attribute, captured, unsupported)? {
+    for attribute in all.into_iter().filter_map(|attribute| scope.referred(attribute)) {
+        if let Some(value) = value(scope, &attribute, captured, tally)? {
             attributes.insert(attribute.name().to_owned(), value);
         }
     }
@@ -44,11 +44,11 @@ pub(super) fn definition(
     })
 }
 
-fn value(
-    scope: &Scope<'_, '_>,
+fn value<'m>(
+    scope: &Scope<'m, '_>,
     of: &AttributeProto,
     captured: &mut Vec<String>,
-    unsupported: &mut Unsupported,
+    tally: &mut Tally<'m>,
 ) -> Result<Option<Attribute>, Error> {
     let text = |bytes: &[u8]| {
         let wrong = |_| Error::from(ErrorKind::Model(format!("attribute `{}` is no text", of.name())));
@@ -67,7 +67,7 @@ fn value(
         }
         AttributeType::Graph => {
             let Some(graph) = &of.g else { return Ok(None) };
-            Attribute::Graph(scope.within(graph, captured, unsupported)?)
+            Attribute::Graph(scope.within(graph, captured, tally)?)
         }
         other => {
             let what = format!("attribute `{}` of type {}", of.name(), other.as_str_name());

@@ -300,6 +300,13 @@ fn dequantize<T: Element + Into<i32>>(spread: &Spread, out: &mut [f32], all: &[T
     });
 }
 
+/// The scale and the zero point of 256 levels for the range that numbers have, 0 included.
+pub(crate) fn range(all: impl Iterator<Item = f32>) -> (f32, i32) {
+    let (least, most) = all.fold((0f32, 0f32), |(least, most), x| (least.min(x), most.max(x)));
+    let scale = if least == most { 1.0 } else { (most - least) / 255.0 };
+    (scale, (-least / scale).clamp(0.0, 255.0).round_ties_even() as i32)
+}
+
 impl Operator for DynamicQuantize {
     fn name(&self) -> &'static str {
         "DynamicQuantizeLinear"
@@ -308,15 +315,12 @@ impl Operator for DynamicQuantize {
     fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         let x = reals::<f32>(inputs, 0)?;
         let shape = inputs.get(0)?.shape().to_vec();
-        let least = x.iter().fold(0f32, |a, b| a.min(*b));
-        let most = x.iter().fold(0f32, |a, b| a.max(*b));
-        let scale = if least == most { 1.0 } else { (most - least) / 255.0 };
-        let zero = (-least / scale).clamp(0.0, 255.0).round_ties_even() as u8;
+        let (scale, zero) = range(x.iter().copied());
         let codes = Codes::of(Dtype::U8)?;
         let mut out = vec![0u8; context.len::<u8>(&shape)?];
-        out.par_iter_mut().zip(x.as_ref()).for_each(|(out, x)| *out = codes.code(*x / scale, i32::from(zero)) as u8);
+        out.par_iter_mut().zip(x.as_ref()).for_each(|(out, x)| *out = codes.code(*x / scale, zero) as u8);
         let found = out.len();
-        Ok(vec![made(shape, Data::U8(Buffer::from(out)), found)?, Tensor::scalar(scale), Tensor::scalar(zero)])
+        Ok(vec![made(shape, Data::U8(Buffer::from(out)), found)?, Tensor::scalar(scale), Tensor::scalar(zero as u8)])
     }
 }
 

@@ -1,7 +1,8 @@
-//! Recurrent layers: RNN, GRU, LSTM.
+//! Recurrent layers: RNN, GRU, LSTM, and the LSTM of codes of 8 bits.
 
 mod activation;
 mod cell;
+mod quantized;
 
 use crate::attributes::Definition;
 use crate::fault::{Fault, dims};
@@ -12,6 +13,7 @@ use crate::real::{Real, in_reals, reals, rounded};
 use crate::tensor::Tensor;
 use activation::Activation;
 use cell::{Cell, Layer, State};
+use quantized::Quantized;
 
 /// A recurrent layer, in one direction or both.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Recurrent {
     hidden: Option<usize>,
     /// The batch is the first dimension.
     batch_first: bool,
+    /// The state of an LSTM is rounded to 8 bits before each product.
+    rounds: bool,
 }
 
 /// The operators of this family.
@@ -32,7 +36,9 @@ pub(crate) fn build(definition: &Definition) -> Built {
     let cell = match (definition.domain.as_str(), definition.op.as_str()) {
         ("", "RNN") => Cell::Rnn,
         ("", "GRU") => Cell::Gru { late_reset: definition.flag("linear_before_reset")? },
-        ("", "LSTM") => Cell::Lstm { coupled: definition.flag("input_forget")? },
+        ("", "LSTM") | ("com.microsoft", "DynamicQuantizeLSTM") => {
+            Cell::Lstm { coupled: definition.flag("input_forget")? }
+        }
         _ => return Ok(None),
     };
     let backward = match definition.text("direction")?.as_deref() {
@@ -58,14 +64,16 @@ pub(crate) fn build(definition: &Definition) -> Built {
             Some(usize::try_from(size).map_err(|_| Fault::shape(format!("hidden_size {size}"), "1 or more"))?)
         }
     };
-    some(Recurrent {
+    let layer = Recurrent {
         cell,
         backward,
         functions,
         clip: definition.float("clip")?.filter(|clip| *clip > 0.0),
         hidden,
         batch_first: definition.flag("layout")?,
-    })
+        rounds: false,
+    };
+    if definition.domain.is_empty() { some(layer) } else { some(Quantized::new(layer)) }
 }
 
 /// The sizes of a layer.
@@ -165,6 +173,7 @@ impl Recurrent {
                 cell: self.cell,
                 functions: &self.functions[direction * self.cell.functions().len()..],
                 clip: self.clip.map(|clip| T::near(f64::from(clip))),
+                rounds: self.rounds,
                 batch,
                 hidden,
                 recurrence: &r[of(&r, wide * hidden)],

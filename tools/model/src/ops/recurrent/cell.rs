@@ -1,6 +1,7 @@
 //! One step of a cell.
 
 use super::activation::Activation;
+use super::quantized::round;
 use crate::fault::Fault;
 use crate::kernels::mm::{Matrix, Target, Way, mm};
 use crate::real::Real;
@@ -44,6 +45,8 @@ pub(super) struct Layer<'a, T> {
     pub(super) cell: Cell,
     pub(super) functions: &'a [Activation],
     pub(super) clip: Option<T>,
+    /// The state of an LSTM is rounded to 8 bits before each product.
+    pub(super) rounds: bool,
     pub(super) batch: usize,
     pub(super) hidden: usize,
     /// Gates times hidden rows of hidden numbers.
@@ -71,7 +74,13 @@ impl<T: Real> Layer<'_, T> {
         let late = matches!(self.cell, Cell::Gru { .. });
         // The last gate of a GRU is multiplied for itself.
         let together = if late { 2 * h } else { wide };
-        let left = Matrix::rows(&state.hidden, self.batch, h)?;
+        let mut hidden = &state.hidden;
+        if self.rounds {
+            state.scratch.copy_from_slice(hidden);
+            round(&mut state.scratch)?;
+            hidden = &state.scratch;
+        }
+        let left = Matrix::rows(hidden, self.batch, h)?;
         let right = Matrix::rows(&self.recurrence[..together * h], together, h)?.transposed();
         let add = Way { add: true, ..Way::replace() };
         mm(Target::strided(&mut state.gates, (self.batch, together), wide)?, left, right, add)?;

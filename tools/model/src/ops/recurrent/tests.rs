@@ -3,7 +3,9 @@ use crate::attributes::Attribute;
 use crate::operator::Pool;
 
 fn run(op: &str, attributes: Vec<(&str, Attribute)>, inputs: Vec<Option<Tensor>>) -> Result<Vec<Tensor>, Fault> {
-    let mut definition = Definition { op: op.to_owned(), opset: 14, ..Definition::default() };
+    let domain = if op == "DynamicQuantizeLSTM" { "com.microsoft" } else { "" };
+    let mut definition =
+        Definition { op: op.to_owned(), domain: domain.to_owned(), opset: 14, ..Definition::default() };
     definition.attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let pool = Pool::default();
     build(&definition)?.unwrap().run(&mut Inputs::new(inputs), &Context::new(1 << 30, &pool))
@@ -103,4 +105,46 @@ fn what_does_not_fit_is_refused() {
     let mut bias = good();
     bias.push(tensor(&[1, 1], &[1.0]));
     assert!(run("RNN", vec![], bias).is_err());
+}
+
+#[test]
+fn codes_and_their_state_round() {
+    // Two steps of one cell, all gates linear, i = o = f = 1 by their biases; the new cell takes x and h by
+    // codes of weight (code - 3) / 2. What x is rounded to: levels of 255 / 255 = 1 from 0.
+    let three = ("activations", Attribute::Texts(vec!["Affine".to_owned(); 3]));
+    let codes = |last: u8| Tensor::of([1, 1, 4], vec![3u8, 3, 3, last]);
+    let inputs = |scales: usize| {
+        vec![
+            tensor(&[2, 1, 1], &[255.0, 1.4]),
+            codes(7),
+            codes(1),
+            tensor(&[1, 8], &[1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+            None,
+            None,
+            None,
+            None,
+            tensor(&[1, scales], &vec![0.5; scales]),
+            Tensor::of([1, scales], vec![3u8; scales]),
+            tensor(&[1, scales], &vec![0.5; scales]),
+            Tensor::of([1, scales], vec![3u8; scales]),
+        ]
+    };
+    for scales in [1, 4] {
+        let out = run("DynamicQuantizeLSTM", vec![three.clone()], inputs(scales)).unwrap();
+        // c = 2 * 255 = 510 = h; then c = 510 + 2 * 1 - 510: 1.4 was rounded to 1, 510 is a level.
+        assert_eq!(out[0].get::<f32>().unwrap(), [510.0, 2.0]);
+        assert_eq!(out[2].get::<f32>().unwrap(), [2.0]);
+    }
+    // Two elements of a batch share the levels of the state: 0 to 510, 2 apart.
+    let mut two = inputs(1);
+    two[0] = tensor(&[1, 2, 1], &[0.0, 0.0]);
+    two[5] = tensor(&[1, 2, 1], &[510.0, 2.9]);
+    let out = run("DynamicQuantizeLSTM", vec![three.clone()], two).unwrap();
+    assert_eq!(out[0].get::<f32>().unwrap(), [-510.0, -2.0]);
+    for (index, wrong) in [(8, tensor(&[1, 3], &[0.5; 3])), (9, None), (1, tensor(&[1, 1, 4], &[0.0; 4]))] {
+        let mut bad = inputs(4);
+        bad[index] = wrong;
+        let refused = run("DynamicQuantizeLSTM", vec![three.clone()], bad);
+        assert_eq!(refused.is_err(), index != 9, "{index}");
+    }
 }
