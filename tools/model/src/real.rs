@@ -3,12 +3,38 @@
 use std::borrow::Cow;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use gemm_common::Parallelism;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::fault::Fault;
 use crate::operator::{Context, Inputs};
 use crate::tensor::{Buffer, Data, Dtype, Element, Tensor};
+
+/// `gemm` of the crates of that name: m, n, k; the target, its strides, whether it is added to;
+/// left and right with theirs; the factors of target and product; what is conjugated; the threads.
+/// Strides are of columns, then of rows.
+pub(crate) type Product<T> = unsafe fn(
+    usize,
+    usize,
+    usize,
+    *mut T,
+    isize,
+    isize,
+    bool,
+    *const T,
+    isize,
+    isize,
+    *const T,
+    isize,
+    isize,
+    T,
+    T,
+    bool,
+    bool,
+    bool,
+    Parallelism,
+);
 
 /// A type to compute in: f32, for halves too, and f64.
 pub(crate) trait Real:
@@ -40,6 +66,9 @@ pub(crate) trait Real:
 
     /// The numbers of any float type, as this one.
     fn widened(data: &Data) -> Option<Cow<'_, [Self]>>;
+
+    /// The product of matrices of this type.
+    fn product() -> Product<Self>;
 
     fn exp(self) -> Self;
     fn tanh(self) -> Self;
@@ -94,6 +123,10 @@ impl Real for f32 {
         })
     }
 
+    fn product() -> Product<Self> {
+        gemm_f32::gemm::f32::get_gemm_fn()
+    }
+
     functions!(exp, tanh, ln_1p, abs, sqrt);
     pairs!(powf, max, min);
 }
@@ -123,6 +156,10 @@ impl Real for f64 {
             Data::Bf16(all) => Cow::Owned(all.as_slice().to_f64_vec()),
             _ => return None,
         })
+    }
+
+    fn product() -> Product<Self> {
+        gemm_f64::gemm::f64::get_gemm_fn()
     }
 
     functions!(exp, tanh, ln_1p, abs, sqrt);

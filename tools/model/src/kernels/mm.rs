@@ -1,8 +1,6 @@
-//! Products of matrices. [`mm`] is the only caller of the `gemm` crate.
+//! Products of matrices. [`mm`] is the only caller of the `gemm` crates.
 
-use std::any::TypeId;
-
-use gemm::Parallelism;
+use gemm_common::Parallelism;
 
 use crate::fault::Fault;
 use crate::real::Real;
@@ -179,13 +177,11 @@ pub(crate) fn mm<T: Real>(
     // What is left of either bound is checked where a matrix is made; this says it once more.
     debug_assert!(left.at(left.rows - 1, left.columns - 1) < left.elements.len());
     debug_assert!(right.at(right.rows - 1, right.columns - 1) < right.elements.len());
-    debug_assert!(TypeId::of::<T>() == TypeId::of::<f32>() || TypeId::of::<T>() == TypeId::of::<f64>());
     let parallelism = if way.parallel { Parallelism::Rayon(0) } else { Parallelism::None };
     // SAFETY: `reach` was found to lie in `elements` when each of the three was made, and their
-    // fields are private; the sizes fit each other; the target is borrowed alone. `Real` is only
-    // f32 and f64, which the crate computes with.
+    // fields are private; the sizes fit each other; the target is borrowed alone.
     unsafe {
-        gemm::gemm(
+        T::product()(
             target.rows,
             target.columns,
             left.columns,
