@@ -148,6 +148,35 @@ impl Graph {
         self.weights.insert(value, tensor);
     }
 
+    /// Lets an operator transform a value, a weight or an activation: all that took the value, and the
+    /// results that were it, take what the operator makes of it. The operator takes the value first,
+    /// then `more`: other values, and parameters of its own, which are weights ([`weight`](Self::weight)).
+    /// None of `more` may be made from the value itself; [`sort`](Self::sort) finds the cycle.
+    ///
+    /// This is how quantizers, masks and gates enter a graph; whoever only looks at values observes a
+    /// run ([`Run::observe`](crate::Run::observe)).
+    pub fn transform(
+        &mut self,
+        value: ValueId,
+        name: impl Into<String>,
+        op: impl Operator,
+        more: &[ValueId],
+    ) -> ValueId {
+        let name = name.into();
+        let output = self.value(name.clone());
+        for taken in self.nodes.iter_mut().flat_map(|node| &mut node.inputs) {
+            if *taken == Some(value) {
+                *taken = Some(output);
+            }
+        }
+        for result in self.outputs.iter_mut().filter(|result| **result == value) {
+            *result = output;
+        }
+        let inputs = std::iter::once(&value).chain(more).copied().map(Some).collect();
+        self.push(Node { name, op: Arc::new(op), inputs, outputs: vec![Some(output)] });
+        output
+    }
+
     /// A node, to be changed.
     pub(crate) fn node_mut(&mut self, at: usize) -> &mut Node {
         &mut self.nodes[at]

@@ -61,3 +61,43 @@ fn graphs_that_cannot_be_run_are_refused() {
     graph.output(a);
     assert_eq!(Executor::new(graph).unwrap_err().to_string(), "node `there`: takes what it makes itself");
 }
+
+/// Weights at half their size, plus a parameter.
+#[derive(Debug)]
+struct Halved;
+
+impl Operator for Halved {
+    fn name(&self) -> &'static str {
+        "Halved"
+    }
+
+    fn run(&self, inputs: &mut Inputs, _: &Context<'_>) -> Result<Vec<Tensor>, crate::Fault> {
+        let more = inputs.elements::<f32>(1, "float")?[0];
+        let halves = inputs.elements::<f32>(0, "float")?.iter().map(|x| x / 2.0 + more).collect();
+        Ok(vec![Tensor::vector(halves)])
+    }
+}
+
+#[test]
+fn a_transform_changes_what_all_takers_and_results_see() {
+    let mut graph = Graph::default();
+    let w = graph.weight("w", Tensor::vector(vec![2.0f32, -8.0]));
+    let a = graph.node("a", Relu, &[w]);
+    let b = graph.node("b", Relu, &[a]);
+    [w, a, b].into_iter().for_each(|value| graph.output(value));
+    let one = graph.weight("w/more", Tensor::vector(vec![1.0f32]));
+    graph.transform(w, "w/halved", Halved, &[one]);
+    let ten = graph.weight("a/more", Tensor::vector(vec![10.0f32]));
+    graph.transform(a, "a/halved", Halved, &[ten]);
+    let outputs = Executor::new(graph).unwrap().run(vec![], Run::default()).unwrap().outputs;
+    let seen: Vec<_> = outputs.iter().map(|y| y.get::<f32>().unwrap().to_vec()).collect();
+    assert_eq!(seen, [[2.0, -3.0], [11.0, 10.0], [11.0, 10.0]]);
+}
+
+#[test]
+fn a_transform_of_what_it_makes_itself_is_a_cycle() {
+    let mut graph = two_relus();
+    let (a, b) = (graph.find("a").unwrap(), graph.find("b").unwrap());
+    graph.transform(a, "a/halved", Halved, &[b]);
+    assert!(matches!(Executor::new(graph).unwrap_err().kind(), ErrorKind::Cycle));
+}

@@ -11,6 +11,7 @@
 //! the sum of an output does not hang on where in a tile it stands, nor on threads.
 
 use niwaki_codes::simd::Level;
+use niwaki_codes::stamp;
 
 use super::vector::{LANES, Lanes};
 
@@ -24,17 +25,29 @@ pub(crate) struct Geometry {
     pub(crate) pads: [usize; 4],
 }
 
-/// Channels of one tile: as many as registers hold with what they need, or fewer, where that
-/// leaves less of the last tile empty.
-const ROWS: usize = 6;
-const FEWER: usize = 4;
+/// The shape of tiles of several channels, and of fewer, where that leaves less of the last tile
+/// empty: as many sums as registers hold with what they need.
+#[derive(Clone, Copy)]
+struct Heights {
+    most: usize,
+    fewer: usize,
+}
 
-/// Channels that are a whole number of tiles of any size.
-pub(crate) const CHUNK: usize = 12;
+/// With registers of eight numbers, and with more and longer ones.
+const SHORT: Heights = Heights { most: 6, fewer: 4 };
+#[cfg(target_arch = "x86_64")]
+const LONG: Heights = Heights { most: 8, fewer: 4 };
 
-/// Vectors of one tile: of several channels, and of one.
-const WIDE: usize = 2;
-const LONG: usize = 8;
+fn heights() -> Heights {
+    match Level::best() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) => LONG,
+        _ => SHORT,
+    }
+}
+
+/// Elements of an image that a strip of tiles takes: 24 KiB, most of a first-level cache.
+const STRIP: usize = 6 << 10;
 
 /// How an image lies in memory for one convolution.
 #[derive(Clone, Debug)]
@@ -49,7 +62,10 @@ pub(crate) struct Plan {
     plane: usize,
     /// How far from an output's place each tap is.
     taps: Vec<usize>,
+    /// An even number of them.
     vectors: Vec<Vector>,
+    /// Elements of a channel that vectors reach with all taps.
+    reach: usize,
     /// Whether the image is taken as it lies.
     direct: bool,
 }
@@ -61,7 +77,7 @@ struct Vector {
     from: usize,
     /// Where they go.
     to: usize,
-    /// How many there are, where the row is shorter than a vector.
+    /// How many there are, where the channel ends before the vector.
     len: usize,
 }
 
@@ -80,18 +96,10 @@ impl Plan {
         let all = input[0].checked_mul(input[1])?;
         if one && all >= LANES {
             // All pixels are one row.
-            let vectors = vectors(1, all, (0, 0));
-            return Some(Self {
-                geometry,
-                input,
-                output,
-                rows: 1,
-                width: all,
-                plane: all,
-                taps: vec![0],
-                vectors,
-                direct: true,
-            });
+            let (taps, vectors) = (vec![0], vectors(1, all, (0, 0)));
+            let reach = reach(&taps, &vectors);
+            let (rows, width, plane) = (1, all, all);
+            return Some(Self { geometry, input, output, rows, width, plane, taps, vectors, reach, direct: true });
         }
         let (rows, width) = (padded[0], padded[1].div_ceil(stride[1]));
         let phase = rows.checked_mul(width)?;
@@ -100,9 +108,11 @@ impl Plan {
             let (row, col) = (i * dilation[0], j * dilation[1]);
             col % stride[1] * phase + row * width + col / stride[1]
         };
-        let taps = (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))).map(|(i, j)| tap(i, j)).collect();
+        let taps: Vec<_> =
+            (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))).map(|(i, j)| tap(i, j)).collect();
         let vectors = vectors(output[0], output[1], (stride[0] * width, output[1]));
-        Some(Self { geometry, input, output, rows, width, plane, taps, vectors, direct: false })
+        let reach = reach(&taps, &vectors);
+        Some(Self { geometry, input, output, rows, width, plane, taps, vectors, reach, direct: false })
     }
 
     /// Elements that `channels` channels of an image take with their padding, none where they are
@@ -112,42 +122,125 @@ impl Plan {
         (!self.direct).then(|| channels * self.plane + LANES)
     }
 
+    /// Elements of one channel with its padding.
+    pub(crate) fn plane(&self) -> usize {
+        self.plane
+    }
+
     /// Copies channels with their padding; `out` may hold anything.
     pub(crate) fn pad(&self, image: &[f32], out: &mut [f32]) {
-        let [height, width] = self.input;
-        let [top, left, ..] = self.geometry.pads;
-        let step = self.geometry.stride[1];
-        let phase = self.rows * self.width;
-        out.fill(0.0);
-        for (image, plane) in image.chunks_exact((height * width).max(1)).zip(out.chunks_exact_mut(self.plane)) {
-            for (row, pixels) in image.chunks_exact(width).enumerate() {
-                let start = (row + top) * self.width;
-                if step == 1 {
-                    plane[start + left..][..width].copy_from_slice(pixels);
-                    continue;
-                }
-                for first in 0..step.min(width) {
-                    let col = first + left;
-                    let at = col % step * phase + start + col / step;
-                    let pixels = pixels.iter().skip(first).step_by(step);
-                    plane[at..].iter_mut().zip(pixels).for_each(|(to, from)| *to = *from);
+        match self.geometry.stride[1] {
+            1 => pad(Level::best(), self, image, out),
+            _ => pad_apart(Level::best(), self, image, out),
+        }
+    }
+}
+
+stamp! {
+    /// Neighbouring columns stay neighbours.
+    fn pad = pad_body(plan: &Plan, image: &[f32], out: &mut [f32]) -> ();
+}
+#[inline(always)]
+fn pad_body(plan: &Plan, image: &[f32], out: &mut [f32]) {
+    let [height, width] = plan.input;
+    let [top, left, ..] = plan.geometry.pads;
+    for (image, plane) in image.chunks_exact((height * width).max(1)).zip(out.chunks_exact_mut(plan.plane.max(1))) {
+        let (above, rest) = plane.split_at_mut(top * plan.width + left);
+        zero(above);
+        let mut at = 0;
+        for row in 0..height {
+            copy(&image[row * width..], &mut rest[at..], width);
+            let end = (at + plan.width).min(rest.len());
+            clear(&mut rest[at + width..], end - at - width);
+            at = end;
+        }
+        zero(&mut rest[at..]);
+    }
+}
+
+stamp! {
+    /// Columns that are a stride apart become neighbours.
+    fn pad_apart = pad_apart_body(plan: &Plan, image: &[f32], out: &mut [f32]) -> ();
+}
+#[inline(always)]
+fn pad_apart_body(plan: &Plan, image: &[f32], out: &mut [f32]) {
+    let [height, width] = plan.input;
+    let [top, left, ..] = plan.geometry.pads;
+    let step = plan.geometry.stride[1];
+    let phase = plan.rows * plan.width;
+    for (image, plane) in image.chunks_exact((height * width).max(1)).zip(out.chunks_exact_mut(plan.plane.max(1))) {
+        zero(plane);
+        for (row, pixels) in image.chunks_exact(width.max(1)).enumerate() {
+            let start = (row + top) * plan.width;
+            for first in 0..step.min(width) {
+                let col = first + left;
+                let to = &mut plane[col % step * phase + start + col / step..];
+                let pixels = &pixels[first..];
+                if step == 2 {
+                    let (pairs, last) = pixels.as_chunks::<2>();
+                    to.iter_mut().zip(pairs).for_each(|(to, [from, _])| *to = *from);
+                    to[pairs.len()..].iter_mut().zip(last).for_each(|(to, from)| *to = *from);
+                } else {
+                    to.iter_mut().zip(pixels.chunks(step)).for_each(|(to, from)| *to = from[0]);
                 }
             }
         }
     }
 }
 
+/// Copies a row of `len` numbers, which is mostly short, and a few of those after it, where there
+/// are some: they are written later.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32], len: usize) {
+    let mut at = 0;
+    while at < len {
+        match (from[at..].first_chunk::<LANES>(), to[at..].first_chunk_mut::<LANES>()) {
+            (Some(from), Some(to)) => *to = *from,
+            _ => to[at..len].iter_mut().zip(&from[at..len]).for_each(|(to, from)| *to = *from),
+        }
+        at += LANES;
+    }
+}
+
+/// Makes a short row 0.
+#[inline(always)]
+fn zero(row: &mut [f32]) {
+    let (many, rest) = row.as_chunks_mut::<LANES>();
+    many.iter_mut().for_each(|x| *x = [0.0; LANES]);
+    rest.fill(0.0);
+}
+
+/// Makes the first `len` numbers 0, or more of them: those after them are written later.
+#[inline(always)]
+fn clear(row: &mut [f32], len: usize) {
+    match row.first_chunk_mut::<LANES>() {
+        Some(row) if len <= LANES => *row = [0.0; LANES],
+        _ => row[..len].fill(0.0),
+    }
+}
+
 /// Vectors over rows of outputs: `(step, out)` from row to row, in the image and in the output. The
-/// last of a row begins earlier, where the row is long enough: it makes some outputs again.
+/// last of a row begins earlier, where the row is long enough: it makes some outputs again, and so
+/// does the last of all, where the number of vectors is odd. A vector of a shorter row also fills
+/// places of the rows after it, which are made later.
 fn vectors(rows: usize, cols: usize, (step, out): (usize, usize)) -> Vec<Vector> {
     let mut all = Vec::with_capacity(rows * cols.div_ceil(LANES));
     for row in 0..rows {
         for col in (0..cols).step_by(LANES) {
             let col = if col + LANES > cols { cols.saturating_sub(LANES) } else { col };
-            all.push(Vector { from: row * step + col, to: row * out + col, len: LANES.min(cols) });
+            let to = row * out + col;
+            all.push(Vector { from: row * step + col, to, len: LANES.min(rows * cols - to) });
         }
     }
+    if !all.len().is_multiple_of(2) {
+        all.extend(all.last().copied());
+    }
     all
+}
+
+fn reach(taps: &[usize], vectors: &[Vector]) -> usize {
+    let furthest = vectors.iter().map(|vector| vector.from).max().unwrap_or(0);
+    furthest + taps.iter().max().copied().unwrap_or(0) + LANES
 }
 
 /// Weights in the order in which tiles take them: those of a tile's channels next to each other, the
@@ -167,12 +260,13 @@ impl Packed {
     /// Of `channels` output channels.
     pub(crate) fn new(weights: &[f32], channels: usize) -> Self {
         let each = weights.len() / channels.max(1);
-        let empty = channels.next_multiple_of(ROWS) - channels;
+        let heights = heights();
+        let empty = |rows: usize| channels.next_multiple_of(rows) - channels;
         let rows = match channels {
             1 => 1,
             // A sixteenth more work costs about what smaller tiles do.
-            _ if empty * 16 > channels => FEWER,
-            _ => ROWS,
+            _ if (empty(heights.most) - empty(heights.fewer)) * 16 > channels => heights.fewer,
+            _ => heights.most,
         };
         let mut packed = vec![0.0; channels.div_ceil(rows) * rows * each];
         for (channel, weights) in weights.chunks_exact(each.max(1)).enumerate() {
@@ -180,6 +274,16 @@ impl Packed {
             block.iter_mut().skip(channel % rows).step_by(rows).zip(weights).for_each(|(to, from)| *to = *from);
         }
         Self { weights: packed, channels, rows, each }
+    }
+
+    /// Weights of one output channel.
+    pub(crate) fn each(&self) -> usize {
+        self.each
+    }
+
+    /// Output channels that are computed at once.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
     }
 }
 
@@ -204,28 +308,27 @@ pub(crate) struct End<'e> {
 
 /// Computes output channels `first..` of one group of one image, as many as `out` holds. `image`
 /// has the group's input channels, padded by [`Plan::pad`] unless they are taken as they lie; `first`
-/// is a multiple of [`CHUNK`]; `end` is of the channels computed.
+/// is a multiple of [`Packed::rows`]; `end` is of the channels computed.
 pub(crate) fn convolve(plan: &Plan, packed: &Packed, image: &[f32], first: usize, end: End<'_>, out: &mut [f32]) {
     let size = plan.output[0] * plan.output[1];
     let count = out.len() / size.max(1);
     let channels = packed.each / plan.taps.len().max(1);
-    let reach = plan.taps.iter().max().copied().unwrap_or(0);
-    let last = plan.vectors.iter().map(|vector| vector.from).max().unwrap_or(0);
     assert!(first.is_multiple_of(packed.rows) && first + count <= packed.channels, "channels that are not there");
     assert!(out.len() == count * size, "part of a channel");
     if count == 0 || size == 0 || channels == 0 {
         return out.fill(0.0);
     }
-    assert!((channels - 1) * plan.plane + reach + last + LANES <= image.len(), "an image that is too small");
+    assert!((channels - 1) * plan.plane + plan.reach <= image.len(), "an image that is too small");
     assert!(end.bias.is_none_or(|bias| bias.len() == count) && end.add.is_none_or(|add| add.len() == out.len()));
     let job = Job { plan, packed, image, first, channels, end };
-    #[cfg(target_arch = "x86_64")]
-    if !matches!(Level::best(), Level::Scalar) {
-        // SAFETY: the level proves the features; `run` asks what was asserted above.
-        return unsafe { run_avx2(&job, out) };
+    // SAFETY: the level proves the features; `run` asks what was asserted above.
+    match Level::best() {
+        Level::Scalar => unsafe { job.run::<[f32; LANES]>(out) },
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(_) => unsafe { run_avx2(&job, out) },
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) => unsafe { run_avx512(&job, out) },
     }
-    // SAFETY: as asserted above.
-    unsafe { job.run::<[f32; LANES]>(out) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -233,6 +336,13 @@ pub(crate) fn convolve(plan: &Plan, packed: &Packed, image: &[f32], first: usize
 unsafe fn run_avx2(job: &Job<'_>, out: &mut [f32]) {
     // SAFETY: the caller keeps the contract of `Job::run`.
     unsafe { job.run::<std::arch::x86_64::__m256>(out) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512dq,avx512vl")]
+unsafe fn run_avx512(job: &Job<'_>, out: &mut [f32]) {
+    // SAFETY: the caller keeps the contract of `Job::run`.
+    unsafe { job.run::<std::arch::x86_64::__m512>(out) }
 }
 
 struct Job<'j> {
@@ -251,59 +361,144 @@ impl Job<'_> {
     /// `S` needs.
     #[inline(always)]
     unsafe fn run<S: Lanes>(&self, out: &mut [f32]) {
-        let wide = if self.packed.rows == 1 { LONG } else { WIDE };
-        for vectors in self.plan.vectors.chunks(wide) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                match (self.packed.rows, vectors.len()) {
-                    (1, LONG) => self.tiles::<S, 1, LONG>(vectors, out),
-                    (1, _) => {
-                        for vector in vectors.chunks(1) {
-                            self.tiles::<S, 1, 1>(vector, out);
-                        }
-                    }
-                    (FEWER, WIDE) => self.tiles::<S, FEWER, WIDE>(vectors, out),
-                    (FEWER, _) => self.tiles::<S, FEWER, 1>(vectors, out),
-                    (_, WIDE) => self.tiles::<S, ROWS, WIDE>(vectors, out),
-                    _ => self.tiles::<S, ROWS, 1>(vectors, out),
-                }
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (S::PARTS, self.packed.rows) {
+                (_, 1) => self.sweep::<S, 1, 8>(out),
+                (1, 4) => self.sweep::<S, 4, 2>(out),
+                (1, _) => self.sweep::<S, 6, 2>(out),
+                (_, 4) => self.sweep::<S, 4, 5>(out),
+                _ => self.sweep::<S, 8, 3>(out),
             }
         }
     }
 
-    /// All channels of some vectors.
+    /// All outputs, in tiles of `R` channels and `V` registers, or fewer at the end. What a strip of
+    /// tiles takes of the image stays in cache while all channels are computed.
     ///
     /// # Safety
     ///
-    /// As [`run`](Self::run); there are `V` vectors.
+    /// As [`run`](Self::run); weights are packed for `R` channels.
     #[inline(always)]
-    unsafe fn tiles<S: Lanes, const R: usize, const V: usize>(&self, vectors: &[Vector], out: &mut [f32]) {
-        let size = self.plan.output[0] * self.plan.output[1];
-        let mut from = [0; V];
-        for (from, vector) in from.iter_mut().zip(vectors) {
-            *from = vector.from;
-        }
-        let count = out.len() / size;
-        for channel in (0..count).step_by(R) {
-            let weights = &self.packed.weights[(self.first + channel) * self.packed.each..][..R * self.packed.each];
-            // SAFETY: the caller's promise, and as many weights as channels times taps times `R`.
-            let sums = unsafe { self.tile::<S, R, V>(from, weights) };
-            for (row, sums) in sums.iter().enumerate().take(count - channel) {
-                let bias = self.end.bias.map_or(0.0, |bias| bias[channel + row]);
-                for (vector, sums) in vectors.iter().zip(sums) {
+    unsafe fn sweep<S: Lanes, const R: usize, const V: usize>(&self, out: &mut [f32]) {
+        let count = out.len() / (self.plan.output[0] * self.plan.output[1]);
+        let tiles = (STRIP / (self.channels * V * S::PARTS * LANES)).max(4);
+        for strip in self.plan.vectors.chunks(tiles * V * S::PARTS) {
+            for channel in (0..count).step_by(R) {
+                let mut vectors = strip;
+                while !vectors.is_empty() {
+                    let left = vectors.len() / S::PARTS;
                     // SAFETY: the caller's promise.
-                    let sums = unsafe { sums.to_array() };
-                    self.store((channel + row) * size + vector.to, vector.len, (&sums, bias), out);
+                    unsafe {
+                        match left {
+                            // One alone costs almost as much as two: V + 1 are cut by halves, where that leaves none.
+                            _ if left >= V && (left != V + 1 || V % 2 == 0) => {
+                                self.outputs::<S, R, V>(&mut vectors, channel, out);
+                            }
+                            4.. if V > 4 => self.outputs::<S, R, 4>(&mut vectors, channel, out),
+                            2.. => self.outputs::<S, R, 2>(&mut vectors, channel, out),
+                            _ => self.outputs::<S, R, 1>(&mut vectors, channel, out),
+                        }
+                    }
                 }
             }
         }
     }
 
+    /// A tile: the next `V` registers' vectors of the channels from that one on.
+    ///
+    /// # Safety
+    ///
+    /// As [`sweep`](Self::sweep); there are so many.
+    #[inline(always)]
+    unsafe fn outputs<S: Lanes, const R: usize, const V: usize>(
+        &self,
+        vectors: &mut &[Vector],
+        channel: usize,
+        out: &mut [f32],
+    ) {
+        let (these, rest) = vectors.split_at(V * S::PARTS);
+        *vectors = rest;
+        let size = self.plan.output[0] * self.plan.output[1];
+        let (mut from, mut to, mut whole) = ([[0; 2]; V], [[0; 2]; V], [true; V]);
+        let mut joined = true;
+        for v in 0..V {
+            let (first, second) = (these[v * S::PARTS], these[v * S::PARTS + S::PARTS - 1]);
+            from[v] = [first.from, second.from];
+            to[v] = [first.to, second.to];
+            whole[v] = first.len == LANES && second.len == LANES;
+            joined &= S::PARTS == 1 || first.from + LANES == second.from;
+        }
+        let weights = &self.packed.weights[(self.first + channel) * self.packed.each..][..R * self.packed.each];
+        let count = (out.len() / size - channel).min(R);
+        // SAFETY: the caller's promise, and as many weights as channels times taps times `R`; each
+        // vector of outputs stands within its channel.
+        unsafe {
+            let sums = if joined {
+                self.tile::<S, R, V, true>(from, weights)
+            } else {
+                self.tile::<S, R, V, false>(from, weights)
+            };
+            for row in 0..R {
+                if row >= count {
+                    break;
+                }
+                let channel = channel + row;
+                let bias = S::splat(self.end.bias.map_or(0.0, |bias| *bias.get_unchecked(channel)));
+                for v in 0..V {
+                    let at = [channel * size + to[v][0], channel * size + to[v][1]];
+                    let sum = sums[row][v].add(bias);
+                    if whole[v] {
+                        self.store(sum, at, out);
+                    } else {
+                        let mut parts = [[0.0; LANES]; 2];
+                        let [first, second] = &mut parts;
+                        sum.store_parts(first.as_mut_ptr(), second.as_mut_ptr());
+                        for part in 0..S::PARTS {
+                            self.short(&parts[part][..these[v * S::PARTS + part].len], at[part], out);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds what is to be added to sums, and stores them.
+    ///
+    /// # Safety
+    ///
+    /// As [`run`](Self::run); the outputs stand within `out`.
+    #[inline(always)]
+    unsafe fn store<S: Lanes>(&self, mut sum: S, [first, second]: [usize; 2], out: &mut [f32]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if let Some(add) = self.end.add {
+                let add = add.as_ptr();
+                sum = sum.add(S::load_parts(add.add(first), add.add(second)));
+            }
+            if let Activation::Clip(low, high) = self.end.activation {
+                sum = sum.clip(S::splat(low), S::splat(high));
+            }
+            let out = out.as_mut_ptr();
+            if first + LANES == second {
+                sum.store(out.add(first));
+            } else {
+                sum.store_parts(out.add(first), out.add(second));
+            }
+        }
+    }
+
+    /// Sums of registers whose parts are taken from there, `JOINED` where the second follows the first.
+    ///
     /// # Safety
     ///
     /// As [`run`](Self::run); `weights` are `R` for each tap of each channel.
     #[inline(always)]
-    unsafe fn tile<S: Lanes, const R: usize, const V: usize>(&self, from: [usize; V], weights: &[f32]) -> [[S; V]; R] {
+    unsafe fn tile<S: Lanes, const R: usize, const V: usize, const JOINED: bool>(
+        &self,
+        from: [[usize; 2]; V],
+        weights: &[f32],
+    ) -> [[S; V]; R] {
         // SAFETY: the caller promises that vectors and weights are there, and that the CPU has `S`.
         unsafe {
             let mut sums = [[S::splat(0.0); V]; R];
@@ -312,8 +507,13 @@ impl Job<'_> {
             let mut plane = self.image.as_ptr();
             for _ in 0..self.channels {
                 for tap in &self.plan.taps {
-                    for v in 0..V {
-                        x[v] = S::load(plane.add(tap + from[v]));
+                    let place = plane.add(*tap);
+                    for (x, [first, second]) in x.iter_mut().zip(from) {
+                        *x = if JOINED {
+                            S::load(place.add(first))
+                        } else {
+                            S::load_parts(place.add(first), place.add(second))
+                        };
                     }
                     for (row, sums) in sums.iter_mut().enumerate() {
                         let w = S::splat(*weight.add(row));
@@ -329,21 +529,16 @@ impl Job<'_> {
         }
     }
 
-    #[inline(always)]
-    fn store(&self, at: usize, len: usize, (sums, bias): (&[f32; LANES], f32), out: &mut [f32]) {
-        let mut sums = *sums;
-        sums.iter_mut().for_each(|sum| *sum += bias);
-        if let Some(add) = self.end.add {
-            sums.iter_mut().zip(&add[at..at + len]).for_each(|(sum, add)| *sum += add);
-        }
-        if let Activation::Clip(low, high) = self.end.activation {
-            // What is no number stays none.
-            sums.iter_mut().for_each(|sum| *sum = if *sum < low { low } else { *sum });
-            sums.iter_mut().for_each(|sum| *sum = if *sum > high { high } else { *sum });
-        }
-        match out[at..].first_chunk_mut::<LANES>().filter(|_| len == LANES) {
-            Some(out) => *out = sums,
-            None => out[at..at + len].iter_mut().zip(&sums).for_each(|(out, sum)| *out = *sum),
+    /// Stores outputs of a vector that the channel ends within.
+    fn short(&self, sums: &[f32], at: usize, out: &mut [f32]) {
+        for (nth, sum) in sums.iter().enumerate() {
+            let mut sum = *sum + self.end.add.map_or(0.0, |add| add[at + nth]);
+            if let Activation::Clip(low, high) = self.end.activation {
+                // What is no number stays none.
+                sum = if sum < low { low } else { sum };
+                sum = if sum > high { high } else { sum };
+            }
+            out[at + nth] = sum;
         }
     }
 }

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::attributes::Definition;
 use crate::fault::{Fault, dims};
-use crate::kernels::conv::{Activation, CHUNK, End, Geometry, Packed, Plan, convolve};
+use crate::kernels::conv::{Activation, End, Geometry, Packed, Plan, convolve};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::binary::{Binary, Operation};
 use crate::ops::select::Clip;
@@ -197,6 +197,15 @@ struct Work<'w> {
 /// Images from which on each is done by one thread.
 const MANY: usize = 8;
 
+/// Parts for each thread, so that all end at about the same time.
+const SHARES: usize = 2;
+
+/// Products below which threads are not worth their start.
+const SMALL: usize = 1 << 18;
+
+/// Elements below which an image is padded by one thread.
+const FEW: usize = 1 << 16;
+
 impl Work<'_> {
     fn run(&self, x: &[f32], context: &Context<'_>, out: &mut [f32]) {
         let image = self.shapes.channels * self.shapes.image.iter().product::<usize>();
@@ -204,65 +213,78 @@ impl Work<'_> {
         if image == 0 || of_image == 0 {
             return out.fill(0.0);
         }
-        let pairs = || x.chunks_exact(image).enumerate();
         if self.shapes.images >= MANY {
             let all = out.par_chunks_exact_mut(of_image).zip(x.par_chunks_exact(image)).enumerate();
-            all.for_each(|(nth, (out, x))| {
-                self.with_padding(x, context, false, |x| {
-                    let chunks = self.chunks(out);
-                    chunks.into_iter().for_each(|(group, first, out)| self.chunk((nth, group, first), x, out));
-                });
-            });
+            all.for_each(|(nth, (out, x))| self.image((nth, x), context, 1, out));
             return;
         }
-        for ((nth, x), out) in pairs().zip(out.chunks_exact_mut(of_image)) {
-            self.with_padding(x, context, true, |x| {
-                let chunks = self.chunks(out);
-                chunks.into_par_iter().for_each(|(group, first, out)| self.chunk((nth, group, first), x, out));
+        let products = of_image.saturating_mul(self.packed.first().map_or(0, Packed::each));
+        let threads = if products < SMALL { 1 } else { rayon::current_num_threads() };
+        for (nth, (x, out)) in x.chunks_exact(image).zip(out.chunks_exact_mut(of_image)).enumerate() {
+            self.image((nth, x), context, threads, out);
+        }
+    }
+
+    fn image(&self, (nth, x): (usize, &[f32]), context: &Context<'_>, threads: usize, out: &mut [f32]) {
+        let Some(len) = self.plan.padded(self.shapes.channels / self.groups) else {
+            let each = x.len() / self.groups;
+            let parts = self.parts(out, threads);
+            spread(parts, threads, |(group, first, out)| {
+                self.part((nth, group, first), &x[group * each..][..each], out);
             });
+            return;
+        };
+        if self.groups == 1 {
+            let mut padded = context.scratch(len);
+            self.pad(x, threads, &mut padded);
+            spread(self.parts(out, threads), threads, |(_, first, out)| self.part((nth, 0, first), &padded, out));
+            context.put(padded);
+            return;
         }
+        // A group is padded just before it is needed.
+        let (of_x, of_out) = (x.len() / self.groups, out.len() / self.groups);
+        let some = self.groups.div_ceil(threads * SHARES);
+        let all: Vec<_> = x.chunks(some * of_x).zip(out.chunks_mut(some * of_out)).enumerate().collect();
+        spread(all, threads, |(at, (x, out))| {
+            let mut padded = context.scratch(len);
+            for (group, (x, out)) in x.chunks_exact(of_x).zip(out.chunks_exact_mut(of_out)).enumerate() {
+                self.plan.pad(x, &mut padded);
+                self.part((nth, at * some + group, 0), &padded, out);
+            }
+            context.put(padded);
+        });
     }
 
-    /// An image with its padding, made by one thread or by all.
-    fn with_padding(&self, x: &[f32], context: &Context<'_>, all: bool, then: impl FnOnce(&[f32])) {
-        let Some(len) = self.plan.padded(self.shapes.channels) else { return then(x) };
-        let mut padded = context.scratch(len);
-        if all {
-            let size = x.len() / self.shapes.channels;
-            let plane = self.plan.padded(2).unwrap_or(0) - self.plan.padded(1).unwrap_or(0);
-            let planes = padded.par_chunks_mut(plane).zip(x.par_chunks_exact(size));
-            planes.for_each(|(padded, x)| self.plan.pad(x, padded));
-        } else {
-            self.plan.pad(x, &mut padded);
+    /// Pads an image, on threads where it is large.
+    fn pad(&self, x: &[f32], threads: usize, padded: &mut [f32]) {
+        if threads == 1 || padded.len() < FEW {
+            return self.plan.pad(x, padded);
         }
-        then(&padded);
-        context.put(padded);
+        let size = x.len() / self.shapes.channels;
+        let planes = padded.par_chunks_mut(self.plan.plane()).zip(x.par_chunks_exact(size));
+        planes.for_each(|(padded, x)| self.plan.pad(x, padded));
     }
 
-    /// An image's output in parts for threads: the group of each, its first channel, and where it goes.
-    fn chunks<'o>(&self, out: &'o mut [f32]) -> Vec<(usize, usize, &'o mut [f32])> {
+    /// An image's output in about as many parts as threads can share: the group of each, its first
+    /// channel, and where it goes.
+    fn parts<'o>(&self, out: &'o mut [f32], threads: usize) -> Vec<(usize, usize, &'o mut [f32])> {
         let of_group = out.len() / self.groups;
         let size = self.plan.output[0] * self.plan.output[1];
-        let mut all = Vec::new();
+        let rows = self.packed.first().map_or(1, Packed::rows);
+        let tiles = (of_group / size).div_ceil(rows);
+        let wanted = if threads == 1 { 1 } else { (threads * SHARES).div_ceil(self.groups) };
+        let channels = tiles.div_ceil(wanted) * rows;
+        let mut all = Vec::with_capacity(self.groups * wanted);
         for (group, out) in out.chunks_exact_mut(of_group).enumerate() {
-            for (nth, out) in out.chunks_mut(size * CHUNK).enumerate() {
-                all.push((group, nth * CHUNK, out));
+            for (nth, out) in out.chunks_mut(size * channels).enumerate() {
+                all.push((group, nth * channels, out));
             }
         }
         all
     }
 
-    fn chunk(&self, (nth, group, first): (usize, usize, usize), x: &[f32], out: &mut [f32]) {
-        let each = x.len() / self.groups;
-        let input = match self.plan.padded(self.shapes.channels / self.groups) {
-            None => &x[group * each..(group + 1) * each],
-            // The slack behind the last channel of a group is the next one.
-            Some(padded) => {
-                let plane = self.plan.padded(2).unwrap_or(0) - self.plan.padded(1).unwrap_or(0);
-                let start = group * plane * (self.shapes.channels / self.groups);
-                &x[start..start + padded]
-            }
-        };
+    /// Output channels `first..` of a group, whose input channels have their padding.
+    fn part(&self, (nth, group, first): (usize, usize, usize), input: &[f32], out: &mut [f32]) {
         let size = self.plan.output[0] * self.plan.output[1];
         let channel = group * (self.shapes.out / self.groups) + first;
         let count = out.len() / size;
@@ -274,6 +296,11 @@ impl Work<'_> {
         };
         convolve(self.plan, &self.packed[group], input, first, end, out);
     }
+}
+
+/// Does work on threads, where there is more than one for it.
+fn spread<T: Send>(all: Vec<T>, threads: usize, each: impl Fn(T) + Sync + Send) {
+    if threads == 1 { all.into_iter().for_each(each) } else { all.into_par_iter().for_each(each) }
 }
 
 impl Operator for Conv {
