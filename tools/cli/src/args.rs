@@ -251,6 +251,9 @@ pub(crate) struct Run {
     /// Tensors by the names of the model's inputs, in a .safetensors file
     #[arg(long, value_name = "IN")]
     pub(crate) input: PathBuf,
+    /// Run it N times more, and say the median time of a pass
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = number::<usize>)]
+    pub(crate) repeat: usize,
     #[command(flatten)]
     pub(crate) output: Output,
 }

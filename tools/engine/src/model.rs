@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use niwaki_model::hf::Blueprint;
 use niwaki_model::{Dim, Dtype, Executor, Graph, Outcome, Run, Tensor, ValueId};
@@ -140,15 +141,18 @@ pub struct Ran {
     pub macs: u64,
     /// The most bytes that values took at any time, weights aside.
     pub peak_bytes: u64,
+    /// The median time of the passes after the first, in seconds, where there were any.
+    pub median_seconds: Option<f64>,
 }
 
-/// Runs a model on the named tensors of a file, and writes every output under its name.
+/// Runs a model on the named tensors of a file, and writes every output under its name. It is run
+/// `repeat` times more to be timed.
 ///
 /// # Errors
 ///
 /// Inputs that are missing, of other types or shapes; whatever the model refuses; those of reading
 /// and writing. The output is then as it was before.
-pub fn run(model: &Model, input: &Path, out: &Path, overwrite: Overwrite) -> Result<Ran, Error> {
+pub fn run(model: &Model, input: &Path, repeat: usize, out: &Path, overwrite: Overwrite) -> Result<Ran, Error> {
     let checkpoint = Checkpoint::open(input, &Limits::default())?;
     let executor = model.executor()?;
     let graph = executor.graph();
@@ -169,8 +173,16 @@ pub fn run(model: &Model, input: &Path, out: &Path, overwrite: Overwrite) -> Res
         given.push(named(name, &tensor));
         inputs.push(tensor);
     }
-    let Outcome { outputs, peak_bytes, macs } =
-        executor.run(inputs, Run::default()).map_err(|e| Error::from(e.at(&model.path)))?;
+    let pass = || executor.run(inputs.clone(), Run::default()).map_err(|e| Error::from(e.at(&model.path)));
+    let Outcome { outputs, peak_bytes, macs } = pass()?;
+    let mut seconds = Vec::with_capacity(repeat);
+    for _ in 0..repeat {
+        let start = Instant::now();
+        pass()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    let median_seconds = seconds.get(repeat / 2).copied();
     let names: Vec<&str> = graph.outputs().iter().map(|value| graph.name(*value)).collect();
     let data: Vec<Vec<u8>> = outputs.iter().map(|tensor| tensor.data().to_bytes()).collect();
     let tensors: Vec<_> = names
@@ -181,7 +193,7 @@ pub fn run(model: &Model, input: &Path, out: &Path, overwrite: Overwrite) -> Res
         .collect();
     write_file(out, &tensors, &[], overwrite)?;
     let outputs = names.iter().zip(&outputs).map(|(name, tensor)| named(name, tensor)).collect();
-    Ok(Ran { inputs: given, outputs, macs, peak_bytes: peak_bytes as u64 })
+    Ok(Ran { inputs: given, outputs, macs, peak_bytes: peak_bytes as u64, median_seconds })
 }
 
 /// Does something on so many threads.

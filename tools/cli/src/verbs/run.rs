@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Run, session: &mut Session<'_>) -> Result<Answer, Stop>
     let model = load(&args.model, args.weights.as_deref(), session)?;
     let start = Instant::now();
     let out = &args.output.output;
-    let ran = on_threads(session, || model::run(&model, &args.input, out, overwrite))?;
+    let ran = on_threads(session, || model::run(&model, &args.input, args.repeat, out, overwrite))?;
     let seconds = start.elapsed().as_secs_f64();
     if session.global.json {
         session.json(&Json { ran, seconds })?;
@@ -36,6 +36,9 @@ pub(crate) fn run(args: &Run, session: &mut Session<'_>) -> Result<Answer, Stop>
     session.say_all(ran.inputs.iter().map(|input| line("input", input)))?;
     session.say_all(ran.outputs.iter().map(|output| line("output", output)))?;
     session.say(format!("{} MACs, values took {} at most", ran.macs, human(ran.peak_bytes)))?;
+    if let Some(seconds) = ran.median_seconds {
+        session.say(format!("{:.3} ms a pass, the median of {}", seconds * 1e3, args.repeat))?;
+    }
     session.say(format!("wrote {}", out.display()))?;
     Ok(Answer::Yes)
 }
