@@ -12,6 +12,7 @@ use niwaki_onnx::{DataType, Limits, Model};
 use crate::error::{Error, ErrorKind};
 use crate::graph::Graph;
 use crate::tensor::{Buffer, Data, Dtype, Tensor};
+pub use scope::described;
 use scope::{Scope, Tally};
 
 /// The graph of a model in a file. Weights point into the file where they are aligned there.
@@ -77,7 +78,9 @@ pub fn tensor(from: niwaki_onnx::Tensor) -> Result<Tensor, Error> {
         bits @ (2 | 4) => small(&from, bits, dtype == Dtype::I8),
         _ => Data::from_bytes(dtype, from.bytes.clone()).ok_or_else(wrong)?,
     };
-    Tensor::new(from.dims.clone(), data).ok_or_else(wrong)
+    let sizes = || crate::fault::dims(&from.dims);
+    Tensor::new(from.dims.clone(), data)
+        .ok_or_else(|| Error::from(ErrorKind::Model(format!("a tensor of {} does not fit in memory", sizes()))))
 }
 
 /// Integers of less than a byte, one a byte.

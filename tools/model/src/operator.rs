@@ -142,10 +142,13 @@ impl<'c> Context<'c> {
     ///
     /// [`Fault::TooLarge`].
     pub fn len<T>(&self, shape: &[usize]) -> Result<usize, Fault> {
-        let bytes = shape.iter().fold(size_of::<T>() as u128, |all, dim| all.saturating_mul(*dim as u128));
+        let each = size_of::<T>() as u128;
         match elements(shape) {
-            Some(len) if bytes <= u128::from(self.limit) => Ok(len),
-            _ => Err(Fault::TooLarge { bytes, limit: self.limit }),
+            Some(len) if len as u128 * each <= u128::from(self.limit) => Ok(len),
+            _ => {
+                let bytes = shape.iter().fold(each, |all, dim| all.saturating_mul((*dim).max(1) as u128));
+                Err(Fault::TooLarge { bytes, limit: self.limit })
+            }
         }
     }
 

@@ -8,6 +8,7 @@ pub mod cast;
 pub mod compare;
 mod control;
 pub mod conv;
+pub mod deform;
 pub mod det;
 pub mod einsum;
 mod element_type;
@@ -64,6 +65,7 @@ const FAMILIES: &[Family] = &[
     compare::build,
     control::build,
     conv::build,
+    deform::build,
     det::build,
     einsum::build,
     grid::build,

@@ -287,7 +287,8 @@ impl Data {
 }
 
 impl Tensor {
-    /// A tensor of that shape. None where the elements are not as many.
+    /// A tensor of that shape. None where the elements are not as many, and for shapes without
+    /// [`elements`].
     pub fn new(shape: impl Into<Vec<usize>>, data: Data) -> Option<Self> {
         let shape = shape.into();
         (elements(&shape)? == data.len()).then_some(Self { shape, data })
@@ -369,13 +370,30 @@ impl Tensor {
     }
 }
 
-/// Elements of a shape; none where their number does not fit.
+/// Elements of a shape; none where the product of its dimensions, those of 0 aside, does not fit: so
+/// the product of any dimensions of a tensor does.
 pub fn elements(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |all, dim| all.checked_mul(*dim))
+    let all = shape.iter().try_fold(1usize, |all, dim| all.checked_mul((*dim).max(1)))?;
+    Some(if shape.contains(&0) { 0 } else { all })
 }
 
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?} {:?}", self.dtype(), self.shape, self.data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_of_nothing_have_sizes_that_fit() {
+        let of = |shape: &[usize]| Tensor::of::<f32>(shape, Vec::new());
+        assert!(of(&[0, 1 << 40]).is_some_and(|tensor| tensor.is_empty()));
+        for shape in [[0, 1 << 40, 1 << 40], [1 << 40, 0, 1 << 40], [1 << 40, 1 << 40, 0]] {
+            assert!(of(&shape).is_none(), "{shape:?}");
+        }
+        assert_eq!((elements(&[]), elements(&[3, 0]), elements(&[2, 3])), (Some(1), Some(0), Some(6)));
     }
 }

@@ -193,8 +193,8 @@ impl<'m, 'p> Scope<'m, 'p> {
     }
 }
 
-/// The type and the dimensions that a model says of an input.
-fn described(input: &ValueInfoProto) -> (Option<Dtype>, Option<Vec<Dim>>) {
+/// The type and the dimensions that a model says of an input or an output.
+pub fn described(input: &ValueInfoProto) -> (Option<Dtype>, Option<Vec<Dim>>) {
     let Some(type_proto::Value::TensorType(of)) = input.r#type.as_ref().and_then(|of| of.value.as_ref()) else {
         return (None, None);
     };

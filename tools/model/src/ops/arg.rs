@@ -1,4 +1,4 @@
-//! Where the largest or the smallest number along an axis is, and running sums.
+//! Where the largest or the smallest number along an axis is, and running sums and products.
 
 use crate::attributes::Definition;
 use crate::each;
@@ -25,12 +25,14 @@ pub struct Arg {
     pub last: bool,
 }
 
-/// Sums of all numbers before each, along an axis.
+/// Sums or products of all numbers before each, along an axis.
 #[derive(Clone, Copy, Debug)]
-pub struct CumSum {
-    /// Whether a number itself is left out of its sum.
+pub struct Running {
+    /// Whether they are products.
+    pub product: bool,
+    /// Whether a number itself is left out.
     pub exclusive: bool,
-    /// Whether it is the numbers behind each that are summed.
+    /// Whether it is the numbers behind each that count.
     pub reverse: bool,
 }
 
@@ -39,8 +41,12 @@ pub(crate) fn build(definition: &Definition) -> Built {
     let largest = match definition.op.as_str() {
         "ArgMax" => true,
         "ArgMin" => false,
-        "CumSum" => {
-            return some(CumSum { exclusive: definition.flag("exclusive")?, reverse: definition.flag("reverse")? });
+        "CumSum" | "CumProd" => {
+            return some(Running {
+                product: definition.op == "CumProd",
+                exclusive: definition.flag("exclusive")?,
+                reverse: definition.flag("reverse")?,
+            });
         }
         _ => return Ok(None),
     };
@@ -75,7 +81,8 @@ impl Operator for Arg {
             shape.remove(at);
         }
         let mut places = vec![0i64; context.len::<i64>(&shape)?];
-        each!(x.data(), data => self.find(data.as_slice(), around(x.shape(), at), &mut places));
+        let around = around(x.shape(), at);
+        each!(x.data(), data => self.find(data.as_slice(), around, &mut places));
         Ok(vec![made(shape, Data::I64(Buffer::from(places)))?])
     }
 }
@@ -101,9 +108,9 @@ impl Arg {
     }
 }
 
-impl Operator for CumSum {
+impl Operator for Running {
     fn name(&self) -> &'static str {
-        "CumSum"
+        if self.product { "CumProd" } else { "CumSum" }
     }
 
     fn run(&self, inputs: &mut Inputs, _: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
@@ -114,35 +121,36 @@ impl Operator for CumSum {
     }
 }
 
-impl CumSum {
+impl Running {
     fn along(&self, inputs: &mut Inputs) -> Result<Vec<Tensor>, Fault> {
         let [along] = inputs.integers(1)?[..] else { return Err(Fault::shape("several axes", "one")) };
         let mut tensor = inputs.take(0)?;
         let around = around(tensor.shape(), axis(along, tensor.rank())?);
         match tensor.data_mut() {
-            Data::F32(x) => self.sum(x.to_mut(), around),
-            Data::F64(x) => self.sum(x.to_mut(), around),
-            Data::I64(x) => self.sum(x.to_mut(), around),
-            Data::I32(x) => self.sum(x.to_mut(), around),
-            Data::U64(x) => self.sum(x.to_mut(), around),
-            Data::U32(x) => self.sum(x.to_mut(), around),
+            Data::F32(x) => self.all(x.to_mut(), around),
+            Data::F64(x) => self.all(x.to_mut(), around),
+            Data::I64(x) => self.all(x.to_mut(), around),
+            Data::I32(x) => self.all(x.to_mut(), around),
+            Data::U64(x) => self.all(x.to_mut(), around),
+            Data::U32(x) => self.all(x.to_mut(), around),
             _ => return Err(Fault::dtype(0, &tensor, "a float, or a whole number of 32 or 64 bits")),
         }
         Ok(vec![tensor])
     }
 
-    fn sum<T: Number>(&self, x: &mut [T], [_, long, inner]: [usize; 3]) {
+    fn all<T: Number>(&self, x: &mut [T], [_, long, inner]: [usize; 3]) {
         if long == 0 || inner == 0 {
             return;
         }
-        let mut sums = vec![T::default(); inner];
+        let nothing = if self.product { T::one() } else { T::default() };
+        let mut all = vec![nothing; inner];
         for x in x.chunks_exact_mut(long * inner) {
-            sums.fill(T::default());
+            all.fill(nothing);
             for k in 0..long {
                 let k = if self.reverse { long - 1 - k } else { k };
-                for (x, sum) in x[k * inner..][..inner].iter_mut().zip(&mut sums) {
-                    let (before, after) = (*sum, sum.add(*x));
-                    (*x, *sum) = (if self.exclusive { before } else { after }, after);
+                for (x, all) in x[k * inner..][..inner].iter_mut().zip(&mut all) {
+                    let (before, after) = (*all, if self.product { all.mul(*x) } else { all.add(*x) });
+                    (*x, *all) = (if self.exclusive { before } else { after }, after);
                 }
             }
         }
@@ -174,16 +182,19 @@ mod tests {
     }
 
     #[test]
-    fn sums_run_either_way() {
+    fn sums_and_products_run_either_way() {
         let x = tensor(&[2, 3], &[1i32, 2, 3, 4, 5, 6]);
-        let of = |axis: i64, exclusive: i64, reverse: i64| {
+        let run_of = |op: &str, axis: i64, exclusive: i64, reverse: i64| {
             let attributes = [("exclusive", exclusive), ("reverse", reverse)].map(|(n, x)| (n, Attribute::Int(x)));
-            let y = run(&definition("CumSum", &attributes), &[Some(x.clone()), Some(Tensor::scalar(axis))]).unwrap();
+            let y = run(&definition(op, &attributes), &[Some(x.clone()), Some(Tensor::scalar(axis))]).unwrap();
             elements::<i32>(&y[0])
         };
+        let of = |axis, exclusive, reverse| run_of("CumSum", axis, exclusive, reverse);
         assert_eq!(of(1, 0, 0), [1, 3, 6, 4, 9, 15]);
         assert_eq!(of(-1, 1, 0), [0, 1, 3, 0, 4, 9]);
         assert_eq!(of(0, 0, 1), [5, 7, 9, 4, 5, 6]);
         assert_eq!(of(1, 1, 1), [5, 3, 0, 11, 6, 0]);
+        assert_eq!(run_of("CumProd", 1, 0, 0), [1, 2, 6, 4, 20, 120]);
+        assert_eq!(run_of("CumProd", -1, 1, 1), [6, 3, 1, 30, 6, 1]);
     }
 }

@@ -25,13 +25,19 @@ pub struct Cast {
 #[derive(Clone, Copy, Debug)]
 pub struct CastLike;
 
+/// The bits of elements as elements of another type of the same size.
+#[derive(Clone, Copy, Debug)]
+pub struct BitCast {
+    /// That type.
+    pub to: Dtype,
+}
+
 /// The operators of this family.
 pub(crate) fn build(definition: &Definition) -> Built {
+    let to = || dtype(definition.int("to")?.ok_or_else(|| Fault::shape("no attribute `to`", "a type"))?);
     match definition.op.as_str() {
-        "Cast" => {
-            let code = definition.int("to")?.ok_or_else(|| Fault::shape("no attribute `to`", "a type"))?;
-            some(Cast { to: dtype(code)? })
-        }
+        "Cast" => some(Cast { to: to()? }),
+        "BitCast" if definition.domain.is_empty() => some(BitCast { to: to()? }),
         "CastLike" => some(CastLike),
         _ => Ok(None),
     }
@@ -55,6 +61,26 @@ impl Operator for CastLike {
     fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         let to = inputs.get(1)?.dtype();
         cast(inputs.take(0)?, to, context).map(|y| vec![y])
+    }
+}
+
+impl Operator for BitCast {
+    fn name(&self) -> &'static str {
+        "BitCast"
+    }
+
+    fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
+        let x = inputs.get(0)?;
+        if x.dtype() == self.to {
+            return inputs.take(0).map(|x| vec![x]);
+        }
+        context.len::<u64>(x.shape())?;
+        if x.dtype().bitsize() != self.to.bitsize() {
+            return Err(Fault::shape(format!("{} as {}", x.dtype(), self.to), "types of the same size"));
+        }
+        let data = Data::from_bytes(self.to, x.data().to_bytes().into());
+        let data = data.ok_or_else(|| Fault::Unsupported(self.to.to_string()))?;
+        made(x.shape().to_vec(), data).map(|y| vec![y])
     }
 }
 
@@ -131,6 +157,12 @@ mod tests {
         assert_eq!(elements::<f16>(&halves)[3], f16::from_f32(300.0));
         assert_eq!(elements::<bf16>(&cast_to(16, halves.clone()).unwrap())[0], bf16::from_f32(-1.5));
         assert_eq!(elements::<f32>(&cast_to(1, halves).unwrap()), elements::<f32>(&x));
+        let bits = |to: i64, x: &Tensor| {
+            run(&definition("BitCast", &[("to", Attribute::Int(to))]), &[Some(x.clone())]).map(|y| y[0].clone())
+        };
+        assert_eq!(elements::<u32>(&bits(12, &x).unwrap())[0], (-1.5f32).to_bits());
+        assert_eq!(elements::<f32>(&bits(1, &bits(6, &x).unwrap()).unwrap()), elements::<f32>(&x));
+        assert_eq!(bits(10, &x).unwrap_err().to_string(), "F32 as F16, types of the same size expected");
         assert_eq!(cast_to(8, x).unwrap_err().to_string(), "an element type of number 8 is not supported");
     }
 }

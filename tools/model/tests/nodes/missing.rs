@@ -1,5 +1,1 @@
-[
-    "BitCast",
-    "CumProd",
-    "DeformConv",
-]
+[]
