@@ -10,11 +10,12 @@ use crate::tensor::Tensor;
 pub struct Decoder {
     executor: Executor,
     cached: Vec<[usize; 2]>,
+    windows: Vec<Option<usize>>,
     vocabulary: usize,
     context: usize,
 }
 
-/// Keys and values of the text so far. It grows in place.
+/// Keys and values of the text so far, as far as later tokens can see them. It grows in place.
 #[derive(Debug)]
 pub struct Cache {
     /// Keys and values of each layer in turn.
@@ -50,8 +51,8 @@ impl Decoder {
     ///
     /// Those of [`Executor::new`].
     pub fn new(of: DecoderGraph) -> Result<Self, Error> {
-        let DecoderGraph { graph, cached, vocabulary, context } = of;
-        Ok(Self { executor: Executor::new(graph)?, cached, vocabulary, context })
+        let DecoderGraph { graph, cached, windows, vocabulary, context } = of;
+        Ok(Self { executor: Executor::new(graph)?, cached, windows, vocabulary, context })
     }
 
     /// What runs it.
@@ -116,7 +117,42 @@ impl Decoder {
         inputs.extend(past.tensors);
         let mut outputs = self.executor.run(inputs, how)?.outputs.into_iter();
         let logits = outputs.next().ok_or(ErrorKind::Outputs { found: 0, needs: 1 })?;
-        *cache = Cache { tensors: outputs.collect(), len: first + tokens.len() };
+        let windows = self.windows.iter().flat_map(|window| [*window; 2]);
+        let tensors = outputs.zip(windows).map(|(tensor, window)| match window {
+            Some(window) => latest(tensor, window),
+            None => tensor,
+        });
+        *cache = Cache { tensors: tensors.collect(), len: first + tokens.len() };
         Ok(logits)
+    }
+}
+
+/// A cache [P, heads, size] without what no later token sees: its last `window` positions. Only once as
+/// much again has come, so that every position is moved once at most.
+fn latest(tensor: Tensor, window: usize) -> Tensor {
+    let &[all, heads, size] = tensor.shape() else { return tensor };
+    if all < window.saturating_mul(2).max(1) {
+        return tensor;
+    }
+    let kept = tensor.get::<f32>().map(|elements| elements[(all - window) * heads * size..].to_vec());
+    kept.and_then(|kept| Tensor::of([window, heads, size], kept)).unwrap_or(tensor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_are_cut_when_they_are_twice_a_window() {
+        let of = |all: usize, window: usize| {
+            let elements: Vec<f32> = (0..all * 2).map(|x| x as f32).collect();
+            let cut = Tensor::of([all, 1, 2], elements).map(|tensor| latest(tensor, window));
+            cut.map(|cut| (cut.shape()[0], cut.get::<f32>().and_then(|all| all.first().copied())))
+        };
+        assert_eq!(of(5, 3), Some((5, Some(0.0))));
+        assert_eq!(of(6, 3), Some((3, Some(6.0))));
+        assert_eq!(of(9, 3), Some((3, Some(12.0))));
+        assert_eq!(of(4, 0), Some((0, None)));
+        assert_eq!(of(0, 0), Some((0, None)));
     }
 }

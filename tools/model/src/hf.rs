@@ -39,7 +39,8 @@ pub enum Blueprint {
 /// The graph of a decoder.
 ///
 /// Its inputs are `input_ids` `[T]`, `positions` `[T]`, `rows` `[R]` (of which positions logits are
-/// wanted), and for each layer `cache.N.key` and `cache.N.value` `[P, heads, size]`. Its outputs are
+/// wanted), and for each layer `cache.N.key` and `cache.N.value` `[P, heads, size]`
+/// (P may differ between layers, see [`windows`](Self::windows)). Its outputs are
 /// `logits` `[R, vocabulary]`, and keys and values with those of the text appended.
 #[derive(Clone, Debug)]
 pub struct DecoderGraph {
@@ -47,6 +48,9 @@ pub struct DecoderGraph {
     pub graph: Graph,
     /// For each layer, heads and size of what is cached.
     pub cached: Vec<[usize; 2]>,
+    /// For each layer, to how many positions of before its tokens' queries look at most, where that is
+    /// bounded: what is cached may be cut to these.
+    pub windows: Vec<Option<usize>>,
     /// How many tokens there are.
     pub vocabulary: usize,
     /// How long texts may be, as the model says it.

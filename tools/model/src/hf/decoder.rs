@@ -205,15 +205,27 @@ pub(super) fn build(config: &Config, kind: DecoderKind, lookup: Lookup<'_>) -> R
     builder.graph.output(logits);
     grown.into_iter().for_each(|value| builder.graph.output(value));
     let cached = vec![[facts.kv_heads, facts.head]; facts.sees.len()];
-    Ok(DecoderGraph { graph: builder.finish()?, cached, vocabulary: facts.vocabulary, context: facts.context })
+    let before = |sees: &Sees| match sees {
+        Sees::Window(window) => Some(window.saturating_sub(1)),
+        Sees::All | Sees::Before => None,
+    };
+    let windows = facts.sees.iter().map(before).collect();
+    let Facts { vocabulary, context, .. } = facts;
+    Ok(DecoderGraph { graph: builder.finish()?, cached, windows, vocabulary, context })
 }
 
 impl Facts {
     /// Keys and values of before, for every layer.
     fn cache(&self, graph: &mut Graph) -> Vec<[ValueId; 2]> {
-        let dims = || Some(vec![Dim::Named("past".to_owned()), Dim::Fixed(self.kv_heads), Dim::Fixed(self.head)]);
-        let each =
-            |layer| ["key", "value"].map(|part| graph.input(format!("cache.{layer}.{part}"), Some(Dtype::F32), dims()));
+        // Layers that see a window may have cached less than the others.
+        let past = |layer: usize| match self.sees[layer] {
+            Sees::Window(_) => Dim::Named("past in a window".to_owned()),
+            Sees::All | Sees::Before => Dim::Named("past".to_owned()),
+        };
+        let each = |layer| {
+            let dims = || Some(vec![past(layer), Dim::Fixed(self.kv_heads), Dim::Fixed(self.head)]);
+            ["key", "value"].map(|part| graph.input(format!("cache.{layer}.{part}"), Some(Dtype::F32), dims()))
+        };
         (0..self.sees.len()).map(each).collect()
     }
 }
