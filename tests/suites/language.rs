@@ -1,4 +1,4 @@
-//! Decoders in Hugging Face folders: perplexity, and text that goes on.
+//! Decoders and encoders in Hugging Face folders: perplexity, text that goes on, embeddings.
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -58,6 +58,36 @@ fn a_text_and_its_dataset_are_measured_alike() {
     assert_eq!(eval(&folder, "@llama --data @text.txt --threads 1"), found);
     assert_eq!(eval(&folder, "@llama --data @text.txt --threads 3"), found);
     assert_eq!(eval(&folder, "@llama --data @text.txt --limit 2")["examples"], 2);
+}
+
+#[test]
+fn windows_begin_with_what_the_tokenizer_puts_before_a_text() {
+    use niwaki_tensors::{Checkpoint, Limits};
+    let folder = scene();
+    let bare = eval(&folder, "@llama --data @text.txt");
+    let path = folder.path().join("llama/tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let begin = "<|end|>";
+    let single =
+        serde_json::json!([{"SpecialToken": {"id": begin, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]);
+    tokenizer["post_processor"] = serde_json::json!({
+        "type": "TemplateProcessing", "single": single, "pair": single,
+        "special_tokens": {begin: {"id": begin, "ids": [0], "tokens": [begin]}},
+    });
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    let found = eval(&folder, "@llama --data @text.txt");
+    assert_eq!(found["examples"], 5);
+    assert_ne!(found["loss"], bare["loss"]);
+    let import = "dataset import text @text.txt --tokenizer @llama/tokenizer.json --length 128 -o @t.safetensors -q";
+    attempt(&folder, import).ok();
+    assert_eq!(eval(&folder, "@llama --data @t.safetensors"), found);
+    let dataset = Checkpoint::open(folder.at("t.safetensors"), &Limits::default()).unwrap();
+    let tokens = dataset.get("tokens").unwrap();
+    assert_eq!(tokens.shape(), [5, 128]);
+    for window in tokens.bytes().chunks(8 * 128) {
+        let zeros: Vec<usize> = (0..128).filter(|at| window[8 * at..8 * at + 8] == [0; 8]).collect();
+        assert_eq!(zeros, [0]);
+    }
 }
 
 #[test]
@@ -157,6 +187,129 @@ fn what_is_no_decoder_or_no_text_is_an_error() {
     refusal("generate @llama --prompt a");
     std::fs::remove_file(folder.path().join("llama/tokenizer.json")).unwrap();
     assert!(refusal("generate @llama --prompt a").contains("does not exist"));
+}
+
+/// A folder with the small BERT of the goldens and a tokenizer: `wN` is token N, between `w1` and `w2`.
+fn encoder() -> Folder {
+    let folder = Folder::new("encoder");
+    let golden = niwaki_conformance::folder::repository().join("tests/golden/hf/bert");
+    std::fs::create_dir(folder.path().join("bert")).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden.join(name), folder.path().join("bert").join(name)).unwrap();
+    }
+    let vocabulary: serde_json::Map<String, Value> = (0..40).map(|at| (format!("w{at}"), at.into())).collect();
+    let special = |id: &str| serde_json::json!({"SpecialToken": {"id": id, "type_id": 0}});
+    let token = |id: &str, number: u32| serde_json::json!({"id": id, "ids": [number], "tokens": [id]});
+    let text = serde_json::json!({"Sequence": {"id": "A", "type_id": 0}});
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+        "padding": null, "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": {"type": "TemplateProcessing", "single": [special("w1"), text, special("w2")],
+            "pair": [special("w1"), text, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"w1": token("w1", 1), "w2": token("w2", 2)}},
+        "decoder": null, "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "w0"},
+    });
+    std::fs::write(folder.path().join("bert/tokenizer.json"), tokenizer.to_string()).unwrap();
+    let longest = vec!["w9"; 100].join(" ");
+    let lines = format!("w5 w6 w7\n\nw8 w9 w10 w11 w12\n  \nw13\nw14 w15 w16\n{longest}\n");
+    std::fs::write(folder.path().join("lines.txt"), lines).unwrap();
+    folder
+}
+
+/// The embeddings in a file, one row each.
+fn embeddings(folder: &Folder, name: &str) -> Vec<Vec<f32>> {
+    use niwaki_tensors::{Checkpoint, Limits};
+    let file = Checkpoint::open(folder.at(name), &Limits::default()).unwrap();
+    let found = file.get("embeddings").unwrap();
+    let mut all = vec![0.0; found.elements()];
+    found.decode_f32(0..all.len(), &mut all).unwrap();
+    all.chunks(found.shape()[1]).map(<[f32]>::to_vec).collect()
+}
+
+#[test]
+fn an_encoder_embeds_the_lines_of_a_text() {
+    use niwaki_conformance::checkpoints::write;
+    let folder = encoder();
+    let found = eval(&folder, "@bert --data @lines.txt -o @e.safetensors");
+    assert_eq!(found["examples"], 5);
+    assert!(found["cosine"].is_null() && found["perplexity"].is_null(), "{found}");
+    let rows = embeddings(&folder, "e.safetensors");
+    assert_eq!((rows.len(), rows[0].len()), (5, 16));
+    for row in &rows {
+        let length = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+        // Sixteen numbers, each rounded by 2^-24 of itself.
+        assert!((length - 1.0).abs() < 2f64.powi(-22), "{length}");
+    }
+    // The same tokens as a dataset: what stands around the text is part of them.
+    let tokens: Vec<u8> = [1i64, 5, 6, 7, 2, 1, 14, 15, 16, 2].iter().flat_map(|x| x.to_le_bytes()).collect();
+    write(folder.path().join("t.safetensors"), &[("tokens", "I64", &[2, 5], tokens)]);
+    eval(&folder, "@bert --data @t.safetensors -o @of-tokens.safetensors --threads 1");
+    let of_tokens = embeddings(&folder, "of-tokens.safetensors");
+    assert_eq!(of_tokens.len(), 2);
+    // Which texts are run together decides how sums are made: as in the tests of the model, 2^-17 of the
+    // largest number, which is below 1.
+    let close =
+        |a: &[f32], b: &[f32]| assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2f32.powi(-17)), "{a:?} {b:?}");
+    close(&of_tokens[0], &rows[0]);
+    close(&of_tokens[1], &rows[3]);
+    assert!(attempt(&folder, "eval @bert --data @lines.txt -o @e.safetensors").error().contains("exists"));
+    attempt(&folder, "eval @bert --data @lines.txt -o @e.safetensors --force --limit 2").ok();
+    let first = embeddings(&folder, "e.safetensors");
+    assert_eq!(first.len(), 2);
+    first.iter().zip(&rows).for_each(|(found, truth)| close(found, truth));
+}
+
+#[test]
+fn embeddings_of_other_weights_are_compared() {
+    let folder = encoder();
+    let same = eval(&folder, "@bert --data @lines.txt --against @bert");
+    for key in ["cosine", "cosine_min", "similarity_correlation"] {
+        assert!((number(&same, key) - 1.0).abs() < 1e-12, "{same}");
+    }
+    attempt(&folder, "compress @bert --scheme int3/row/sym -o @small -q").ok();
+    let far = eval(&folder, "@bert --weights @small --data @lines.txt --against @bert");
+    assert!(number(&far, "cosine") < 1.0 - 1e-4, "{far}");
+    assert!(number(&far, "cosine_min") < number(&far, "cosine"), "{far}");
+    assert!(number(&far, "similarity_correlation") < 1.0, "{far}");
+    attempt(&folder, "compress @bert --scheme int8/row/sym -o @large -q").ok();
+    let near = eval(&folder, "@large --data @lines.txt --against @bert");
+    assert!(number(&near, "cosine") > number(&far, "cosine"), "{near} {far}");
+}
+
+#[test]
+fn what_an_encoder_cannot_embed_is_an_error() {
+    let folder = encoder();
+    let refusal = |line: &str| attempt(&folder, line).error().replace(&folder.at(""), "@");
+    std::fs::write(folder.path().join("blank.txt"), " \n\n").unwrap();
+    assert_eq!(refusal("eval @bert --data @blank.txt"), "`@blank.txt`: has blank lines only; expected a text a line");
+    let scene = scene();
+    let embeddings = "`--output` takes embeddings, which only encoders in Hugging Face folders make";
+    assert_eq!(attempt(&scene, "eval @llama --data @text.txt -o @e.safetensors").error(), embeddings);
+    assert!(refusal("generate @bert --prompt w5").contains("an encoder; a decoder expected"));
+}
+
+#[test]
+fn a_model_is_seen_through_patches() {
+    let folder = scene();
+    attempt(&folder, "compress @llama --scheme int4/g32/sym -o @far -q").ok();
+    attempt(&folder, "export @far --to safetensors -o @other -q").ok();
+    let extract = "signature extract --init @llama --standard @llama --robust @other --energy 1 -o @sig.safetensors -q";
+    attempt(&folder, extract).ok();
+    let line = "@llama --data @text.txt --limit 1 --against @llama";
+    let plain = eval(&folder, line);
+    let none = eval(&folder, &format!("{line} --patch @sig.safetensors@0"));
+    assert_eq!((number(&plain, "kl"), number(&none, "kl")), (0.0, 0.0));
+    let patched = eval(&folder, &format!("{line} --patch @sig.safetensors@1"));
+    assert!(number(&patched, "kl") > 1e-12, "{patched}");
+    // A merged patch is the same as one that the model is seen through.
+    attempt(&folder, "signature apply @llama @sig.safetensors --alpha 1 -o @merged -q").ok();
+    let merged = eval(&folder, "@merged --data @text.txt --limit 1");
+    assert!((number(&merged, "loss") - number(&patched, "loss")).abs() < 1e-3, "{merged} {patched}");
+    let weights = "@llama --weights @llama --data @text.txt --limit 1 --patch @sig.safetensors@1";
+    assert_eq!(eval(&folder, weights)["loss"], patched["loss"]);
+    let text = |patch: &str| attempt(&folder, &format!("generate @llama --prompt abc --max-tokens 8{patch}")).ok().out;
+    assert_eq!(text(" --patch @sig.safetensors@0"), text(""));
+    assert!(attempt(&folder, "eval @llama --data @text.txt --bits 4").error().contains("this file has none"));
 }
 
 /// A folder that a variable names; says so where it names none.

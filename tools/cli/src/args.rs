@@ -241,13 +241,25 @@ pub(crate) struct Compress {
     pub(crate) output: Output,
 }
 
+/// What takes the place of a model's weights, or lies over them.
+#[derive(Args, Debug)]
+pub(crate) struct Given {
+    /// Checkpoint whose tensors take the place of the weights of their names
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Width at which elastic tensors are read [default: widest]
+    #[arg(long, value_name = "B", value_parser = number::<u32>)]
+    pub(crate) bits: Option<u32>,
+    #[command(flatten)]
+    pub(crate) patches: Patches,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Run {
     /// A model: an .onnx file, or a Hugging Face folder
     pub(crate) model: PathBuf,
-    /// Checkpoint whose tensors take the place of the weights of their names
-    #[arg(long, value_name = "CKPT")]
-    pub(crate) weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) given: Given,
     /// Tensors by the names of the model's inputs, in a .safetensors file
     #[arg(long, value_name = "IN")]
     pub(crate) input: PathBuf,
@@ -262,10 +274,10 @@ pub(crate) struct Run {
 pub(crate) struct Eval {
     /// A model: an .onnx file, or a Hugging Face folder
     pub(crate) model: PathBuf,
-    /// Checkpoint whose tensors take the place of the weights of their names
-    #[arg(long, value_name = "CKPT")]
-    pub(crate) weights: Option<PathBuf>,
-    /// A dataset, as `dataset import` makes it; or a text, for a folder with a tokenizer.json
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// A dataset, as `dataset import` makes it; or a text, for a folder with a tokenizer.json: of
+    /// encoders, every line is an example
     #[arg(long, value_name = "DATA")]
     pub(crate) data: PathBuf,
     /// Checkpoint to compare with: KL divergence, agreement, cosine
@@ -274,15 +286,20 @@ pub(crate) struct Eval {
     /// Take the first N examples only
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     pub(crate) limit: Option<usize>,
+    /// Encoders: write the embeddings, `embeddings` F32 [N, width], to a .safetensors file
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite the output if it exists
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Generate {
     /// A model: a Hugging Face folder with a decoder and its tokenizer.json
     pub(crate) model: PathBuf,
-    /// Checkpoint whose tensors take the place of the weights of their names
-    #[arg(long, value_name = "CKPT")]
-    pub(crate) weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) given: Given,
     /// How the text begins
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: String,

@@ -21,7 +21,7 @@ use std::path::Path;
 
 use niwaki_codes::Bits;
 use niwaki_engine::model::{Model, Replaced};
-use niwaki_engine::{Error, Format, Opened};
+use niwaki_engine::{Error, Format, Given, Opened};
 use niwaki_tensors::{Limits, Overwrite};
 
 use crate::args::{Output, Verb};
@@ -99,18 +99,13 @@ fn open(path: &Path) -> Result<Opened, Stop> {
     Ok(Opened::open(path, &Limits::default())?)
 }
 
-/// Opens a model, with other weights where they are given.
-fn load(path: &Path, weights: Option<&Path>, session: &mut Session<'_>) -> Result<Model, Stop> {
-    if path.is_dir() {
-        let (model, replaced) = Model::of_folder(path, weights)?;
-        note_unknown(&replaced, weights, session);
-        return Ok(model);
-    }
-    let mut model = Model::open(path)?;
-    if let Some(weights) = weights {
-        let replaced = model.set_weights(&open(weights)?)?;
-        note_unknown(&replaced, Some(weights), session);
-    }
+/// Opens a model, with what is given in the place of its weights or over them.
+fn load(path: &Path, given: Given<'_>, session: &mut Session<'_>) -> Result<Model, Stop> {
+    let (model, replaced) = match path.is_dir() {
+        true => Model::of_folder(path, given)?,
+        false => Model::of_file(path, given)?,
+    };
+    note_unknown(&replaced, given.weights, session);
     Ok(model)
 }
 

@@ -1,5 +1,6 @@
 //! How well a model does on data.
 
+pub mod embeddings;
 mod images;
 mod scores;
 pub mod text;
@@ -29,6 +30,11 @@ pub struct Evaluation {
     pub agreement: Option<f64>,
     /// Mean cosine between the outputs of model and reference.
     pub cosine: Option<f64>,
+    /// The least cosine between the vectors of a text of model and reference; encoders only.
+    pub cosine_min: Option<f64>,
+    /// How the cosines between vectors of different texts correlate in model and reference; encoders
+    /// only.
+    pub similarity_correlation: Option<f64>,
 }
 
 /// Runs a model on labelled images. Against a `reference`, the same model with other weights, the

@@ -6,30 +6,44 @@ use std::path::Path;
 use std::sync::Arc;
 
 use niwaki_model::hf::{self, Blueprint, Config};
-use niwaki_model::{Data, Decoder, Encoder, Tensor};
+use niwaki_model::{Data, Tensor};
+pub use niwaki_model::{Decoder, Encoder};
 use niwaki_tensors::{Checkpoint, Dtype, Limits};
 use rayon::prelude::*;
 
 use crate::error::{Error, ErrorKind};
+use crate::given::Given;
 use crate::model::Replaced;
 use crate::source::{Names, Opened, Origin, Source, SourceTensor};
 
 /// Elements that one thread decodes at a time, about.
 const PART: usize = 1 << 16;
 
+/// A model that is ready to run.
+#[derive(Debug)]
+pub enum Language {
+    /// Text in, the next token out.
+    Decoder(Decoder),
+    /// Text in, a vector a token out.
+    Encoder(Encoder),
+}
+
 /// The graph of the model in a folder; and what became of its weights, where others are given.
 ///
-/// Weights that are stored as floats stay in their files; others are decoded.
+/// Weights that are stored as floats stay in their files; others, and those that are patched, are
+/// decoded.
 ///
 /// # Errors
 ///
-/// Those of [`hf::build`] and of reading; other weights of which the model has none.
-pub fn blueprint(folder: &Path, weights: Option<&Path>) -> Result<(Blueprint, Replaced), Error> {
+/// Those of [`hf::build`], of [`overlaid`](crate::signature::overlaid) and of reading; other weights
+/// of which the model has none.
+pub fn blueprint<'g>(folder: &Path, given: impl Into<Given<'g>>) -> Result<(Blueprint, Replaced), Error> {
+    let given = given.into();
     let config = Config::open(folder)?;
     let own = Opened::open(folder, &Limits::default())?;
-    let other = weights.map(|path| Opened::open(path, &Limits::default())).transpose()?;
-    let own = Weights::new(&own)?;
-    let other = other.as_ref().map(Weights::new).transpose()?;
+    let other = given.weights.map(|path| Opened::open(path, &Limits::default())).transpose()?;
+    let own = Weights::new(&own, given.own())?;
+    let other = other.as_ref().map(|opened| Weights::new(opened, given)).transpose()?;
     let failed = Cell::new(None);
     let found = hf::build(&config, &|name| {
         let of = |weights: &Weights<'_>| weights.get(name).map_err(|error| set_aside(error, &failed));
@@ -45,9 +59,23 @@ pub fn blueprint(folder: &Path, weights: Option<&Path>) -> Result<(Blueprint, Re
     let replaced = other.as_ref().map(Weights::replaced).unwrap_or_default();
     if other.is_some() && replaced.weights == 0 {
         let what = format!("none of the weights of {}", folder.display());
-        return Err(Error::from(ErrorKind::Unlike { what }).at(weights.unwrap_or(folder)));
+        return Err(Error::from(ErrorKind::Unlike { what }).at(given.weights.unwrap_or(folder)));
     }
     Ok((blueprint, replaced))
+}
+
+/// The model in a folder, whichever kind it is.
+///
+/// # Errors
+///
+/// Those of [`blueprint`].
+pub fn language<'g>(folder: &Path, given: impl Into<Given<'g>>) -> Result<(Language, Replaced), Error> {
+    let (blueprint, replaced) = blueprint(folder, given)?;
+    let model = match blueprint {
+        Blueprint::Decoder(graph) => Decoder::new(graph).map(Language::Decoder),
+        Blueprint::Encoder(graph) => Encoder::new(graph).map(Language::Encoder),
+    };
+    Ok((model.map_err(|e| e.at(folder))?, replaced))
 }
 
 /// The decoder in a folder.
@@ -55,10 +83,10 @@ pub fn blueprint(folder: &Path, weights: Option<&Path>) -> Result<(Blueprint, Re
 /// # Errors
 ///
 /// Those of [`blueprint`], and a model that is none.
-pub fn decoder(folder: &Path, weights: Option<&Path>) -> Result<(Decoder, Replaced), Error> {
-    match blueprint(folder, weights)? {
-        (Blueprint::Decoder(graph), replaced) => Ok((Decoder::new(graph).map_err(|e| e.at(folder))?, replaced)),
-        (Blueprint::Encoder(_), _) => Err(unlike("an encoder; a decoder expected", folder)),
+pub fn decoder<'g>(folder: &Path, given: impl Into<Given<'g>>) -> Result<(Decoder, Replaced), Error> {
+    match language(folder, given)? {
+        (Language::Decoder(decoder), replaced) => Ok((decoder, replaced)),
+        (Language::Encoder(_), _) => Err(unlike("an encoder; a decoder expected", folder)),
     }
 }
 
@@ -67,10 +95,10 @@ pub fn decoder(folder: &Path, weights: Option<&Path>) -> Result<(Decoder, Replac
 /// # Errors
 ///
 /// Those of [`blueprint`], and a model that is none.
-pub fn encoder(folder: &Path, weights: Option<&Path>) -> Result<(Encoder, Replaced), Error> {
-    match blueprint(folder, weights)? {
-        (Blueprint::Encoder(graph), replaced) => Ok((Encoder::new(graph).map_err(|e| e.at(folder))?, replaced)),
-        (Blueprint::Decoder(_), _) => Err(unlike("a decoder; an encoder expected", folder)),
+pub fn encoder<'g>(folder: &Path, given: impl Into<Given<'g>>) -> Result<(Encoder, Replaced), Error> {
+    match language(folder, given)? {
+        (Language::Encoder(encoder), replaced) => Ok((encoder, replaced)),
+        (Language::Decoder(_), _) => Err(unlike("a decoder; an encoder expected", folder)),
     }
 }
 
@@ -95,8 +123,8 @@ struct Weights<'w> {
 }
 
 impl<'w> Weights<'w> {
-    fn new(opened: &'w Opened) -> Result<Self, Error> {
-        let source = opened.source(None, Names::HuggingFace)?;
+    fn new<'g: 'w>(opened: &'w Opened, given: Given<'g>) -> Result<Self, Error> {
+        let source = given.seen(opened, Names::HuggingFace)?;
         let plain = match source.origin() {
             Origin::Plain => Some(Arc::new(Checkpoint::open(opened.path(), &Limits::default())?)),
             _ => None,
@@ -111,7 +139,8 @@ impl<'w> Weights<'w> {
             return Ok(None);
         };
         self.used.borrow_mut().insert(name.to_owned());
-        match &self.plain {
+        // Those that are seen through patches have no elements in a file.
+        match self.plain.as_ref().filter(|_| tensor.elements().is_some()) {
             Some(checkpoint) => Ok(hf::stored(checkpoint, name)?),
             None => decoded(tensor).map(Some).map_err(|e| e.of(name).at(self.source.opened().path())),
         }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use half::{bf16, f16};
 use niwaki_model::hf::Blueprint;
-use niwaki_model::{Dim, Dtype, Executor, Graph, Outcome, Run, Tensor, ValueId};
+use niwaki_model::{Data, Dim, Dtype, Executor, Graph, Outcome, Run, Tensor, ValueId};
 use niwaki_tensors::{Checkpoint, Limits, Overwrite, write_file};
 
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
 use crate::folder;
-use crate::source::{Names, Opened};
+use crate::given::Given;
+use crate::source::{Names, Opened, Source, SourceTensor};
 
 /// A graph as a file has it, and where it came from.
 #[derive(Debug)]
@@ -40,13 +42,38 @@ impl Model {
         Ok(Self { path: path.to_owned(), graph })
     }
 
-    /// Opens a Hugging Face folder, with the weights of another checkpoint where one is given.
+    /// Opens an ONNX file, and puts what is given in the place of its weights or over them.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), [`set_weights`](Self::set_weights) and
+    /// [`overlaid`](crate::signature::overlaid).
+    pub fn of_file<'g>(path: &Path, given: impl Into<Given<'g>>) -> Result<(Self, Replaced), Error> {
+        let given = given.into();
+        let mut model = Self::open(path)?;
+        let replaced = match given.weights {
+            Some(weights) => {
+                let opened = Opened::open(weights, &Limits::default())?;
+                model.replace(&given.seen(&opened, Names::Own)?, |_| true)?
+            }
+            None if given.patches.is_empty() && given.bits.is_none() => Replaced::default(),
+            None => {
+                let opened = Opened::open(path, &Limits::default())?;
+                // Those that no patch touches have their elements in the file.
+                model.replace(&given.seen(&opened, Names::Own)?, |tensor| tensor.elements().is_none())?;
+                Replaced::default()
+            }
+        };
+        Ok((model, replaced))
+    }
+
+    /// Opens a Hugging Face folder, and puts what is given in the place of its weights or over them.
     ///
     /// # Errors
     ///
     /// Those of [`folder::blueprint`].
-    pub fn of_folder(path: &Path, weights: Option<&Path>) -> Result<(Self, Replaced), Error> {
-        let (blueprint, replaced) = folder::blueprint(path, weights)?;
+    pub fn of_folder<'g>(path: &Path, given: impl Into<Given<'g>>) -> Result<(Self, Replaced), Error> {
+        let (blueprint, replaced) = folder::blueprint(path, given)?;
         let graph = match blueprint {
             Blueprint::Decoder(decoder) => decoder.graph,
             Blueprint::Encoder(encoder) => encoder.graph,
@@ -70,11 +97,16 @@ impl Model {
     ///
     /// A checkpoint that has none of the model's weights, or one of another shape; those of reading.
     pub fn set_weights(&mut self, opened: &Opened) -> Result<Replaced, Error> {
-        let source = opened.source(None, Names::Own)?;
+        self.replace(&opened.source(None, Names::Own)?, |_| true)
+    }
+
+    /// Puts tensors of a checkpoint in the place of weights.
+    fn replace(&mut self, source: &Source<'_>, which: fn(&SourceTensor<'_>) -> bool) -> Result<Replaced, Error> {
+        let opened = source.opened();
         let weights: BTreeMap<String, ValueId> =
             self.graph.weights().map(|(value, _)| (self.graph.name(value).to_owned(), value)).collect();
         let mut replaced = Replaced::default();
-        for tensor in source.tensors() {
+        for tensor in source.tensors().iter().filter(|tensor| which(tensor)) {
             let Some(value) = weights.get(tensor.name()) else {
                 replaced.unknown.push(tensor.name().to_owned());
                 continue;
@@ -92,8 +124,8 @@ impl Model {
             }
             let mut decoded = vec![0.0; old.len()];
             tensor.decode(0..old.len(), &mut decoded).map_err(at)?;
-            let shape = old.shape().to_vec();
-            if let Some(new) = Tensor::of(shape, decoded) {
+            let (shape, dtype) = (old.shape().to_vec(), old.dtype());
+            if let Some(new) = Tensor::new(shape, floats(dtype, decoded)) {
                 self.graph.set_weight(*value, new);
                 replaced.weights += 1;
             }
@@ -165,7 +197,7 @@ pub fn run(model: &Model, input: &Path, repeat: usize, out: &Path, overwrite: Ov
             let what = format!("no tensor `{name}`, an input of the model; there is {}", known.join(", "));
             Error::from(ErrorKind::Usage { what }).at(input)
         })?;
-        let data = niwaki_model::Data::from_bytes(tensor.dtype(), bytes(tensor.bytes()));
+        let data = Data::from_bytes(tensor.dtype(), bytes(tensor.bytes()));
         let tensor = data.and_then(|data| Tensor::new(tensor.shape(), data)).ok_or_else(|| {
             let what = format!("{} elements", tensor.dtype());
             Error::from(ErrorKind::Unsupported { what }).of(name).at(input)
@@ -203,6 +235,16 @@ pub fn run(model: &Model, input: &Path, repeat: usize, out: &Path, overwrite: Ov
 /// Threads that the system does not give, and those of the work.
 pub fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     Options { threads, ..Options::default() }.pool()?.install(work)
+}
+
+/// Numbers in the type of floats that a graph computes in.
+fn floats(dtype: Dtype, all: Vec<f32>) -> Data {
+    match dtype {
+        Dtype::F16 => Data::F16(all.into_iter().map(f16::from_f32).collect::<Vec<_>>().into()),
+        Dtype::BF16 => Data::Bf16(all.into_iter().map(bf16::from_f32).collect::<Vec<_>>().into()),
+        Dtype::F64 => Data::F64(all.into_iter().map(f64::from).collect::<Vec<_>>().into()),
+        _ => Data::F32(all.into()),
+    }
 }
 
 fn bytes(of: &[u8]) -> bytes::Bytes {

@@ -1,17 +1,19 @@
 //! `eval`: how well a model does on data.
 
-use std::path::Path;
 use std::time::Instant;
 
 use niwaki_engine::dataset::Dataset;
+use niwaki_engine::eval::embeddings::Texts;
 use niwaki_engine::eval::text::Windows;
 use niwaki_engine::eval::{self, Evaluation};
-use niwaki_engine::folder;
+use niwaki_engine::folder::{self, Decoder, Encoder, Language};
+use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
-use super::{load, note_unknown, on_threads};
-use crate::args::Eval;
-use crate::failure::Stop;
+use super::patches::given;
+use super::{check_output, load, note_unknown, on_threads};
+use crate::args::{Eval, Output};
+use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
 use crate::session::{Answer, Session};
 
@@ -24,11 +26,26 @@ struct Json<'a> {
 
 /// Measures a model.
 pub(crate) fn run(args: &Eval, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let output = args.output.clone().map(|output| Output { output, force: args.force, durable: false });
+    output.as_ref().map(check_output).transpose()?;
     if args.model.is_dir() {
-        return text(args, session);
+        let model = given(&args.given, |given| {
+            let (model, replaced) = on_threads(session, || folder::language(&args.model, given))?;
+            note_unknown(&replaced, given.weights, session);
+            Ok(model)
+        })?;
+        return match model {
+            Language::Encoder(encoder) => embeddings(args, &encoder, output.as_ref(), session),
+            Language::Decoder(_) if output.is_some() => Err(no_embeddings()),
+            Language::Decoder(decoder) => text(args, &decoder, session),
+        };
     }
-    let model = load(&args.model, args.weights.as_deref(), session)?;
-    let reference = args.against.as_deref().map(|weights| load(&args.model, Some(weights), session)).transpose()?;
+    if output.is_some() {
+        return Err(no_embeddings());
+    }
+    let model = given(&args.given, |given| load(&args.model, given, session))?;
+    let against = args.against.as_deref();
+    let reference = against.map(|weights| load(&args.model, Some(weights).into(), session)).transpose()?;
     let data = Dataset::open(&args.data)?;
     let bar = Progress::examples(session);
     let start = Instant::now();
@@ -39,21 +56,56 @@ pub(crate) fn run(args: &Eval, session: &mut Session<'_>) -> Result<Answer, Stop
     say(&found, items_per_second, session)
 }
 
+fn no_embeddings() -> Stop {
+    Failure::usage("`--output` takes embeddings, which only encoders in Hugging Face folders make").into()
+}
+
+/// Embeds texts by an encoder.
+fn embeddings(
+    args: &Eval,
+    encoder: &Encoder,
+    output: Option<&Output>,
+    session: &mut Session<'_>,
+) -> Result<Answer, Stop> {
+    let against = args.against.as_deref();
+    let reference = against.map(|_| on_threads(session, || folder::encoder(&args.model, against))).transpose()?;
+    let reference = reference.map(|(reference, replaced)| {
+        note_unknown(&replaced, against, session);
+        reference
+    });
+    let texts = Texts::open(&args.data, &args.model, encoder.context())?;
+    let bar = Progress::examples(session);
+    let start = Instant::now();
+    let progress = |done, total| bar.at(done, total);
+    let (found, vectors) =
+        on_threads(session, || eval::embeddings::evaluate(encoder, reference.as_ref(), &texts, args.limit, &progress))?;
+    let items_per_second = found.examples as f64 / start.elapsed().as_secs_f64();
+    drop(bar);
+    if let Some(output) = output {
+        let overwrite = if output.force { Overwrite::Replace } else { Overwrite::Refuse };
+        eval::embeddings::write(&vectors, &output.output, overwrite)?;
+    }
+    let answer = say(&found, items_per_second, session)?;
+    if let Some(output) = output.filter(|_| !session.global.json) {
+        session.say(format!("wrote {}", output.output.display()))?;
+    }
+    Ok(answer)
+}
+
 /// Measures a decoder on windows of text.
-fn text(args: &Eval, session: &mut Session<'_>) -> Result<Answer, Stop> {
-    let mut decoder = |weights: Option<&Path>| {
-        let (decoder, replaced) = on_threads(session, || folder::decoder(&args.model, weights))?;
-        note_unknown(&replaced, weights, session);
-        Ok::<_, Stop>(decoder)
-    };
-    let model = decoder(args.weights.as_deref())?;
-    let reference = args.against.as_deref().map(|weights| decoder(Some(weights))).transpose()?;
+fn text(args: &Eval, model: &Decoder, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let against = args.against.as_deref();
+    let reference = against.map(|_| on_threads(session, || folder::decoder(&args.model, against))).transpose()?;
+    let reference = reference.map(|(reference, replaced)| {
+        note_unknown(&replaced, against, session);
+        reference
+    });
     let windows = Windows::open(&args.data, &args.model, model.context())?;
     let bar = Progress::examples(session);
     let start = Instant::now();
     let progress = |done, total| bar.at(done, total);
     let found =
-        on_threads(session, || eval::text::evaluate(&model, reference.as_ref(), &windows, args.limit, &progress))?;
+        on_threads(session, || eval::text::evaluate(model, reference.as_ref(), &windows, args.limit, &progress))?;
     let items_per_second = found.examples as f64 / start.elapsed().as_secs_f64();
     drop(bar);
     say(&found, items_per_second, session)
@@ -76,6 +128,8 @@ fn say(found: &Evaluation, items_per_second: f64, session: &mut Session<'_>) -> 
         ("KL", found.kl.map(|x| format!("{x:.6}"))),
         ("agreement", found.agreement.map(percent)),
         ("cosine", found.cosine.map(|x| format!("{x:.6}"))),
+        ("  least", found.cosine_min.map(|x| format!("{x:.6}"))),
+        ("  of pairs", found.similarity_correlation.map(|x| format!("{x:.6} correlated"))),
     ];
     session.say_all(lines.into_iter().filter_map(|(name, text)| Some(format!("{name:<11}{}", text?))))?;
     Ok(Answer::Yes)

@@ -7,6 +7,7 @@ use niwaki_engine::generate::{End, generate};
 use niwaki_engine::text::{Tokenizer, ends};
 use serde::Serialize;
 
+use super::patches::given;
 use super::{note_unknown, on_threads};
 use crate::args::Generate;
 use crate::failure::{Failure, Stop};
@@ -32,9 +33,11 @@ pub(crate) fn run(args: &Generate, session: &mut Session<'_>) -> Result<Answer, 
     let tokenizer = Tokenizer::open(&args.model)?;
     let ends = ends(&args.model)?;
     let prompt = tokenizer.tokens(&args.prompt, true)?;
-    let weights = args.weights.as_deref();
-    let (decoder, replaced) = on_threads(session, || folder::decoder(&args.model, weights))?;
-    note_unknown(&replaced, weights, session);
+    let decoder = given(&args.given, |given| {
+        let (decoder, replaced) = on_threads(session, || folder::decoder(&args.model, given))?;
+        note_unknown(&replaced, given.weights, session);
+        Ok(decoder)
+    })?;
     let bar = Progress::examples(session);
     let start = Instant::now();
     let mut done = 0;

@@ -5,11 +5,18 @@ use std::path::Path;
 use niwaki_codes::Bits;
 use niwaki_engine::recipe::Recipe;
 use niwaki_engine::signature::{Patch, Signature, overlaid, path_and_alpha};
-use niwaki_engine::{Names, Opened, Source};
+use niwaki_engine::{Given, Names, Opened, Source};
 use niwaki_tensors::Limits;
 
-use crate::args::Patches;
+use crate::args::{self as flags, Patches};
 use crate::failure::Stop;
+
+/// Does something with a model's weights as the flags say them.
+pub(super) fn given<T>(flags: &flags::Given, work: impl FnOnce(Given<'_>) -> Result<T, Stop>) -> Result<T, Stop> {
+    let open = Open::new(&flags.patches)?;
+    let bits = flags.bits.map(super::width).transpose()?;
+    work(Given { weights: flags.weights.as_deref(), bits, patches: &open.patches() })
+}
 
 /// Open signatures with their alphas, nearest to the checkpoint first.
 pub(super) struct Open {

@@ -6,6 +6,7 @@ use niwaki_engine::model::{self, Named, Ran};
 use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
+use super::patches::given;
 use super::{check_output, load, on_threads, shape_text};
 use crate::args::Run;
 use crate::failure::Stop;
@@ -23,7 +24,7 @@ struct Json {
 pub(crate) fn run(args: &Run, session: &mut Session<'_>) -> Result<Answer, Stop> {
     check_output(&args.output)?;
     let overwrite = if args.output.force { Overwrite::Replace } else { Overwrite::Refuse };
-    let model = load(&args.model, args.weights.as_deref(), session)?;
+    let model = given(&args.given, |given| load(&args.model, given, session))?;
     let start = Instant::now();
     let out = &args.output.output;
     let ran = on_threads(session, || model::run(&model, &args.input, args.repeat, out, overwrite))?;

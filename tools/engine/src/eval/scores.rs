@@ -50,10 +50,10 @@ impl Scores {
             examples: self.examples,
             accuracy: mean(self.right as f64, self.labelled),
             loss: mean(self.loss, self.labelled),
-            perplexity: None,
             kl: mean(self.kl, self.compared),
             agreement: mean(self.same as f64, self.compared),
             cosine: mean(self.cosine, self.compared),
+            ..Evaluation::default()
         }
     }
 }
@@ -78,7 +78,7 @@ fn log_softmax(logits: &[f32]) -> impl Iterator<Item = f64> {
 }
 
 /// The cosine of the angle between two vectors; 1 where both are nothing.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let lengths = (dot(a, a) * dot(b, b)).sqrt();
     match (lengths > 0.0, a == b) {

@@ -26,17 +26,19 @@ pub enum Windows {
     Dataset(Tokens),
     /// Those of a text, one after the other; what fills none at the end is left out.
     Text {
+        /// What each begins with.
+        before: Vec<u32>,
         /// All tokens.
         tokens: Vec<u32>,
-        /// Tokens in each.
+        /// Tokens of the text in each.
         length: usize,
     },
 }
 
 impl Windows {
-    /// The windows of a file: of a dataset of tokens, or of a text in UTF-8, which the tokenizer of
-    /// a model's folder makes tokens of. Those of a text have [`WINDOW`] tokens, or as many as the
-    /// model allows: `context`.
+    /// The windows of a file: of a dataset of tokens as they are, or of a text in UTF-8, which the
+    /// tokenizer of a model's folder makes tokens of. Those of a text have [`WINDOW`] tokens, or as
+    /// many as the model allows: `context`. Each begins with what the tokenizer puts before a text.
     ///
     /// # Errors
     ///
@@ -46,32 +48,22 @@ impl Windows {
             return Ok(Self::Dataset(Tokens::open(data)?));
         }
         let tokenizer = Tokenizer::open(folder)?;
-        let file = MappedFile::open(data)?;
-        let wrong = |fault: DataFault| Error::from(ErrorKind::Data(fault)).at(data);
-        let bytes = file.bytes();
-        if bytes.len() as u64 > MOST {
-            return Err(wrong(DataFault::Limit { what: "bytes of text", found: bytes.len() as u64, max: MOST }));
-        }
-        let text = std::str::from_utf8(bytes).map_err(|e| {
-            let found = format!("byte {} is not UTF-8", e.valid_up_to());
-            wrong(DataFault::File { found, expected: "a text in UTF-8".to_owned() })
-        })?;
-        let tokens = tokenizer.tokens(text, false)?;
-        file.ensure_unchanged()?;
+        let tokens = utf8(data, |text| tokenizer.tokens(text, false))?;
         let found = tokens.len();
-        let length = WINDOW.min(context).max(1);
+        let before = tokenizer.before()?;
+        let length = WINDOW.min(context).saturating_sub(before.len()).max(1);
         if found < length {
             let (found, expected) = (format!("has {found} tokens"), format!("at least {length}, one window"));
-            return Err(wrong(DataFault::File { found, expected }));
+            return Err(Error::from(ErrorKind::Data(DataFault::File { found, expected })).at(data));
         }
-        Ok(Self::Text { tokens, length })
+        Ok(Self::Text { before, tokens, length })
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
         match self {
             Self::Dataset(tokens) => tokens.len(),
-            Self::Text { tokens, length } => tokens.len() / length,
+            Self::Text { tokens, length, .. } => tokens.len() / length,
         }
     }
 
@@ -87,11 +79,29 @@ impl Windows {
                 tokens.batch([at], &mut window)?;
                 Ok(window)
             }
-            Self::Text { tokens, length } => {
-                Ok(tokens.get(at * length..(at + 1) * length).unwrap_or_default().to_vec())
+            Self::Text { before, tokens, length } => {
+                let of_text = tokens.get(at * length..(at + 1) * length).unwrap_or_default();
+                Ok([before, of_text].concat())
             }
         }
     }
+}
+
+/// What is made of a text in UTF-8, which must not change meanwhile.
+pub(super) fn utf8<T>(data: &Path, made: impl FnOnce(&str) -> Result<T, Error>) -> Result<T, Error> {
+    let file = MappedFile::open(data)?;
+    let wrong = |fault: DataFault| Error::from(ErrorKind::Data(fault)).at(data);
+    let bytes = file.bytes();
+    if bytes.len() as u64 > MOST {
+        return Err(wrong(DataFault::Limit { what: "bytes of text", found: bytes.len() as u64, max: MOST }));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        let found = format!("byte {} is not UTF-8", e.valid_up_to());
+        wrong(DataFault::File { found, expected: "a text in UTF-8".to_owned() })
+    })?;
+    let made = made(text)?;
+    file.ensure_unchanged()?;
+    Ok(made)
 }
 
 /// Predicts every token of the first `limit` windows but the first of each. Means are over all these

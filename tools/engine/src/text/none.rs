@@ -23,7 +23,25 @@ impl Tokenizer {
     /// # Errors
     ///
     /// None.
+    pub fn within(self, _: usize) -> Result<Self, Error> {
+        match self {}
+    }
+
+    /// Nothing, as there is no tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// None.
     pub fn tokens(&self, _: &str, _: bool) -> Result<Vec<u32>, Error> {
+        match *self {}
+    }
+
+    /// Nothing, as there is no tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn before(&self) -> Result<Vec<u32>, Error> {
         match *self {}
     }
 
