@@ -137,6 +137,67 @@ fn a_run_writes_every_output_by_its_name() {
 }
 
 #[test]
+fn a_model_is_inspected_without_being_opened_by_its_inputs() {
+    let folder = Folder::new("inspect");
+    let found = run(&folder, &format!("inspect {} --json", text(fixture("model.onnx")))).json();
+    // As above, for one image.
+    assert_eq!(found["macs"].as_u64(), Some(9 * 28 * 28 * 8 + 72 * 14 * 14 * 16 + 64 * 784 + 640));
+    assert_eq!(found["macs_for"], "images 1x1x28x28");
+    let operators = serde_json::json!({"Conv": 2, "Flatten": 1, "Gemm": 2, "MaxPool": 2, "Relu": 3});
+    assert_eq!(found["graph"]["operators"], operators);
+    let images = serde_json::json!([{"name": "images", "dtype": "F32", "dims": ["batch", 1, 28, 28]}]);
+    assert_eq!(found["graph"]["inputs"], images);
+    assert_eq!(found["graph"]["outputs"][0]["dims"], serde_json::json!(["batch", 10]));
+    let why = |nodes: Vec<NodeProto>| {
+        let (folder, path) = written("inspected", &small(nodes));
+        let found = run(&folder, &format!("inspect {path} --json")).json();
+        assert!(found["macs"].is_null() && found["graph"]["operators"].is_object(), "{found}");
+        found["macs_unknown"].as_str().unwrap().to_owned()
+    };
+    assert!(why(vec![node("Foo", &["x"], &["y"], vec![])]).contains("operators that are not supported: `y` (Foo)"));
+    let body = build::attr_ints("nothing", &[]);
+    assert!(why(vec![node("Loop", &["x"], &["y"], vec![body])]).contains("loops"));
+    let long = build::attr_ints("value_ints", &[1 << 20; 4]);
+    let large = vec![node("Constant", &[], &["s"], vec![long]), node("ConstantOfShape", &["s"], &["y"], vec![])];
+    assert!(why(large).contains("the limit is"));
+    let bert = run(&folder, &format!("inspect {} --json", text(repository().join("tests/golden/hf/bert")))).json();
+    // Two layers: four products of 16 x 16, and two of 16 x 24.
+    assert_eq!(bert["macs"].as_u64(), Some(2 * (4 * 256 + 2 * 16 * 24)));
+    assert_eq!(bert["macs_for"], "one token");
+    assert_eq!(bert["graph"]["operators"]["SelfAttention"], 2);
+    let llama = run(&folder, &format!("inspect {} --json", text(repository().join("tests/golden/hf/llama")))).json();
+    // Two layers: queries and what comes of them 16 x 16, keys and values 8 x 16, three of 24 x 16; 40 logits.
+    assert_eq!(llama["macs"].as_u64(), Some(2 * (2 * 256 + 2 * 128 + 3 * 24 * 16) + 40 * 16));
+}
+
+#[test]
+fn a_model_is_seen_through_patches() {
+    let folder = Folder::new("patched");
+    let (model, weights) = (text(fixture("model.onnx")), text(fixture("model.safetensors")));
+    run(&folder, &format!("compress {weights} --scheme int2/row/sym -o @far.safetensors"));
+    run(&folder, "export @far.safetensors --to safetensors -o @robust.safetensors");
+    let extract = format!(
+        "signature extract --init {weights} --standard {weights} --robust @robust.safetensors -o @sig.safetensors"
+    );
+    run(&folder, &extract);
+    run(&folder, &format!("signature apply {weights} @sig.safetensors --alpha 0.5 -o @merged.safetensors"));
+    let data = text(fixture("sample.safetensors"));
+    let loss = |flags: &str| {
+        run(&folder, &format!("eval {model} --data {data} --json{flags}")).json()["loss"].as_f64().unwrap()
+    };
+    let (plain, patched) = (loss(""), loss(" --patch @sig.safetensors@0.5"));
+    assert_eq!(loss(" --patch @sig.safetensors@0"), plain);
+    assert!((plain - patched).abs() > 1e-3, "{plain} {patched}");
+    assert_eq!(loss(&format!(" --weights {weights} --patch @sig.safetensors@0.5")), patched);
+    // What is merged is rounded to the type of the weights, as what is seen through a patch is.
+    assert_eq!(loss(" --weights @merged.safetensors"), patched);
+    run(&folder, &format!("compress {weights} --scheme elastic/g32/2,8 -o @elastic.safetensors"));
+    let wide = loss(" --weights @elastic.safetensors");
+    assert_eq!(loss(" --weights @elastic.safetensors --bits 8"), wide);
+    assert!(loss(" --weights @elastic.safetensors --bits 2") > wide);
+}
+
+#[test]
 fn weights_and_data_that_do_not_fit_are_refused() {
     let folder = Folder::new("unfit");
     let (model, data) = (text(fixture("model.onnx")), text(fixture("sample.safetensors")));

@@ -1,10 +1,15 @@
 //! What is inside a file: names, types, shapes, sizes, schemes.
 
+mod model;
+
 use niwaki_container::Kind;
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::source::{Names, Opened, Origin};
+use model::Macs;
+pub use model::{Graph, Value};
+pub use niwaki_model::dims_text;
 
 /// What a file holds.
 #[derive(Clone, Debug, Serialize)]
@@ -20,6 +25,15 @@ pub struct Inspection {
     pub macs: Option<u64>,
     /// The tensors in order.
     pub tensors: Vec<TensorInspection>,
+    /// What the example is: one token, or inputs and their shapes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub macs_for: Option<String>,
+    /// Why there is no number for a model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub macs_unknown: Option<String>,
+    /// The graph of a model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graph: Option<Graph>,
 }
 
 /// One logical tensor.
@@ -43,7 +57,8 @@ pub struct TensorInspection {
 
 /// Looks into an open checkpoint.
 ///
-/// Safetensors in the layout of a tool that is not read here are listed as they are stored.
+/// Safetensors in the layout of a tool that is not read here are listed as they are stored. Models, ONNX
+/// files and Hugging Face folders, have a graph; one that cannot be run is no error.
 ///
 /// # Errors
 ///
@@ -93,11 +108,30 @@ pub fn inspect(opened: &Opened) -> Result<Inspection, Error> {
         Some(Origin::Foreign(family)) => family.to_owned(),
         None => foreign().unwrap_or_else(|| "safetensors".to_owned()),
     };
+    let (graph, macs) = match opened {
+        Opened::Onnx(onnx) => {
+            let (graph, macs) = model::of_onnx(onnx);
+            (Some(graph), Some(macs))
+        }
+        Opened::Tensors(_) => match model::of_folder(opened.path(), source.as_ref()) {
+            Some((graph, macs)) => (graph, Some(macs)),
+            None => (None, None),
+        },
+        Opened::Gguf(_) => (None, None),
+    };
+    let (macs, macs_for, macs_unknown) = match macs {
+        Some(Macs::Known(macs, example)) => (Some(macs), Some(example), None),
+        Some(Macs::Unknown(why)) => (None, None, Some(why)),
+        None => (None, None, None),
+    };
     Ok(Inspection {
         kind,
         parameters: tensors.iter().map(|t| t.shape.iter().map(|dim| *dim as u64).product::<u64>()).sum(),
         bytes: tensors.iter().map(|t| t.bytes).sum(),
-        macs: None,
+        macs,
         tensors,
+        macs_for,
+        macs_unknown,
+        graph,
     })
 }

@@ -1,11 +1,11 @@
 //! `inspect`: what is inside a file.
 
-use niwaki_engine::inspect::{Inspection, TensorInspection, inspect};
+use niwaki_engine::inspect::{Inspection, TensorInspection, Value, dims_text, inspect};
 use niwaki_engine::{Names, Opened};
 use serde::Serialize;
 
 use super::patches::Open;
-use super::{counted, open, shape_text};
+use super::{counted, on_threads, open, shape_text};
 use crate::args::Inspect;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Inspect, session: &mut Session<'_>) -> Result<Answer, S
     // Whether they fit; what is stored stays what it is.
     let patches = Open::new(&args.patches)?;
     patches.over(&opened, None, Names::Own)?;
-    let found = inspect(&opened)?;
+    let found = on_threads(session, || inspect(&opened))?;
     if session.global.json {
         session.json(&Json { found, origin })?;
         return Ok(Answer::Yes);
@@ -82,6 +82,7 @@ pub(crate) fn run(args: &Inspect, session: &mut Session<'_>) -> Result<Answer, S
     for Merged { name, alpha } in &origin.patches {
         session.say(format!("patched with {name}@{alpha}"))?;
     }
+    session.say_all(model(&found))?;
     session.say("")?;
     session.say_all(table(&found).lines())?;
     if session.global.verbose > 0
@@ -107,6 +108,33 @@ fn heading(found: &Inspection) -> String {
         text += &format!(", {:.2} bits per weight", found.bytes as f64 * 8.0 / found.parameters as f64);
     }
     text
+}
+
+/// What there is to say of a model besides its tensors.
+fn model(found: &Inspection) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(graph) = &found.graph {
+        let mut operators: Vec<_> = graph.operators.iter().collect();
+        operators.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), *name));
+        let each: Vec<_> = operators.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        lines.push(format!("{} nodes: {}", graph.operators.values().sum::<usize>(), each.join(", ")));
+        // The caches of a decoder are many and all alike.
+        let own = |value: &&Value| !value.name.starts_with("cache.");
+        let line = |way: &str, value: &Value| {
+            let dims = value.dims.as_deref().map(dims_text);
+            let rest: Vec<_> = value.dtype.iter().chain(&dims).map(|text| format!(" {text}")).collect();
+            format!("{way:<6} {}{}", value.name, rest.concat())
+        };
+        lines.extend(graph.inputs.iter().filter(own).map(|value| line("input", value)));
+        lines.extend(graph.outputs.iter().filter(own).map(|value| line("output", value)));
+    }
+    if let (Some(macs), Some(example)) = (found.macs, &found.macs_for) {
+        lines.push(format!("{macs} MACs for {example}"));
+    }
+    if let Some(why) = &found.macs_unknown {
+        lines.push(format!("MACs are not known: {why}"));
+    }
+    lines
 }
 
 fn table(found: &Inspection) -> Table {
