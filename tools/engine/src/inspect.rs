@@ -2,11 +2,11 @@
 
 mod model;
 
-use niwaki_container::Kind;
+use niwaki_container::{Artifact, Kind};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::source::{Names, Opened, Origin};
+use crate::source::{Names, Opened, Origin, Source};
 use model::Macs;
 pub use model::{Graph, Value};
 pub use niwaki_model::dims_text;
@@ -65,13 +65,43 @@ pub struct TensorInspection {
 /// Those of [`Opened::source`] for GGUF and ONNX.
 pub fn inspect(opened: &Opened) -> Result<Inspection, Error> {
     let artifact = opened.artifact();
-    let ours = artifact.filter(|artifact| artifact.kind() == Kind::Container);
     let source = match (opened.source(None, Names::Own), artifact) {
         (Ok(source), _) => Some(source),
         (Err(error), None) => return Err(error),
         (Err(_), Some(_)) => None,
     };
-    let tensors: Vec<_> = match (ours, &source) {
+    let tensors = tensors(artifact, source.as_ref());
+    let foreign = || artifact.and_then(|a| a.checkpoint().foreign()).map(|foreign| foreign.kind().to_string());
+    let kind = match source.as_ref().map(|source| source.origin().clone()) {
+        Some(Origin::Plain) => "safetensors".to_owned(),
+        Some(Origin::Niwaki) => "niwaki".to_owned(),
+        Some(Origin::Gguf) => "gguf".to_owned(),
+        Some(Origin::Onnx) => "onnx".to_owned(),
+        Some(Origin::Foreign(family)) => family.to_owned(),
+        None => foreign().unwrap_or_else(|| "safetensors".to_owned()),
+    };
+    let (graph, macs) = model(opened, source.as_ref());
+    let (macs, macs_for, macs_unknown) = match macs {
+        Some(Macs::Known(macs, example)) => (Some(macs), Some(example), None),
+        Some(Macs::Unknown(why)) => (None, None, Some(why)),
+        None => (None, None, None),
+    };
+    Ok(Inspection {
+        kind,
+        parameters: tensors.iter().map(|t| t.shape.iter().map(|dim| *dim as u64).product::<u64>()).sum(),
+        bytes: tensors.iter().map(|t| t.bytes).sum(),
+        macs,
+        tensors,
+        macs_for,
+        macs_unknown,
+        graph,
+    })
+}
+
+/// The logical tensors; those of a layout that is not read as they are stored.
+fn tensors(artifact: Option<&Artifact>, source: Option<&Source<'_>>) -> Vec<TensorInspection> {
+    let ours = artifact.filter(|artifact| artifact.kind() == Kind::Container);
+    match (ours, source) {
         (None, Some(source)) => source
             .tensors()
             .iter()
@@ -98,40 +128,20 @@ pub fn inspect(opened: &Opened) -> Result<Inspection, Error> {
                 widths: t.widths().into_iter().flat_map(|w| w.iter()).map(|bits| bits.get()).collect(),
             })
             .collect(),
-    };
-    let foreign = || artifact.and_then(|a| a.checkpoint().foreign()).map(|foreign| foreign.kind().to_string());
-    let kind = match source.as_ref().map(|source| source.origin().clone()) {
-        Some(Origin::Plain) => "safetensors".to_owned(),
-        Some(Origin::Niwaki) => "niwaki".to_owned(),
-        Some(Origin::Gguf) => "gguf".to_owned(),
-        Some(Origin::Onnx) => "onnx".to_owned(),
-        Some(Origin::Foreign(family)) => family.to_owned(),
-        None => foreign().unwrap_or_else(|| "safetensors".to_owned()),
-    };
-    let (graph, macs) = match opened {
+    }
+}
+
+/// The graph of a model, and its multiplications; nothing for what is none.
+fn model(opened: &Opened, source: Option<&Source<'_>>) -> (Option<Graph>, Option<Macs>) {
+    match opened {
         Opened::Onnx(onnx) => {
             let (graph, macs) = model::of_onnx(onnx);
             (Some(graph), Some(macs))
         }
-        Opened::Tensors(_) => match model::of_folder(opened.path(), source.as_ref()) {
+        Opened::Tensors(_) => match model::of_folder(opened.path(), source) {
             Some((graph, macs)) => (graph, Some(macs)),
             None => (None, None),
         },
         Opened::Gguf(_) => (None, None),
-    };
-    let (macs, macs_for, macs_unknown) = match macs {
-        Some(Macs::Known(macs, example)) => (Some(macs), Some(example), None),
-        Some(Macs::Unknown(why)) => (None, None, Some(why)),
-        None => (None, None, None),
-    };
-    Ok(Inspection {
-        kind,
-        parameters: tensors.iter().map(|t| t.shape.iter().map(|dim| *dim as u64).product::<u64>()).sum(),
-        bytes: tensors.iter().map(|t| t.bytes).sum(),
-        macs,
-        tensors,
-        macs_for,
-        macs_unknown,
-        graph,
-    })
+    }
 }

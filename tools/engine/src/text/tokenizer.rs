@@ -110,8 +110,8 @@ mod tests {
     #[test]
     fn what_comes_before_a_text_is_what_is_not_of_it() {
         assert_eq!(before(&[7, 8], &[1, 7, 8, 2]), [1]);
-        assert_eq!(before(&[7], &[7, 2]), []);
+        assert!(before(&[7], &[7, 2]).is_empty());
         assert_eq!(before(&[7], &[1, 3, 7]), [1, 3]);
-        assert_eq!(before(&[], &[1, 2]), []);
+        assert!(before(&[], &[1, 2]).is_empty());
     }
 }
