@@ -18,9 +18,9 @@ use crate::tensor::Tensor;
 
 /// A convolution with offsets.
 ///
-/// Inputs are an image [N, C, D1, ..], weights [M, C / groups, K1, ..], offsets
-/// [N, offset groups · K1 · .. · dimensions, O1, ..], and where they are there a bias [M] and a mask
-/// [N, offset groups · K1 · .., O1, ..]. The result is [N, M, O1, ..].
+/// Inputs are an image `[N, C, D1, ..]`, weights `[M, C / groups, K1, ..]`, offsets in pixels
+/// `[N, offset groups · K1 · .. · dimensions, O1, ..]`, and where they are there a bias `[M]` and a mask
+/// `[N, offset groups · K1 · .., O1, ..]`. The result is `[N, M, O1, ..]`.
 #[derive(Clone, Debug)]
 pub struct DeformConv {
     window: Window,
