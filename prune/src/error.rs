@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-/// What was wrong with a pattern or with the weights that it is to choose from.
+/// What was wrong with a pattern, with the weights that it is to choose from, or with a choice of
+/// blocks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Error {
     kind: ErrorKind,
@@ -48,6 +49,43 @@ pub enum ErrorKind {
     Changed,
     /// A size that no mask can have.
     Mask(niwaki_codes::Error),
+    /// Hidden states before and after a block that do not correspond.
+    States {
+        /// Numbers that the block takes.
+        before: usize,
+        /// Numbers that it gives.
+        after: usize,
+        /// Numbers of one token.
+        width: usize,
+    },
+    /// A score that has no place in an order.
+    Score {
+        /// The block.
+        block: usize,
+        /// Its score.
+        score: f64,
+    },
+    /// Nothing to remove.
+    NoBlocks,
+    /// A block that is not there.
+    Block {
+        /// Its number.
+        block: usize,
+        /// How many there are.
+        blocks: usize,
+    },
+    /// A block that is to be removed twice.
+    BlockTwice {
+        /// Its number.
+        block: usize,
+    },
+    /// No block would be left.
+    AllBlocks {
+        /// How many there are.
+        blocks: usize,
+        /// How many are to be removed.
+        removed: usize,
+    },
 }
 
 impl Error {
@@ -84,6 +122,19 @@ impl fmt::Display for Error {
             ErrorKind::Passes => write!(f, "counts belong to different passes over the tensor"),
             ErrorKind::Changed => write!(f, "weights changed between two passes over the tensor"),
             ErrorKind::Mask(_) => write!(f, "size fits no mask"),
+            ErrorKind::States { before, after, width } => {
+                write!(f, "hidden states of {before} and {after} numbers; expected as many, in rows of {width}")
+            }
+            ErrorKind::Score { block, score } => {
+                write!(f, "block {block} has the score {score}; expected a finite number")
+            }
+            ErrorKind::NoBlocks => write!(f, "no block to remove; expected one or more"),
+            ErrorKind::Block { block, blocks: 0 } => write!(f, "no block {block}; there are none"),
+            ErrorKind::Block { block, blocks } => write!(f, "no block {block}; there are 0 to {}", blocks - 1),
+            ErrorKind::BlockTwice { block } => write!(f, "block {block} is named twice"),
+            ErrorKind::AllBlocks { blocks, removed } => {
+                write!(f, "{removed} of {blocks} blocks to remove; at least one has to stay")
+            }
         }
     }
 }

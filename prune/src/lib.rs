@@ -1,4 +1,4 @@
-//! Chooses masks: patterns, ratios and selection by magnitude.
+//! Chooses masks, and blocks to remove: patterns, ratios, selection by magnitude, scores of layers.
 //!
 //! ```
 //! use niwaki_codes::simd::Level;
@@ -18,13 +18,15 @@
 //! threads.
 //!
 //! Feature levels: nothing (`core` only: patterns, and marking by a known rule),
-//! `alloc` (selection), `std` (run-time choice of SIMD kernels).
+//! `alloc` (selection, of weights and of blocks), `std` (run-time choice of SIMD kernels, the influence
+//! of blocks).
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
 mod error;
+pub mod layers;
 mod magnitude;
 mod pattern;
 mod rule;
