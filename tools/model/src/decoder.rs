@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::execute::{Executor, Run};
+use crate::graph::ValueId;
 use crate::hf::DecoderGraph;
 use crate::tensor::Tensor;
 
@@ -11,6 +12,7 @@ pub struct Decoder {
     executor: Executor,
     cached: Vec<[usize; 2]>,
     windows: Vec<Option<usize>>,
+    hidden: Vec<ValueId>,
     vocabulary: usize,
     context: usize,
 }
@@ -51,13 +53,19 @@ impl Decoder {
     ///
     /// Those of [`Executor::new`].
     pub fn new(of: DecoderGraph) -> Result<Self, Error> {
-        let DecoderGraph { graph, cached, windows, vocabulary, context } = of;
-        Ok(Self { executor: Executor::new(graph)?, cached, windows, vocabulary, context })
+        let DecoderGraph { graph, cached, windows, hidden, vocabulary, context } = of;
+        Ok(Self { executor: Executor::new(graph)?, cached, windows, hidden, vocabulary, context })
     }
 
     /// What runs it.
     pub fn executor(&self) -> &Executor {
         &self.executor
+    }
+
+    /// The hidden states [tokens, width] between layers, for whoever watches a run: what the first takes,
+    /// and what each gives.
+    pub fn hidden(&self) -> &[ValueId] {
+        &self.hidden
     }
 
     /// How many tokens there are.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::execute::{Executor, Run};
+use crate::graph::ValueId;
 use crate::hf::EncoderGraph;
 use crate::tensor::Tensor;
 
@@ -9,6 +10,7 @@ use crate::tensor::Tensor;
 #[derive(Debug)]
 pub struct Encoder {
     executor: Executor,
+    hidden: Vec<ValueId>,
     vocabulary: usize,
     context: usize,
     first: usize,
@@ -37,13 +39,19 @@ impl Encoder {
     ///
     /// Those of [`Executor::new`].
     pub fn new(of: EncoderGraph) -> Result<Self, Error> {
-        let EncoderGraph { graph, vocabulary, context, first, types } = of;
-        Ok(Self { executor: Executor::new(graph)?, vocabulary, context, first, types })
+        let EncoderGraph { graph, hidden, vocabulary, context, first, types } = of;
+        Ok(Self { executor: Executor::new(graph)?, hidden, vocabulary, context, first, types })
     }
 
     /// What runs it.
     pub fn executor(&self) -> &Executor {
         &self.executor
+    }
+
+    /// The hidden states [texts, longest, width] between layers, for whoever watches a run: what the first
+    /// takes, and what each gives.
+    pub fn hidden(&self) -> &[ValueId] {
+        &self.hidden
     }
 
     /// How many tokens there are.
@@ -63,6 +71,15 @@ impl Encoder {
     /// No texts, texts without tokens or longer than the model allows, and tokens that it does not
     /// have.
     pub fn forward(&self, texts: &[Text<'_>]) -> Result<Tensor, Error> {
+        self.observed(texts, Run::default())
+    }
+
+    /// The same, watched.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`forward`](Self::forward).
+    pub fn observed(&self, texts: &[Text<'_>], how: Run<'_>) -> Result<Tensor, Error> {
         let wrong =
             |found: String, needs: String| Error::from(ErrorKind::Input { name: "input_ids".to_owned(), found, needs });
         let longest = texts.iter().map(|text| text.tokens.len()).max().unwrap_or(0);
@@ -89,7 +106,7 @@ impl Encoder {
         if self.types {
             inputs.push(padded(&|text, nth| text.types.map_or(0, |types| at(types, nth)))?);
         }
-        let outcome = self.executor.run(inputs, Run::default())?;
+        let outcome = self.executor.run(inputs, how)?;
         outcome.outputs.into_iter().next().ok_or_else(|| ErrorKind::Outputs { found: 0, needs: 1 }.into())
     }
 

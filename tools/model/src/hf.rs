@@ -14,6 +14,7 @@ mod config;
 mod decoder;
 mod encoder;
 mod family;
+mod layers;
 mod rope;
 mod weights;
 
@@ -23,8 +24,9 @@ use std::sync::Arc;
 use niwaki_tensors::{Checkpoint, Limits, read_limited};
 
 use crate::error::{Error, ErrorKind};
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
 pub use config::Config;
+pub use layers::{Layers, build_keeping};
 pub use weights::{Lookup, stored};
 
 /// The graph of a model, and what callers have to know of it.
@@ -51,6 +53,8 @@ pub struct DecoderGraph {
     /// For each layer, to how many positions of before its tokens' queries look at most, where that is
     /// bounded: what is cached may be cut to these.
     pub windows: Vec<Option<usize>>,
+    /// The hidden states `[T, width]` between layers: what the first takes, and what each gives.
+    pub hidden: Vec<ValueId>,
     /// How many tokens there are.
     pub vocabulary: usize,
     /// How long texts may be, as the model says it.
@@ -65,6 +69,8 @@ pub struct DecoderGraph {
 pub struct EncoderGraph {
     /// The graph.
     pub graph: Graph,
+    /// The hidden states `[B, T, width]` between layers: what the first takes, and what each gives.
+    pub hidden: Vec<ValueId>,
     /// How many tokens there are.
     pub vocabulary: usize,
     /// How long texts may be.

@@ -10,7 +10,7 @@ const LARGEST: u64 = 1 << 24;
 /// What a model says of itself.
 #[derive(Clone, Debug)]
 pub struct Config {
-    keys: Map<String, Value>,
+    pub(super) keys: Map<String, Value>,
     /// Where it stands in the file: empty, or the key of the object that it is, and a dot.
     within: String,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::DecoderGraph;
 use super::config::Config;
 use super::family::DecoderKind;
+use super::layers::Layers;
 use super::rope::{self, Ropes};
 use super::weights::{Builder, Lookup};
 use crate::attributes::{Attribute, Definition};
@@ -19,8 +20,11 @@ use crate::ops::rope::{Angles, Frequencies, Rotate};
 use crate::ops::self_attention::{Sees, SelfAttention};
 use crate::tensor::Dtype;
 
-/// Layers at most: each costs memory before it is known whether there are weights for it.
-const MOST_LAYERS: usize = 1024;
+/// The key of the number of layers.
+pub(super) const COUNT: &str = "num_hidden_layers";
+
+/// What stands before the number of a layer in the names of its weights, and a dot.
+pub(super) const LAYERS: &str = "model.layers";
 
 /// What the configuration says of a decoder.
 struct Facts {
@@ -122,10 +126,43 @@ fn activation(config: &Config, kind: DecoderKind) -> Result<Activation, Error> {
 
 /// What each layer sees: as `layer_types` lists it, else by the rule of the family.
 fn sees(config: &Config, kind: DecoderKind) -> Result<Vec<Sees>, Error> {
-    let layers = config.needs("num_hidden_layers")?;
-    if layers > MOST_LAYERS {
-        return Err(config.wrong("num_hidden_layers", "at most 1024 layers"));
+    let layers = Layers::of(config)?.count();
+    let Some(window) = window(config, kind)? else { return Ok(vec![Sees::Before; layers]) };
+    if kind == DecoderKind::Mistral {
+        return Ok(vec![window; layers]);
     }
+    if let Some(types) = config.texts("layer_types")? {
+        let needs = "sliding_attention or full_attention for every layer";
+        if types.len() != layers {
+            return Err(config.wrong("layer_types", needs));
+        }
+        let each = types.iter().map(|layer| match *layer {
+            SLIDING => Ok(window),
+            FULL => Ok(Sees::Before),
+            _ => Err(config.wrong("layer_types", needs)),
+        });
+        return each.collect();
+    }
+    let slides = slides(config, kind, layers)?;
+    Ok(slides.into_iter().map(|slides| if slides { window } else { Sees::Before }).collect())
+}
+
+/// What `layer_types` calls a layer that sees a window, and one that sees all before.
+const SLIDING: &str = "sliding_attention";
+const FULL: &str = "full_attention";
+
+/// What `layer_types` would list, where layers see different things and only their numbers say what.
+pub(super) fn implied_types(config: &Config, kind: DecoderKind) -> Result<Option<Vec<&'static str>>, Error> {
+    let listed = config.texts("layer_types")?.is_some();
+    if listed || kind == DecoderKind::Mistral || window(config, kind)?.is_none() {
+        return Ok(None);
+    }
+    let slides = slides(config, kind, Layers::of(config)?.count())?;
+    Ok(Some(slides.into_iter().map(|slides| if slides { SLIDING } else { FULL }).collect()))
+}
+
+/// The window of layers that have one; none where no layer has.
+fn window(config: &Config, kind: DecoderKind) -> Result<Option<Sees>, Error> {
     let window = match config.size("sliding_window")? {
         None if config.names("sliding_window") => None,
         None => Some(4096),
@@ -136,32 +173,21 @@ fn sees(config: &Config, kind: DecoderKind) -> Result<Vec<Sees>, Error> {
         DecoderKind::Qwen2 | DecoderKind::Qwen3 if config.flag("use_sliding_window")? != Some(true) => None,
         _ => window,
     };
-    let Some(window) = window.map(Sees::Window) else { return Ok(vec![Sees::Before; layers]) };
-    if kind == DecoderKind::Mistral {
-        return Ok(vec![window; layers]);
-    }
-    if let Some(types) = config.texts("layer_types")? {
-        let needs = "sliding_attention or full_attention for every layer";
-        if types.len() != layers {
-            return Err(config.wrong("layer_types", needs));
-        }
-        let each = types.iter().map(|layer| match *layer {
-            "sliding_attention" => Ok(window),
-            "full_attention" => Ok(Sees::Before),
-            _ => Err(config.wrong("layer_types", needs)),
-        });
-        return each.collect();
-    }
+    Ok(window.map(Sees::Window))
+}
+
+/// Whether each layer sees a window, by the rule of the family.
+fn slides(config: &Config, kind: DecoderKind, layers: usize) -> Result<Vec<bool>, Error> {
     let first = config.size("max_window_layers")?.unwrap_or(if config.names("max_window_layers") { 0 } else { 28 });
     let period = match kind {
         DecoderKind::Gemma2 => 2,
         _ => config.size("sliding_window_pattern")?.unwrap_or(6),
     };
-    let sees = |layer: usize| match kind {
+    let slides = |layer: usize| match kind {
         DecoderKind::Qwen2 | DecoderKind::Qwen3 => layer >= first,
         _ => !(layer + 1).is_multiple_of(period),
     };
-    Ok((0..layers).map(|layer| if sees(layer) { window } else { Sees::Before }).collect())
+    Ok((0..layers).map(slides).collect())
 }
 
 /// Builds the graph.
@@ -177,7 +203,7 @@ pub(super) fn build(config: &Config, kind: DecoderKind, lookup: Lookup<'_>) -> R
     let scale = if kind.is_gemma() { (facts.hidden as f32).sqrt() } else { 1.0 };
     let mut x = builder.graph.node("embed", Embedding { scale }, &[ids, table]);
     let mut angles: Vec<(&str, [ValueId; 2])> = Vec::new();
-    let mut grown = Vec::new();
+    let (mut grown, mut hidden) = (Vec::new(), vec![x]);
     for (at, cache) in cache.into_iter().enumerate() {
         let (name, frequencies) = facts.rope(at);
         let turn = match angles.iter().find(|(other, _)| *other == name) {
@@ -190,7 +216,9 @@ pub(super) fn build(config: &Config, kind: DecoderKind, lookup: Lookup<'_>) -> R
         };
         let mut layer = Layer { builder: &mut builder, facts: &facts, at };
         let (next, cache) = layer.build(x, turn, cache)?;
-        (x, _) = (next, grown.extend(cache));
+        x = next;
+        grown.extend(cache);
+        hidden.push(x);
     }
     let x = builder.graph.node("rows of logits", Embedding { scale: 1.0 }, &[rows, x]);
     let x = norm(&mut builder, &facts, "model.norm", x)?;
@@ -211,7 +239,7 @@ pub(super) fn build(config: &Config, kind: DecoderKind, lookup: Lookup<'_>) -> R
     };
     let windows = facts.sees.iter().map(before).collect();
     let Facts { vocabulary, context, .. } = facts;
-    Ok(DecoderGraph { graph: builder.finish()?, cached, windows, vocabulary, context })
+    Ok(DecoderGraph { graph: builder.finish()?, cached, windows, hidden, vocabulary, context })
 }
 
 impl Facts {
@@ -281,7 +309,7 @@ struct Layer<'l, 'b> {
 
 impl Layer<'_, '_> {
     fn name(&self, part: &str) -> String {
-        format!("model.layers.{}.{part}", self.at)
+        format!("{LAYERS}.{}.{part}", self.at)
     }
 
     /// x, and what the layer adds to it.

@@ -6,6 +6,7 @@ use super::EncoderGraph;
 use super::config::Config;
 use super::decoder::{node, onnx};
 use super::family::EncoderKind;
+use super::layers::Layers;
 use super::weights::{Builder, Lookup};
 use crate::attributes::Attribute;
 use crate::error::Error;
@@ -15,9 +16,6 @@ use crate::ops::gate::{Activation, Gate};
 use crate::ops::linear::Linear;
 use crate::ops::self_attention::{Sees, SelfAttention};
 use crate::tensor::Dtype;
-
-/// Layers at most, as for decoders.
-const MOST_LAYERS: usize = 1024;
 
 /// What the configuration says of an encoder.
 struct Facts {
@@ -61,6 +59,26 @@ const DISTIL: Names = Names {
     after: ["ffn.lin1", "ffn.lin2", "output_layer_norm"],
 };
 
+/// What the parts of a layer are called, and what stands before all names where the model has a head.
+fn names(kind: EncoderKind) -> (&'static Names, &'static str) {
+    match kind {
+        EncoderKind::Bert => (&BERT, "bert."),
+        EncoderKind::Roberta => (&BERT, "roberta."),
+        EncoderKind::DistilBert => (&DISTIL, "distilbert."),
+    }
+}
+
+/// What may stand before the number of a layer in the names of its weights.
+pub(super) fn prefixes(kind: EncoderKind) -> Vec<String> {
+    let (Names { layers, .. }, within) = names(kind);
+    vec![format!("{within}{layers}."), format!("{layers}.")]
+}
+
+/// The key of the number of layers.
+pub(super) fn count_key(kind: EncoderKind) -> &'static str {
+    if kind == EncoderKind::DistilBert { "n_layers" } else { "num_hidden_layers" }
+}
+
 impl Facts {
     fn new(config: &Config, kind: EncoderKind) -> Result<Self, Error> {
         let distil = kind == EncoderKind::DistilBert;
@@ -68,10 +86,7 @@ impl Facts {
         if config.text("position_embedding_type")?.is_some_and(|kind| kind != "absolute") {
             return Err(config.wrong("position_embedding_type", "absolute"));
         }
-        let layers = config.needs(key("num_hidden_layers", "n_layers"))?;
-        if layers > MOST_LAYERS {
-            return Err(config.wrong(key("num_hidden_layers", "n_layers"), "at most 1024 layers"));
-        }
+        let layers = Layers::of(config)?.count();
         let act = key("hidden_act", "activation");
         let activation = match config.text(act)?.unwrap_or("gelu") {
             "gelu" => Activation::Gelu,
@@ -105,11 +120,7 @@ impl Facts {
 /// Builds the graph.
 pub(super) fn build(config: &Config, kind: EncoderKind, lookup: Lookup<'_>) -> Result<EncoderGraph, Error> {
     let facts = Facts::new(config, kind)?;
-    let (names, within) = match kind {
-        EncoderKind::Bert => (&BERT, "bert."),
-        EncoderKind::Roberta => (&BERT, "roberta."),
-        EncoderKind::DistilBert => (&DISTIL, "distilbert."),
-    };
+    let (names, within) = names(kind);
     let mut builder = Builder::new(lookup);
     // Models with a head keep what is below it under a name of its own.
     let within = if builder.has(&format!("{within}embeddings.word_embeddings.weight"))? { within } else { "" };
@@ -119,13 +130,16 @@ pub(super) fn build(config: &Config, kind: EncoderKind, lookup: Lookup<'_>) -> R
     let types = (facts.types > 0).then(|| input("token_type_ids"));
     let mut parts = Encoding { builder, facts: &facts, names, within };
     let mut x = parts.embeddings(ids, positions, types)?;
+    let mut hidden = vec![x];
     for layer in 0..facts.layers {
         x = parts.layer(layer, x, mask)?;
+        hidden.push(x);
     }
     let Encoding { mut builder, .. } = parts;
     builder.graph.output(x);
     Ok(EncoderGraph {
         graph: builder.finish()?,
+        hidden,
         vocabulary: facts.vocabulary,
         context: facts.places.saturating_sub(facts.first),
         first: facts.first,
