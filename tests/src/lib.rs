@@ -14,3 +14,4 @@ pub mod random;
 pub mod scene;
 pub mod trained;
 pub mod transcript;
+pub mod transformer;

@@ -59,7 +59,8 @@ pub fn write_llama(folder: &Path) {
     write(folder.join("model.safetensors"), &stored);
 }
 
-fn tokenizer() -> serde_json::Value {
+/// A byte-level tokenizer of 64 tokens: letters, digits, `ab` and an end.
+pub fn tokenizer() -> serde_json::Value {
     let letters: Vec<char> = ('a'..='z').chain('A'..='Z').chain('0'..='9').collect();
     let mut vocabulary = serde_json::Map::new();
     vocabulary.insert("<|end|>".to_owned(), json!(0));

@@ -1,6 +1,7 @@
 //! What may be typed: verbs and flags, not yet resolved against anything.
 
 pub(crate) mod dataset;
+pub(crate) mod layers;
 pub(crate) mod signature;
 
 use std::num::NonZeroUsize;
@@ -91,6 +92,9 @@ pub(crate) enum Verb {
     /// Patch checkpoints with small weight signatures, and take them off again bit for bit
     #[command(subcommand)]
     Signature(signature::Signature),
+    /// Rank the layers of a transformer by how much they matter, and write it without some
+    #[command(subcommand)]
+    Layers(layers::Layers),
     /// Run a model once on named tensors
     Run(Run),
     /// Measure a model on data: accuracy and loss; against other weights, how far they are apart

@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use crate::failure::Failure;
 
 /// Verbs of the command line contract that this version does not have.
-const LATER_VERBS: [&str; 14] = [
+const LATER_VERBS: [&str; 13] = [
     "join",
     "train",
     "eval",
@@ -15,7 +15,6 @@ const LATER_VERBS: [&str; 14] = [
     "search",
     "elastic",
     "mask",
-    "layers",
     "dynamic",
     "signature",
     "report",

@@ -9,6 +9,7 @@ mod eval;
 mod export;
 mod generate;
 mod inspect;
+mod layers;
 mod patches;
 mod plan;
 mod run;
@@ -41,6 +42,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Verify(args) => verify::run(&args, session),
         Verb::Dataset(args) => dataset::run(&args, session),
         Verb::Signature(args) => signature::run(&args, session),
+        Verb::Layers(args) => layers::run(&args, session),
         Verb::Run(args) => run::run(&args, session),
         Verb::Eval(args) => eval::run(&args, session),
         Verb::Generate(args) => generate::run(&args, session),

@@ -78,6 +78,36 @@ pub fn language<'g>(folder: &Path, given: impl Into<Given<'g>>) -> Result<(Langu
     Ok((model.map_err(|e| e.at(folder))?, replaced))
 }
 
+/// What the model in a folder says of itself, and its weights by name, as they went into its graph.
+pub(crate) struct Recorded {
+    pub(crate) config: Config,
+    pub(crate) weights: BTreeMap<String, Tensor>,
+}
+
+impl Recorded {
+    /// Builds the model in a folder, and keeps what it was built of: the tensors are shared.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`blueprint`].
+    pub(crate) fn open(folder: &Path) -> Result<(Blueprint, Self), Error> {
+        let config = Config::open(folder)?;
+        let opened = Opened::open(folder, &Limits::default())?;
+        let source = Weights::new(&opened, Given::default())?;
+        let (failed, weights) = (Cell::new(None), RefCell::new(BTreeMap::new()));
+        let found = hf::build(&config, &|name| {
+            let found = source.get(name).map_err(|error| set_aside(error, &failed))?;
+            weights.borrow_mut().extend(found.clone().map(|tensor| (name.to_owned(), tensor)));
+            Ok(found)
+        });
+        if let Some(error) = failed.into_inner() {
+            return Err(error);
+        }
+        let blueprint = found.map_err(|e| Error::from(e.at(folder)))?;
+        Ok((blueprint, Self { config, weights: weights.into_inner() }))
+    }
+}
+
 /// The decoder in a folder.
 ///
 /// # Errors

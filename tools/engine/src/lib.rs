@@ -29,6 +29,7 @@ mod given;
 pub mod inspect;
 mod job;
 mod journal;
+pub mod layers;
 mod masked;
 mod masks;
 pub mod model;

@@ -27,8 +27,7 @@ impl Scores {
         let Some(reference) = reference else { return };
         self.compared += 1;
         self.same += u64::from(largest(logits) == largest(reference));
-        let terms = log_softmax(reference).zip(log_softmax(logits));
-        self.kl += terms.map(|(p, q)| if p == f64::NEG_INFINITY { 0.0 } else { p.exp() * (p - q) }).sum::<f64>();
+        self.kl += kl(reference, logits);
         self.cosine += cosine(logits, reference);
     }
 
@@ -69,12 +68,18 @@ pub(crate) fn largest(logits: &[f32]) -> Option<usize> {
     best.map(|(at, _)| at)
 }
 
+/// KL(p || q) in nats, p and q the softmax of the outputs of a reference and of a model.
+pub(crate) fn kl(reference: &[f32], logits: &[f32]) -> f64 {
+    let terms = log_softmax(reference).zip(log_softmax(logits));
+    terms.map(|(p, q)| if p == f64::NEG_INFINITY { 0.0 } else { p.exp() * (p - q) }).sum()
+}
+
 /// Logarithms of the softmax of outputs.
 fn log_softmax(logits: &[f32]) -> impl Iterator<Item = f64> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let most = f64::from(most);
-    let sum: f64 = logits.iter().map(|x| (f64::from(*x) - most).exp()).sum();
-    logits.iter().map(move |x| f64::from(*x) - most - sum.ln())
+    let log: f64 = logits.iter().map(|x| (f64::from(*x) - most).exp()).sum::<f64>().ln();
+    logits.iter().map(move |x| f64::from(*x) - most - log)
 }
 
 /// The cosine of the angle between two vectors; 1 where both are nothing.

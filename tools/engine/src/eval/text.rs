@@ -72,7 +72,8 @@ impl Windows {
         self.len() == 0
     }
 
-    fn get(&self, at: usize) -> Result<Vec<u32>, Error> {
+    /// The tokens of window number `at`.
+    pub(crate) fn get(&self, at: usize) -> Result<Vec<u32>, Error> {
         match self {
             Self::Dataset(tokens) => {
                 let mut window = vec![0; tokens.length()];
