@@ -92,7 +92,9 @@ fn rank(args: &Rank, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let mut table = Table::new(&[("rank", Side::Right), ("block", Side::Right), (criterion.name(), Side::Right)]);
     for (rank, block) in (1..).zip(order) {
         let score = scores.get(*block).copied().unwrap_or(f64::NAN);
-        table.row([format!("{rank}"), block.to_string(), format!("{score:.6}")]);
+        // Small ones are compared too.
+        let digits = if score != 0.0 && score.abs() < 1e-3 { format!("{score:.3e}") } else { format!("{score:.6}") };
+        table.row([format!("{rank}"), block.to_string(), digits]);
     }
     session.say_all(table.lines())?;
     session.say("")?;
