@@ -320,3 +320,31 @@ impl Recorded {
         hf::build_keeping(&self.config, kept, &|name| Ok(self.weights.get(name).cloned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn criteria_are_their_words() {
+        for criterion in Criterion::ALL {
+            assert_eq!(criterion.to_string().parse::<Criterion>().unwrap(), criterion);
+        }
+        let far = "magnitude".parse::<Criterion>().unwrap_err();
+        assert_eq!(
+            (far.to_string().as_str(), far.hint()),
+            ("no criterion `magnitude`", Some("there are influence, kl, random"))
+        );
+    }
+
+    #[test]
+    fn the_same_probabilities_are_not_apart_and_rows_add_up() {
+        let logits = |all: &[f32]| Tensor::of([all.len() / 2, 2], all.to_vec()).unwrap();
+        let two = 2.0f32.ln();
+        let (p, q) = (logits(&[0.0, two, 0.0, two]), logits(&[two, 0.0, 0.0, two]));
+        assert_eq!(apart(&p, &p, 2).unwrap(), 0.0);
+        // KL((1/3, 2/3) || (2/3, 1/3)) = ln 2 / 3, of logarithms that are rounded to single floats.
+        assert!((apart(&p, &q, 2).unwrap() - std::f64::consts::LN_2 / 3.0).abs() < f64::from(f32::EPSILON));
+        assert!(apart(&p, &Tensor::vector(vec![1i64]), 2).is_err());
+    }
+}

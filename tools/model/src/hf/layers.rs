@@ -17,7 +17,7 @@ use super::{Blueprint, build, decoder, encoder};
 use crate::error::{Error, ErrorKind};
 
 /// Layers at most: each costs memory before it is known whether there are weights for it.
-pub(super) const MOST_LAYERS: usize = 1024;
+const MOST_LAYERS: usize = 1024;
 
 /// How many layers a model has, and what their weights are called.
 #[derive(Clone, Debug)]
