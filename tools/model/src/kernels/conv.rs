@@ -38,8 +38,8 @@ const SHORT: Heights = Heights { most: 6, fewer: 4 };
 #[cfg(target_arch = "x86_64")]
 const LONG: Heights = Heights { most: 8, fewer: 4 };
 
-fn heights() -> Heights {
-    match Level::best() {
+fn heights(level: Level) -> Heights {
+    match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(_) => LONG,
         _ => SHORT,
@@ -254,18 +254,24 @@ pub(crate) struct Packed {
     rows: usize,
     /// Weights of one output channel.
     each: usize,
+    /// For whose registers.
+    level: Level,
 }
 
 impl Packed {
     /// Of `channels` output channels.
     pub(crate) fn new(weights: &[f32], channels: usize) -> Self {
+        Self::at(Level::best(), weights, channels)
+    }
+
+    fn at(level: Level, weights: &[f32], channels: usize) -> Self {
         let each = weights.len() / channels.max(1);
-        let heights = heights();
+        let heights = heights(level);
         let empty = |rows: usize| channels.next_multiple_of(rows) - channels;
         let rows = match channels {
             1 => 1,
             // A sixteenth more work costs about what smaller tiles do.
-            _ if (empty(heights.most) - empty(heights.fewer)) * 16 > channels => heights.fewer,
+            _ if empty(heights.most).saturating_sub(empty(heights.fewer)) * 16 > channels => heights.fewer,
             _ => heights.most,
         };
         let mut packed = vec![0.0; channels.div_ceil(rows) * rows * each];
@@ -273,7 +279,7 @@ impl Packed {
             let block = &mut packed[channel / rows * rows * each..];
             block.iter_mut().skip(channel % rows).step_by(rows).zip(weights).for_each(|(to, from)| *to = *from);
         }
-        Self { weights: packed, channels, rows, each }
+        Self { weights: packed, channels, rows, each, level }
     }
 
     /// Weights of one output channel.
@@ -321,11 +327,13 @@ pub(crate) fn convolve(plan: &Plan, packed: &Packed, image: &[f32], first: usize
     assert!((channels - 1) * plan.plane + plan.reach <= image.len(), "an image that is too small");
     assert!(end.bias.is_none_or(|bias| bias.len() == count) && end.add.is_none_or(|add| add.len() == out.len()));
     let job = Job { plan, packed, image, first, channels, end };
-    // SAFETY: the level proves the features; `run` asks what was asserted above.
-    match Level::best() {
+    match packed.level {
+        // SAFETY: `run` asks what was asserted above.
         Level::Scalar => unsafe { job.run::<[f32; LANES]>(out) },
+        // SAFETY: likewise, and the level proves the features.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2(_) => unsafe { run_avx2(&job, out) },
+        // SAFETY: likewise.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(_) => unsafe { run_avx512(&job, out) },
     }
@@ -392,7 +400,7 @@ impl Job<'_> {
                     unsafe {
                         match left {
                             // One alone costs almost as much as two: V + 1 are cut by halves, where that leaves none.
-                            _ if left >= V && (left != V + 1 || V % 2 == 0) => {
+                            _ if left >= V && (left != V + 1 || V.is_multiple_of(2)) => {
                                 self.outputs::<S, R, V>(&mut vectors, channel, out);
                             }
                             4.. if V > 4 => self.outputs::<S, R, 4>(&mut vectors, channel, out),
@@ -439,15 +447,12 @@ impl Job<'_> {
             } else {
                 self.tile::<S, R, V, false>(from, weights)
             };
-            for row in 0..R {
-                if row >= count {
-                    break;
-                }
+            for (row, sums) in sums.iter().enumerate().take(count) {
                 let channel = channel + row;
                 let bias = S::splat(self.end.bias.map_or(0.0, |bias| *bias.get_unchecked(channel)));
-                for v in 0..V {
+                for (v, sum) in sums.iter().enumerate() {
                     let at = [channel * size + to[v][0], channel * size + to[v][1]];
-                    let sum = sums[row][v].add(bias);
+                    let sum = sum.add(bias);
                     if whole[v] {
                         self.store(sum, at, out);
                     } else {
@@ -539,6 +544,60 @@ impl Job<'_> {
                 sum = if sum > high { high } else { sum };
             }
             out[at + nth] = sum;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    fn numbers(len: usize, seed: u32) -> Vec<f32> {
+        let number = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+        (0..len as u32).map(number).collect()
+    }
+
+    /// Planes of `size`, and so many channels in and out; a kernel of `kernel` with padding around it.
+    fn outputs(level: Level, size: [usize; 2], channels: [usize; 2], kernel: usize, stride: usize) -> Vec<f32> {
+        let geometry = Geometry { kernel: [kernel; 2], stride: [stride; 2], dilation: [1, 1], pads: [kernel / 2; 4] };
+        let plan = Plan::new(geometry, size).unwrap();
+        let image = numbers(channels[0] * size[0] * size[1], 1);
+        let padded = plan.padded(channels[0]).map(|len| {
+            // What stood there before is no number.
+            let mut padded = vec![f32::NAN; len];
+            plan.pad(&image, &mut padded);
+            padded
+        });
+        let weights = numbers(channels[1] * channels[0] * kernel * kernel, 2);
+        let (bias, add) = (numbers(channels[1], 3), numbers(channels[1] * plan.output[0] * plan.output[1], 4));
+        let end = End { bias: Some(&bias), add: Some(&add), activation: Activation::Clip(-0.5, 3.0) };
+        let mut out = vec![f32::NAN; add.len()];
+        let packed = Packed::at(level, &weights, channels[1]);
+        convolve(&plan, &packed, padded.as_deref().unwrap_or(&image), 0, end, &mut out);
+        out
+    }
+
+    #[test]
+    fn every_level_gives_the_same() {
+        for size in [[32, 32], [16, 16], [14, 14], [8, 8], [7, 7], [5, 3], [2, 1], [3, 20]] {
+            for channels in [[3, 16], [1, 1], [2, 5], [4, 9], [1, 24]] {
+                for (kernel, stride) in [(3, 1), (3, 2), (1, 1), (1, 2), (5, 1)] {
+                    let defined = outputs(Level::Scalar, size, channels, kernel, stride);
+                    let mut fused: Option<Vec<u32>> = None;
+                    for level in Level::all().filter(|level| *level != Level::Scalar) {
+                        let found = outputs(level, size, channels, kernel, stride);
+                        for (found, defined) in found.iter().zip(&defined) {
+                            assert!(
+                                (found - defined).abs() < 1e-5,
+                                "{size:?} {channels:?} {kernel}/{stride}: {level:?}"
+                            );
+                        }
+                        let bits: Vec<u32> = found.iter().map(|x| x.to_bits()).collect();
+                        assert_eq!(*fused.get_or_insert_with(|| bits.clone()), bits);
+                    }
+                }
+            }
         }
     }
 }
