@@ -149,6 +149,13 @@ fn gemmas() {
     assert_eq!(gemma2.warnings, [said]);
     assert!(gemma2.fates.contains(&write("blk.0.post_attention_norm.weight", Transform::AddOne, true)));
     assert!(gemma2.fates.contains(&write("blk.1.post_ffw_norm.weight", Transform::AddOne, true)));
+    let kinds = |kinds: [&str; 2]| made.clone().config(json!({"layer_types": kinds}));
+    checked(&kinds(["sliding_attention", "full_attention"]));
+    let said = kinds(["full_attention", "sliding_attention"]).refused();
+    assert!(
+        said.starts_with("`layer_types` of `config.json` is `a list`; `full_attention` for every second"),
+        "{said}"
+    );
     let said = made.config(json!({"final_logit_softcapping": null})).refused();
     assert_eq!(said, "`config.json` has no `final_logit_softcapping`");
 }

@@ -64,7 +64,7 @@ pub struct DecoderGraph {
 /// The graph of an encoder.
 ///
 /// Its inputs are `input_ids`, `positions`, `attention_mask` and, where it has them,
-/// `token_type_ids`, all `[B, T]`. Its output is `last_hidden_state` `[B, T, width]`.
+/// `token_type_ids`, all `[B, T]`. Its output is the last hidden state `[B, T, width]`.
 #[derive(Clone, Debug)]
 pub struct EncoderGraph {
     /// The graph.

@@ -185,8 +185,10 @@ impl Pool {
     fn take(&self, len: usize) -> Vec<f32> {
         let found = (len >= SMALL).then(|| {
             let mut free = self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            // The smallest that is large enough, but not by more than a half.
-            let fit = free.iter().enumerate().filter(|(_, b)| b.capacity() >= len && b.capacity() / 2 <= len);
+            // The smallest that is large enough, but not by more than a third: what is cut off is filled
+            // again when all of it is needed.
+            let fits = |b: &Vec<f32>| b.capacity() >= len && b.capacity() / 4 * 3 <= len;
+            let fit = free.iter().enumerate().filter(|(_, b)| fits(b));
             let best = fit.min_by_key(|(_, b)| b.capacity()).map(|(at, _)| at);
             best.map(|at| free.swap_remove(at))
         });

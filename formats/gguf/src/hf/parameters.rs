@@ -111,8 +111,26 @@ impl<'a> Parameters<'a> {
         if !(self.family == Family::Gemma3 && windowless) {
             let window = config.require("sliding_window", config.count("sliding_window")?)?;
             metadata.set(&format!("{arch}.attention.sliding_window"), Value::U32(window));
+            self.check_windows(config)?;
         }
         Ok(())
+    }
+
+    /// llama.cpp tells by a layer's number whether it looks at the whole text: a model whose layers
+    /// stand otherwise, as after the removal of some, would compute something else there.
+    fn check_windows(&self, config: &Config<'_>) -> Result<(), Error> {
+        let Some(kinds) = config.get("layer_types") else { return Ok(()) };
+        let (every, expected) = match self.family {
+            Family::Gemma2 => (2, "`full_attention` for every second layer and for no other, as llama.cpp has it"),
+            _ => (6, "`full_attention` for every sixth layer and for no other, as llama.cpp has it"),
+        };
+        let fits = |(at, kind): (usize, &Json)| {
+            kind.as_str().is_some_and(|kind| (kind == "full_attention") == ((at + 1) % every == 0))
+        };
+        match kinds.as_array() {
+            Some(all) if all.iter().enumerate().all(fits) => Ok(()),
+            _ => Err(config.refuse("layer_types", kinds, expected)),
+        }
     }
 
     /// What engines will do otherwise than the file says.

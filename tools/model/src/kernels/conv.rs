@@ -10,6 +10,8 @@
 //! of outputs stays in registers while all taps of all input channels are added, in this order:
 //! the sum of an output does not hang on where in a tile it stands, nor on threads.
 
+use std::ops::Range;
+
 use niwaki_codes::simd::Level;
 use niwaki_codes::stamp;
 
@@ -66,6 +68,8 @@ pub(crate) struct Plan {
     vectors: Vec<Vector>,
     /// Elements of a channel that vectors reach with all taps.
     reach: usize,
+    /// Outputs of a channel.
+    size: usize,
     /// Whether the image is taken as it lies.
     direct: bool,
 }
@@ -99,7 +103,19 @@ impl Plan {
             let (taps, vectors) = (vec![0], vectors(1, all, (0, 0)));
             let reach = reach(&taps, &vectors);
             let (rows, width, plane) = (1, all, all);
-            return Some(Self { geometry, input, output, rows, width, plane, taps, vectors, reach, direct: true });
+            return Some(Self {
+                geometry,
+                input,
+                output,
+                rows,
+                width,
+                plane,
+                taps,
+                vectors,
+                reach,
+                size: all,
+                direct: true,
+            });
         }
         let (rows, width) = (padded[0], padded[1].div_ceil(stride[1]));
         let phase = rows.checked_mul(width)?;
@@ -112,7 +128,8 @@ impl Plan {
             (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))).map(|(i, j)| tap(i, j)).collect();
         let vectors = vectors(output[0], output[1], (stride[0] * width, output[1]));
         let reach = reach(&taps, &vectors);
-        Some(Self { geometry, input, output, rows, width, plane, taps, vectors, reach, direct: false })
+        let size = output[0].checked_mul(output[1])?;
+        Some(Self { geometry, input, output, rows, width, plane, taps, vectors, reach, size, direct: false })
     }
 
     /// Elements that `channels` channels of an image take with their padding, none where they are
@@ -120,6 +137,11 @@ impl Plan {
     pub(crate) fn padded(&self, channels: usize) -> Option<usize> {
         // A vector may read past the last row.
         (!self.direct).then(|| channels * self.plane + LANES)
+    }
+
+    /// Outputs of a channel.
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     /// Elements of one channel with its padding.
@@ -312,21 +334,31 @@ pub(crate) struct End<'e> {
     pub(crate) activation: Activation,
 }
 
-/// Computes output channels `first..` of one group of one image, as many as `out` holds. `image`
-/// has the group's input channels, padded by [`Plan::pad`] unless they are taken as they lie; `first`
-/// is a multiple of [`Packed::rows`]; `end` is of the channels computed.
-pub(crate) fn convolve(plan: &Plan, packed: &Packed, image: &[f32], first: usize, end: End<'_>, out: &mut [f32]) {
-    let size = plan.output[0] * plan.output[1];
-    let count = out.len() / size.max(1);
-    let channels = packed.each / plan.taps.len().max(1);
-    assert!(first.is_multiple_of(packed.rows) && first + count <= packed.channels, "channels that are not there");
-    assert!(out.len() == count * size, "part of a channel");
-    if count == 0 || size == 0 || channels == 0 {
+/// Computes output channels of one group of one image: those of `channels`, whose start is a
+/// multiple of [`Packed::rows`]. `image` has the group's input channels, padded by [`Plan::pad`]
+/// unless they are taken as they lie; `end` is of the channels computed.
+pub(crate) fn convolve(
+    plan: &Plan,
+    packed: &Packed,
+    image: &[f32],
+    channels: Range<usize>,
+    end: End<'_>,
+    out: &mut [f32],
+) {
+    let (first, count) = (channels.start, channels.len());
+    assert!(first.is_multiple_of(packed.rows) && channels.end <= packed.channels, "channels that are not there");
+    assert!(out.len() == count * plan.size, "part of a channel");
+    // Divisions cost as much as a small channel.
+    let channels = match plan.taps.len() {
+        taps if taps == packed.each => 1,
+        taps => packed.each / taps.max(1),
+    };
+    if out.is_empty() || channels == 0 {
         return out.fill(0.0);
     }
     assert!((channels - 1) * plan.plane + plan.reach <= image.len(), "an image that is too small");
     assert!(end.bias.is_none_or(|bias| bias.len() == count) && end.add.is_none_or(|add| add.len() == out.len()));
-    let job = Job { plan, packed, image, first, channels, end };
+    let job = Job { plan, packed, image, first, count, channels, end };
     match packed.level {
         // SAFETY: `run` asks what was asserted above.
         Level::Scalar => unsafe { job.run::<[f32; LANES]>(out) },
@@ -357,7 +389,10 @@ struct Job<'j> {
     plan: &'j Plan,
     packed: &'j Packed,
     image: &'j [f32],
+    /// The first channel computed, and how many are.
     first: usize,
+    count: usize,
+    /// Input channels.
     channels: usize,
     end: End<'j>,
 }
@@ -389,10 +424,13 @@ impl Job<'_> {
     /// As [`run`](Self::run); weights are packed for `R` channels.
     #[inline(always)]
     unsafe fn sweep<S: Lanes, const R: usize, const V: usize>(&self, out: &mut [f32]) {
-        let count = out.len() / (self.plan.output[0] * self.plan.output[1]);
-        let tiles = (STRIP / (self.channels * V * S::PARTS * LANES)).max(4);
-        for strip in self.plan.vectors.chunks(tiles * V * S::PARTS) {
-            for channel in (0..count).step_by(R) {
+        let (all, tile) = (self.plan.vectors.as_slice(), V * S::PARTS);
+        let strip = match all.len() * LANES * self.channels <= STRIP {
+            true => all.len(),
+            false => (STRIP / (self.channels * tile * LANES)).max(4) * tile,
+        };
+        for strip in all.chunks(strip) {
+            for channel in (0..self.count).step_by(R) {
                 let mut vectors = strip;
                 while !vectors.is_empty() {
                     let left = vectors.len() / S::PARTS;
@@ -427,7 +465,7 @@ impl Job<'_> {
     ) {
         let (these, rest) = vectors.split_at(V * S::PARTS);
         *vectors = rest;
-        let size = self.plan.output[0] * self.plan.output[1];
+        let size = self.plan.size;
         let (mut from, mut to, mut whole) = ([[0; 2]; V], [[0; 2]; V], [true; V]);
         let mut joined = true;
         for v in 0..V {
@@ -438,7 +476,7 @@ impl Job<'_> {
             joined &= S::PARTS == 1 || first.from + LANES == second.from;
         }
         let weights = &self.packed.weights[(self.first + channel) * self.packed.each..][..R * self.packed.each];
-        let count = (out.len() / size - channel).min(R);
+        let count = (self.count - channel).min(R);
         // SAFETY: the caller's promise, and as many weights as channels times taps times `R`; each
         // vector of outputs stands within its channel.
         unsafe {
@@ -574,7 +612,7 @@ mod tests {
         let end = End { bias: Some(&bias), add: Some(&add), activation: Activation::Clip(-0.5, 3.0) };
         let mut out = vec![f32::NAN; add.len()];
         let packed = Packed::at(level, &weights, channels[1]);
-        convolve(&plan, &packed, padded.as_deref().unwrap_or(&image), 0, end, &mut out);
+        convolve(&plan, &packed, padded.as_deref().unwrap_or(&image), 0..channels[1], end, &mut out);
         out
     }
 

@@ -209,7 +209,7 @@ const FEW: usize = 1 << 16;
 impl Work<'_> {
     fn run(&self, x: &[f32], context: &Context<'_>, out: &mut [f32]) {
         let image = self.shapes.channels * self.shapes.image.iter().product::<usize>();
-        let of_image = self.shapes.out * self.plan.output[0] * self.plan.output[1];
+        let of_image = self.shapes.out * self.plan.size();
         if image == 0 || of_image == 0 {
             return out.fill(0.0);
         }
@@ -228,28 +228,33 @@ impl Work<'_> {
     fn image(&self, (nth, x): (usize, &[f32]), context: &Context<'_>, threads: usize, out: &mut [f32]) {
         let Some(len) = self.plan.padded(self.shapes.channels / self.groups) else {
             let each = x.len() / self.groups;
-            let parts = self.parts(out, threads);
-            spread(parts, threads, |(group, first, out)| {
-                self.part((nth, group, first), &x[group * each..][..each], out);
+            spread(self.parts(nth, out, threads), threads, |(part, out)| {
+                self.part(&part, &x[part.group * each..][..each], out);
             });
             return;
         };
         if self.groups == 1 {
             let mut padded = context.scratch(len);
             self.pad(x, threads, &mut padded);
-            spread(self.parts(out, threads), threads, |(_, first, out)| self.part((nth, 0, first), &padded, out));
+            spread(self.parts(nth, out, threads), threads, |(part, out)| self.part(&part, &padded, out));
             context.put(padded);
             return;
         }
         // A group is padded just before it is needed.
         let (of_x, of_out) = (x.len() / self.groups, out.len() / self.groups);
+        let channels = self.shapes.out / self.groups;
         let some = self.groups.div_ceil(threads * SHARES);
         let all: Vec<_> = x.chunks(some * of_x).zip(out.chunks_mut(some * of_out)).enumerate().collect();
         spread(all, threads, |(at, (x, out))| {
             let mut padded = context.scratch(len);
             for (group, (x, out)) in x.chunks_exact(of_x).zip(out.chunks_exact_mut(of_out)).enumerate() {
                 self.plan.pad(x, &mut padded);
-                self.part((nth, at * some + group, 0), &padded, out);
+                let group = at * some + group;
+                self.part(
+                    &Part { image: nth, group, first: 0, count: channels, before: group * channels },
+                    &padded,
+                    out,
+                );
             }
             context.put(padded);
         });
@@ -265,37 +270,44 @@ impl Work<'_> {
         planes.for_each(|(padded, x)| self.plan.pad(x, padded));
     }
 
-    /// An image's output in about as many parts as threads can share: the group of each, its first
-    /// channel, and where it goes.
-    fn parts<'o>(&self, out: &'o mut [f32], threads: usize) -> Vec<(usize, usize, &'o mut [f32])> {
-        let of_group = out.len() / self.groups;
-        let size = self.plan.output[0] * self.plan.output[1];
+    /// An image's output in about as many parts as threads can share, and where each goes.
+    fn parts<'o>(&self, image: usize, out: &'o mut [f32], threads: usize) -> Vec<(Part, &'o mut [f32])> {
+        let (of_group, size) = (self.shapes.out / self.groups, self.plan.size());
         let rows = self.packed.first().map_or(1, Packed::rows);
-        let tiles = (of_group / size).div_ceil(rows);
         let wanted = if threads == 1 { 1 } else { (threads * SHARES).div_ceil(self.groups) };
-        let channels = tiles.div_ceil(wanted) * rows;
+        let some = of_group.div_ceil(rows).div_ceil(wanted) * rows;
         let mut all = Vec::with_capacity(self.groups * wanted);
-        for (group, out) in out.chunks_exact_mut(of_group).enumerate() {
-            for (nth, out) in out.chunks_mut(size * channels).enumerate() {
-                all.push((group, nth * channels, out));
+        for (group, out) in out.chunks_exact_mut(of_group * size).enumerate() {
+            for (nth, out) in out.chunks_mut(size * some).enumerate() {
+                let first = nth * some;
+                let (count, before) = (some.min(of_group - first), group * of_group + first);
+                all.push((Part { image, group, first, count, before }, out));
             }
         }
         all
     }
 
-    /// Output channels `first..` of a group, whose input channels have their padding.
-    fn part(&self, (nth, group, first): (usize, usize, usize), input: &[f32], out: &mut [f32]) {
-        let size = self.plan.output[0] * self.plan.output[1];
-        let channel = group * (self.shapes.out / self.groups) + first;
-        let count = out.len() / size;
-        let at = (nth * self.shapes.out + channel) * size;
+    /// Computes a part from the group's input channels, which have their padding.
+    fn part(&self, part: &Part, input: &[f32], out: &mut [f32]) {
+        let at = (part.image * self.shapes.out + part.before) * self.plan.size();
         let end = End {
-            bias: self.bias.map(|bias| &bias[channel..channel + count]),
+            bias: self.bias.map(|bias| &bias[part.before..part.before + part.count]),
             add: self.add.map(|add| &add[at..at + out.len()]),
             activation: self.activation,
         };
-        convolve(self.plan, &self.packed[group], input, first, end, out);
+        convolve(self.plan, &self.packed[part.group], input, part.first..part.first + part.count, end, out);
     }
+}
+
+/// Output channels of an image.
+struct Part {
+    image: usize,
+    group: usize,
+    /// The first one, counted in the group, and how many there are.
+    first: usize,
+    count: usize,
+    /// Channels before them.
+    before: usize,
 }
 
 /// Does work on threads, where there is more than one for it.
