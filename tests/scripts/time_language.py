@@ -35,9 +35,9 @@ def ask(command):
 
 def in_niwaki(args, threads):
     many = ["--threads", threads]
-    text = ask([args.niwaki, "eval", args.folder, "--data", args.text, "--limit", 1, *many])["items_per_second"]
+    read = ask([args.niwaki, "eval", args.folder, "--data", args.text, "--limit", 1, *many])
     made = ask([args.niwaki, "generate", args.folder, "--prompt", PROMPT, "--max-tokens", MADE, *many])
-    return text, made["tokens_per_second"]
+    return LENGTH * read["items_per_second"], made["tokens_per_second"]
 
 
 def in_llama(model, text):

@@ -85,7 +85,9 @@ stamp! {
 }
 #[inline(always)]
 fn capped_body(x: &mut [f32], cap: f32) {
-    x.iter_mut().for_each(|x| *x = math::tanh(*x / cap) * cap);
+    for x in x {
+        *x = math::tanh(*x / cap) * cap;
+    }
 }
 
 stamp! {
@@ -93,7 +95,9 @@ stamp! {
 }
 #[inline(always)]
 fn silu_body(x: &mut [f32]) {
-    x.iter_mut().for_each(|x| *x *= math::sigmoid(*x));
+    for x in x {
+        *x *= math::sigmoid(*x);
+    }
 }
 
 stamp! {
@@ -101,7 +105,9 @@ stamp! {
 }
 #[inline(always)]
 fn gelu_body(x: &mut [f32]) {
-    x.iter_mut().for_each(|x| *x *= 0.5 * (1.0 + math::erf(*x * std::f32::consts::FRAC_1_SQRT_2)));
+    for x in x {
+        *x *= 0.5 * (1.0 + math::erf(*x * std::f32::consts::FRAC_1_SQRT_2));
+    }
 }
 
 stamp! {
@@ -111,7 +117,9 @@ stamp! {
 fn gelu_tanh_body(x: &mut [f32]) {
     // √(2 / π)
     const ROOT: f32 = 0.797_884_6;
-    x.iter_mut().for_each(|x| *x *= 0.5 * (1.0 + math::tanh(ROOT * (*x + 0.044_715 * *x * *x * *x))));
+    for x in x {
+        *x *= 0.5 * (1.0 + math::tanh(ROOT * (*x + 0.044_715 * *x * *x * *x)));
+    }
 }
 
 stamp! {
@@ -119,7 +127,9 @@ stamp! {
 }
 #[inline(always)]
 fn relu_body(x: &mut [f32]) {
-    x.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
+    for x in x {
+        *x = if *x < 0.0 { 0.0 } else { *x };
+    }
 }
 
 #[cfg(test)]

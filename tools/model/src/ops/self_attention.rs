@@ -208,7 +208,9 @@ fn softmax_body(row: &mut [f32]) {
     if most == f32::NEG_INFINITY {
         return row.fill(0.0);
     }
-    row.iter_mut().for_each(|x| *x = math::exp(*x - most));
+    for x in row.iter_mut() {
+        *x = math::exp(*x - most);
+    }
     let mut sums = [0.0f32; 16];
     for part in row.chunks(16) {
         sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += *x);

@@ -74,10 +74,11 @@ macro_rules! functions {
             #[inline(always)]
             fn body(x: &mut [f32], [$a, $b]: [f32; 2]) {
                 let _ = ($a, $b);
-                x.iter_mut().for_each(|x| {
+                // A closure might not be inlined, and would then be compiled without the level's instructions.
+                for x in x {
                     let $x = *x;
                     *x = $single;
-                });
+                }
             }
 
             pub(super) fn double($x: f64, [$a, $b]: [f64; 2]) -> f64 {
