@@ -82,3 +82,14 @@ pub fn tokenizer() -> serde_json::Value {
             "vocab": vocabulary, "merges": ["a b"]},
     })
 }
+
+/// A text of so many letters and digits that the tokenizer has, the same every time.
+pub fn letters(count: usize) -> String {
+    let letters = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    let mut state = 1u32;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(letters[(state >> 16) as usize % letters.len()])
+    };
+    (0..count).map(next).collect()
+}

@@ -2,30 +2,18 @@
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use niwaki_conformance::cli::{Answer, niwaki};
+use niwaki_conformance::cli::niwaki;
 use niwaki_conformance::folder::Folder;
-use niwaki_conformance::llama::write_llama;
+use niwaki_conformance::llama::{letters, write_llama};
+use niwaki_conformance::scene::attempt;
 use serde_json::Value;
 
 /// A folder with a small Llama, and a text.
 fn scene() -> Folder {
     let folder = Folder::new("language");
     write_llama(&folder.path().join("llama"));
-    let letters = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-    let mut state = 1u32;
-    let text: String = (0..700)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            char::from(letters[(state >> 16) as usize % letters.len()])
-        })
-        .collect();
-    std::fs::write(folder.path().join("text.txt"), text).unwrap();
+    std::fs::write(folder.path().join("text.txt"), letters(700)).unwrap();
     folder
-}
-
-/// A command on paths inside the folder: words that begin with `@` are paths in it.
-fn attempt(folder: &Folder, line: &str) -> Answer {
-    niwaki(line.split(' ').map(|word| word.strip_prefix('@').map_or(word.to_owned(), |name| folder.at(name))))
 }
 
 /// What `eval` finds, but for its speed.

@@ -8,6 +8,7 @@ use std::path::Path;
 use niwaki_conformance::checkpoints::{Tensor, write};
 use niwaki_conformance::cli::Answer;
 use niwaki_conformance::folder::{Folder, repository};
+use niwaki_conformance::llama::letters;
 use niwaki_conformance::scene::attempt;
 use niwaki_conformance::transformer::{Family, Transformer};
 use niwaki_tensors::{Checkpoint, Limits};
@@ -22,15 +23,7 @@ fn model(family: Family, layers: &[usize], idle: &[usize]) -> Transformer {
 /// A folder with a text of 200 letters, which is six windows of 32 tokens.
 fn scene() -> Folder {
     let folder = Folder::new("layers");
-    let letters = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-    let mut state = 1u32;
-    let text: String = (0..200)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            char::from(letters[(state >> 16) as usize % letters.len()])
-        })
-        .collect();
-    std::fs::write(folder.path().join("text.txt"), text).unwrap();
+    std::fs::write(folder.path().join("text.txt"), letters(200)).unwrap();
     folder
 }
 

@@ -44,18 +44,11 @@ pub fn blueprint<'g>(folder: &Path, given: impl Into<Given<'g>>) -> Result<(Blue
     let other = given.weights.map(|path| Opened::open(path, &Limits::default())).transpose()?;
     let own = Weights::new(&own, given.own())?;
     let other = other.as_ref().map(|opened| Weights::new(opened, given)).transpose()?;
-    let failed = Cell::new(None);
-    let found = hf::build(&config, &|name| {
-        let of = |weights: &Weights<'_>| weights.get(name).map_err(|error| set_aside(error, &failed));
-        match other.as_ref().map(of).transpose()?.flatten() {
+    let blueprint =
+        build(folder, &config, |name| match other.as_ref().map(|weights| weights.get(name)).transpose()?.flatten() {
             Some(tensor) => Ok(Some(tensor)),
-            None => of(&own),
-        }
-    });
-    if let Some(error) = failed.into_inner() {
-        return Err(error);
-    }
-    let blueprint = found.map_err(|e| Error::from(e.at(folder)))?;
+            None => own.get(name),
+        })?;
     let replaced = other.as_ref().map(Weights::replaced).unwrap_or_default();
     if other.is_some() && replaced.weights == 0 {
         let what = format!("none of the weights of {}", folder.display());
@@ -94,16 +87,12 @@ impl Recorded {
         let config = Config::open(folder)?;
         let opened = Opened::open(folder, &Limits::default())?;
         let source = Weights::new(&opened, Given::default())?;
-        let (failed, weights) = (Cell::new(None), RefCell::new(BTreeMap::new()));
-        let found = hf::build(&config, &|name| {
-            let found = source.get(name).map_err(|error| set_aside(error, &failed))?;
+        let weights = RefCell::new(BTreeMap::new());
+        let blueprint = build(folder, &config, |name| {
+            let found = source.get(name)?;
             weights.borrow_mut().extend(found.clone().map(|tensor| (name.to_owned(), tensor)));
             Ok(found)
-        });
-        if let Some(error) = failed.into_inner() {
-            return Err(error);
-        }
-        let blueprint = found.map_err(|e| Error::from(e.at(folder)))?;
+        })?;
         Ok((blueprint, Self { config, weights: weights.into_inner() }))
     }
 }
@@ -136,11 +125,25 @@ fn unlike(what: &str, folder: &Path) -> Error {
     Error::from(ErrorKind::Unlike { what: what.to_owned() }).at(folder)
 }
 
-/// Keeps an error of ours, and gives one that the builder can hand through.
-fn set_aside(error: Error, failed: &Cell<Option<Error>>) -> niwaki_model::Error {
-    let stands_for = niwaki_model::ErrorKind::Model(error.to_string()).into();
-    failed.set(Some(error));
-    stands_for
+/// Builds the model of a folder of weights by name. What `weight` fails with is what this fails with:
+/// the builder only hands through that something did.
+fn build(
+    folder: &Path,
+    config: &Config,
+    weight: impl Fn(&str) -> Result<Option<Tensor>, Error>,
+) -> Result<Blueprint, Error> {
+    let failed = Cell::new(None);
+    let found = hf::build(config, &|name| {
+        weight(name).map_err(|error| {
+            let stands_for = niwaki_model::ErrorKind::Model(error.to_string()).into();
+            failed.set(Some(error));
+            stands_for
+        })
+    });
+    match failed.into_inner() {
+        Some(error) => Err(error),
+        None => found.map_err(|e| Error::from(e.at(folder))),
+    }
 }
 
 /// The weights of a checkpoint by name.
