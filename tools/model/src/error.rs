@@ -39,6 +39,15 @@ pub enum ErrorKind {
     },
     /// Operators that are not run here: each node by name, with its operator.
     Operators(Vec<(String, String)>),
+    /// Operators that gradients cannot be taken back through: each node by name, with its operator.
+    NoWayBack(Vec<(String, String)>),
+    /// Values that do not fit in the memory that they may take, even where they are computed again.
+    Memory {
+        /// The least bytes that they need.
+        needs: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// An input that is missing, of another type or shape, or unknown.
     Input {
         /// Its name.
@@ -152,6 +161,12 @@ impl fmt::Display for Error {
     }
 }
 
+/// Nodes and their operators, as a line has them.
+fn each_node(nodes: &[(String, String)]) -> String {
+    let each: Vec<_> = nodes.iter().map(|(node, op)| format!("`{node}` ({op})")).collect();
+    each.join(", ")
+}
+
 /// Weights that one line names.
 const SOME: usize = 20;
 
@@ -161,9 +176,10 @@ impl fmt::Display for ErrorKind {
             Self::Cycle => f.write_str("takes what it makes itself"),
             Self::Undefined { value } => write!(f, "value `{value}` is made by no node"),
             Self::MadeTwice { value } => write!(f, "value `{value}` is made by another node too"),
-            Self::Operators(nodes) => {
-                let each: Vec<_> = nodes.iter().map(|(node, op)| format!("`{node}` ({op})")).collect();
-                write!(f, "operators that are not supported: {}", each.join(", "))
+            Self::Operators(nodes) => write!(f, "operators that are not supported: {}", each_node(nodes)),
+            Self::NoWayBack(nodes) => write!(f, "operators that gradients do not pass: {}", each_node(nodes)),
+            Self::Memory { needs, limit } => {
+                write!(f, "values need {needs} bytes at least, the limit is {limit}: a smaller batch needs less")
             }
             Self::Input { name, found, needs } => write!(f, "input `{name}`: {found}, {needs} expected"),
             Self::Inputs { found, needs } => write!(f, "{found} inputs, {needs} expected"),

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::fault::dims;
 use crate::graph::{Dim, Graph, Input, Node, ValueId};
 use crate::operator::{Context, Inputs, Operator, Pool};
-use crate::tensor::{Data, Tensor};
+use crate::tensor::Tensor;
 
 /// Told of values.
 pub type Observer<'r> = &'r mut dyn FnMut(ValueId, &Tensor);
@@ -57,21 +57,7 @@ impl Executor {
     /// Those of [`Graph::sort`], and weights that do not fit their nodes.
     pub fn new(mut graph: Graph) -> Result<Self, Error> {
         graph.sort()?;
-        let mut user: BTreeMap<ValueId, usize> = BTreeMap::new();
-        for (at, node) in graph.nodes().iter().enumerate() {
-            for value in node.inputs.iter().chain(&node.outputs).flatten() {
-                user.insert(*value, at);
-            }
-        }
-        for value in graph.outputs() {
-            user.remove(value);
-        }
-        let mut last = vec![Vec::new(); graph.nodes().len()];
-        for (value, at) in user {
-            if graph.constant(value).is_none() {
-                last[at].push(value);
-            }
-        }
+        let last = last_uses(&graph);
         let ready = |node: &Node| {
             let constant = |value: &Option<ValueId>| value.and_then(|value| graph.constant(value));
             let constants: Vec<_> = node.inputs.iter().map(constant).collect();
@@ -93,7 +79,7 @@ impl Executor {
     ///
     /// Inputs that do not fit, and whatever a node refuses.
     pub fn run(&self, inputs: Vec<Tensor>, mut how: Run<'_>) -> Result<Outcome, Error> {
-        self.check(&inputs)?;
+        check(&self.graph, &inputs)?;
         let context = Context::new(how.limit, &self.pool);
         let mut values: Vec<Option<Tensor>> = vec![None; self.graph.values()];
         for (input, tensor) in self.graph.inputs().iter().zip(inputs) {
@@ -106,7 +92,7 @@ impl Executor {
         values.iter().flatten().for_each(|tensor| memory.made(tensor, &[]));
         let mut macs = 0u64;
         for ((node, op), last) in self.graph.nodes().iter().zip(&self.ready).zip(&self.last) {
-            let taken = self.inputs(node, last, &mut values);
+            let taken = taken(&self.graph, node, last, &mut values);
             let shapes: Vec<Option<Vec<usize>>> =
                 taken.iter().map(|tensor| tensor.as_ref().map(|tensor| tensor.shape().to_vec())).collect();
             let places: Vec<(usize, usize)> = taken.iter().flatten().filter(|t| t.is_alone()).map(place).collect();
@@ -114,7 +100,7 @@ impl Executor {
             let outputs = op.run(&mut inputs, &context).map_err(|fault| Error::from(fault).of(&node.name))?;
             outputs.iter().for_each(|tensor| memory.made(tensor, &places));
             for tensor in inputs.into_vec().into_iter().flatten() {
-                self.free(tensor);
+                self.pool.free(tensor);
             }
             memory.freed(&places, &outputs);
             let needs = node.outputs.iter().rposition(Option::is_some).map_or(0, |at| at + 1);
@@ -140,62 +126,78 @@ impl Executor {
         let outputs = self.graph.outputs().iter().map(output).collect::<Result<Vec<_>, Error>>()?;
         Ok(Outcome { outputs, peak_bytes: memory.peak, macs })
     }
+}
 
-    /// What a node takes. Values that nobody takes after it are its own.
-    fn inputs(&self, node: &Node, last: &[ValueId], values: &mut [Option<Tensor>]) -> Vec<Option<Tensor>> {
-        let mut taken = Vec::with_capacity(node.inputs.len());
-        for (place, value) in node.inputs.iter().enumerate() {
-            taken.push(value.and_then(|value| {
-                let again = node.inputs.iter().skip(place + 1).any(|other| *other == Some(value));
-                let slot = values.get_mut(value.index())?;
-                let own = if !again && last.contains(&value) { slot.take() } else { slot.clone() };
-                own.or_else(|| self.graph.constant(value).cloned())
-            }));
-        }
-        taken
-    }
-
-    /// Gives the memory of a value back, where it is no one else's.
-    fn free(&self, tensor: Tensor) {
-        if let Data::F32(buffer) = tensor.into_data()
-            && buffer.is_alone()
-        {
-            self.pool.put(buffer.into_vec());
+/// For each node of a sorted graph the values that nobody takes after it.
+pub(crate) fn last_uses(graph: &Graph) -> Vec<Vec<ValueId>> {
+    let mut user: BTreeMap<ValueId, usize> = BTreeMap::new();
+    for (at, node) in graph.nodes().iter().enumerate() {
+        for value in node.inputs.iter().chain(&node.outputs).flatten() {
+            user.insert(*value, at);
         }
     }
-
-    /// Refuses inputs that are not those of the graph.
-    fn check(&self, inputs: &[Tensor]) -> Result<(), Error> {
-        let wanted = self.graph.inputs();
-        if inputs.len() != wanted.len() {
-            return Err(ErrorKind::Inputs { found: inputs.len(), needs: wanted.len() }.into());
-        }
-        let mut named: BTreeMap<&str, usize> = BTreeMap::new();
-        for (Input { value, dtype, dims: expected }, tensor) in wanted.iter().zip(inputs) {
-            let wrong = |found: String, needs: String| {
-                Err(ErrorKind::Input { name: self.graph.name(*value).to_owned(), found, needs }.into())
-            };
-            if let Some(dtype) = dtype.filter(|dtype| *dtype != tensor.dtype()) {
-                return wrong(tensor.dtype().to_string(), dtype.to_string());
-            }
-            let Some(expected) = expected else { continue };
-            let fits = |(dim, has): (&Dim, &usize)| match dim {
-                Dim::Fixed(needs) => needs == has,
-                Dim::Any | Dim::Named(_) => true,
-            };
-            if expected.len() != tensor.rank() || !expected.iter().zip(tensor.shape()).all(fits) {
-                return wrong(dims(tensor.shape()), dims_text(expected));
-            }
-            for (dim, has) in expected.iter().zip(tensor.shape()) {
-                let Dim::Named(name) = dim else { continue };
-                let before = *named.entry(name).or_insert(*has);
-                if before != *has {
-                    return wrong(format!("`{name}` is {has}"), format!("{before} as elsewhere"));
-                }
-            }
-        }
-        Ok(())
+    for value in graph.outputs() {
+        user.remove(value);
     }
+    let mut last = vec![Vec::new(); graph.nodes().len()];
+    for (value, at) in user {
+        if graph.constant(value).is_none() {
+            last[at].push(value);
+        }
+    }
+    last
+}
+
+/// What a node takes. Values that nobody takes after it are its own.
+pub(crate) fn taken(
+    graph: &Graph,
+    node: &Node,
+    last: &[ValueId],
+    values: &mut [Option<Tensor>],
+) -> Vec<Option<Tensor>> {
+    let mut taken = Vec::with_capacity(node.inputs.len());
+    for (place, value) in node.inputs.iter().enumerate() {
+        taken.push(value.and_then(|value| {
+            let again = node.inputs.iter().skip(place + 1).any(|other| *other == Some(value));
+            let slot = values.get_mut(value.index())?;
+            let own = if !again && last.contains(&value) { slot.take() } else { slot.clone() };
+            own.or_else(|| graph.constant(value).cloned())
+        }));
+    }
+    taken
+}
+
+/// Refuses inputs that are not those of a graph.
+pub(crate) fn check(graph: &Graph, inputs: &[Tensor]) -> Result<(), Error> {
+    let wanted = graph.inputs();
+    if inputs.len() != wanted.len() {
+        return Err(ErrorKind::Inputs { found: inputs.len(), needs: wanted.len() }.into());
+    }
+    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+    for (Input { value, dtype, dims: expected }, tensor) in wanted.iter().zip(inputs) {
+        let wrong = |found: String, needs: String| {
+            Err(ErrorKind::Input { name: graph.name(*value).to_owned(), found, needs }.into())
+        };
+        if let Some(dtype) = dtype.filter(|dtype| *dtype != tensor.dtype()) {
+            return wrong(tensor.dtype().to_string(), dtype.to_string());
+        }
+        let Some(expected) = expected else { continue };
+        let fits = |(dim, has): (&Dim, &usize)| match dim {
+            Dim::Fixed(needs) => needs == has,
+            Dim::Any | Dim::Named(_) => true,
+        };
+        if expected.len() != tensor.rank() || !expected.iter().zip(tensor.shape()).all(fits) {
+            return wrong(dims(tensor.shape()), dims_text(expected));
+        }
+        for (dim, has) in expected.iter().zip(tensor.shape()) {
+            let Dim::Named(name) = dim else { continue };
+            let before = *named.entry(name).or_insert(*has);
+            if before != *has {
+                return wrong(format!("`{name}` is {has}"), format!("{before} as elsewhere"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Where elements stand, and their bytes.

@@ -1,7 +1,7 @@
 //! Computes ahead what never changes.
 
 use crate::error::Error;
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
 use crate::operator::{Context, Inputs, Pool};
 
 /// The largest value that is computed ahead, unless what it is made of is larger.
@@ -15,11 +15,21 @@ impl Graph {
     ///
     /// Those of [`sort`](Self::sort), and of the nodes.
     pub fn fold(&mut self) -> Result<(), Error> {
+        self.fold_around(&[])
+    }
+
+    /// The same, where these weights may change.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fold`](Self::fold).
+    pub fn fold_around(&mut self, changing: &[ValueId]) -> Result<(), Error> {
         self.sort()?;
         let pool = Pool::default();
         for at in 0..self.nodes().len() {
             let node = self.nodes()[at].clone();
-            let inputs: Vec<_> = node.inputs.iter().map(|value| value.map(|value| self.constant(value))).collect();
+            let fixed = |value: ValueId| self.constant(value).filter(|_| !changing.contains(&value));
+            let inputs: Vec<_> = node.inputs.iter().map(|value| value.map(fixed)).collect();
             if !node.op.is_pure() || inputs.iter().any(|input| matches!(input, Some(None))) {
                 continue;
             }

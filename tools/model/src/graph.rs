@@ -148,6 +148,11 @@ impl Graph {
         self.weights.insert(value, tensor);
     }
 
+    /// A weight's elements, to be changed.
+    pub fn weight_mut(&mut self, value: ValueId) -> Option<&mut Tensor> {
+        self.weights.get_mut(&value)
+    }
+
     /// Lets an operator transform a value, a weight or an activation: all that took the value, and the
     /// results that were it, take what the operator makes of it. The operator takes the value first,
     /// then `more`: other values, and parameters of its own, which are weights ([`weight`](Self::weight)).

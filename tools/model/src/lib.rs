@@ -19,6 +19,8 @@ pub mod onnx;
 mod operator;
 pub mod ops;
 mod real;
+mod reverse;
+mod tape;
 mod tensor;
 
 pub use attributes::{Attribute, Definition};
@@ -29,4 +31,6 @@ pub use execute::{Executor, Observer, Outcome, Run, dims_text};
 pub use fault::Fault;
 pub use graph::{Dim, Graph, Input, Node, ValueId};
 pub use operator::{Context, Inputs, Operator, Pool};
+pub use reverse::{Keeps, Pass, Pullback, Reverse};
+pub use tape::{Back, Forward, Stop, Tape};
 pub use tensor::{Buffer, Data, Dtype, Element, Tensor, elements};

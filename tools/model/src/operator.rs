@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use crate::fault::Fault;
-use crate::tensor::{Element, Tensor, elements};
+use crate::reverse::Reverse;
+use crate::tensor::{Data, Element, Tensor, elements};
 
 /// One operation of a graph, its attributes read.
 ///
@@ -36,6 +37,11 @@ pub trait Operator: fmt::Debug + Any + Send + Sync {
     /// Inputs that do not fit.
     fn prepare(&self, _constants: &[Option<&Tensor>]) -> Result<Option<Arc<dyn Operator>>, Fault> {
         Ok(None)
+    }
+
+    /// The way back for gradients.
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Missing
     }
 
     /// Whether equal inputs always give equal outputs, so that it may be computed ahead.
@@ -199,6 +205,15 @@ impl Pool {
                 buffer
             }
             None => vec![0.0; len],
+        }
+    }
+
+    /// Takes the memory of a value back, where it is no one else's.
+    pub(crate) fn free(&self, tensor: Tensor) {
+        if let Data::F32(buffer) = tensor.into_data()
+            && buffer.is_alone()
+        {
+            self.put(buffer.into_vec());
         }
     }
 

@@ -1,5 +1,7 @@
 //! Arithmetic of two tensors that broadcast.
 
+mod back;
+
 use niwaki_codes::simd::Level;
 use niwaki_codes::stamp;
 
@@ -12,6 +14,7 @@ use crate::ops::halves::Half;
 use crate::ops::number::Number;
 use crate::ops::spread::Spread;
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Buffer, Data, Dtype, Element, Tensor};
 
 /// What is done with two numbers.
@@ -86,6 +89,13 @@ impl Operator for Binary {
         }
         let (a, b) = (inputs.take(0)?, inputs.take(1)?);
         combine(self.operation, a, b, context).map(|y| vec![y])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        match self.operation {
+            Operation::Mod | Operation::Fmod => Reverse::Missing,
+            _ => Reverse::Flows(self),
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! Walks over tensors that broadcast to one shape, a row at a time.
 
-use crate::fault::Fault;
+use crate::fault::{Fault, dims};
+use crate::operator::{Context, Inputs, Operator};
+use crate::ops::reduce::{Reduce, Reduction};
 use crate::ops::shape::{broadcast, broadcast_strides};
+use crate::tensor::Tensor;
 
 /// How `N` tensors broadcast together: as few dimensions as it takes.
 ///
@@ -74,6 +77,28 @@ impl<const N: usize> Spread<N> {
             }
         }
     }
+}
+
+/// The gradient of a tensor of that shape, where `gradient` is that of what it was repeated to: sums over
+/// the dimensions along which it was.
+///
+/// # Errors
+///
+/// Shapes that one does not repeat to the other.
+pub(crate) fn gathered(gradient: Tensor, shape: &[usize], context: &Context<'_>) -> Result<Tensor, Fault> {
+    if gradient.shape() == shape {
+        return Ok(gradient);
+    }
+    let more = gradient.rank().checked_sub(shape.len());
+    let wrong = || Fault::shape(format!("a gradient of {}", dims(gradient.shape())), format!("one of {}", dims(shape)));
+    let more = more.ok_or_else(wrong)?;
+    let repeated = |at: &usize| *at < more || (shape[at - more] == 1 && gradient.shape()[*at] != 1);
+    let axes: Vec<i64> = (0..gradient.rank()).filter(repeated).map(|at| at as i64).collect();
+    let sum = Reduce { reduction: Reduction::Sum, axes: Some(axes), keep: true, none_is_none: true };
+    let found = dims(gradient.shape());
+    let sums = sum.run(&mut Inputs::new(vec![Some(gradient)]), context)?.pop().ok_or(Fault::Missing { input: 0 })?;
+    sums.reshaped(shape)
+        .ok_or_else(|| Fault::shape(format!("a gradient of {found}"), format!("one of {}", dims(shape))))
 }
 
 #[cfg(test)]

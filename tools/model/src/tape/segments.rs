@@ -1,0 +1,170 @@
+//! Cuts the nodes into segments so that what is kept fits in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Meter, Tape, Way};
+use crate::error::{Error, ErrorKind};
+use crate::execute::check;
+use crate::graph::ValueId;
+use crate::tensor::Tensor;
+
+impl Tape {
+    /// Cuts the nodes into as few segments as let values and gradients of inputs of these shapes fit in
+    /// `limit` bytes, weights aside. The results are the same.
+    ///
+    /// # Errors
+    ///
+    /// Inputs that do not fit; [`ErrorKind::Memory`] where no cut is enough.
+    pub fn fit(&mut self, inputs: Vec<Tensor>, limit: u64) -> Result<(), Error> {
+        let bytes = self.sizes(inputs)?;
+        let nodes = self.graph.nodes().len();
+        let kept: Vec<u64> = (0..nodes).map(|at| self.kept(at, &bytes)).collect();
+        let mut least = u64::MAX;
+        for count in 1..=nodes.max(1) {
+            let bounds = cut(&kept, count);
+            let entries = self.entries_of(&bounds);
+            let needs = self.most(&bounds, &entries, &bytes);
+            least = least.min(needs);
+            if needs <= limit {
+                (self.bounds, self.entries) = (bounds, entries);
+                return Ok(());
+            }
+        }
+        Err(ErrorKind::Memory { needs: least, limit }.into())
+    }
+
+    /// The number of segments.
+    pub fn segments(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The bytes of each value.
+    fn sizes(&self, inputs: Vec<Tensor>) -> Result<BTreeMap<ValueId, u64>, Error> {
+        check(&self.graph, &inputs)?;
+        let mut bytes = BTreeMap::new();
+        for (input, tensor) in self.graph.inputs().iter().zip(&inputs) {
+            bytes.insert(input.value, tensor.data().bytes() as u64);
+        }
+        let mut observe = |value: ValueId, tensor: &Tensor| {
+            bytes.insert(value, tensor.data().bytes() as u64);
+        };
+        let values = self.start(inputs);
+        let mut way = Way { values, saved: None, observe: Some(&mut observe), meter: Meter::default(), macs: 0 };
+        self.run(0..self.graph.nodes().len(), &mut way)?;
+        self.clear(&mut way);
+        Ok(bytes)
+    }
+
+    /// The bytes that are kept of one node.
+    fn kept(&self, at: usize, bytes: &BTreeMap<ValueId, u64>) -> u64 {
+        let (Some(keeps), node) = (self.keeps[at], &self.graph.nodes()[at]) else { return 0 };
+        let size = |value: &Option<ValueId>| value.and_then(|value| bytes.get(&value)).copied().unwrap_or(0);
+        let inputs = node.inputs.iter().enumerate().filter(|(nth, _)| keeps.has_input(*nth)).map(|(_, v)| size(v));
+        let outputs = node.outputs.iter().enumerate().filter(|(nth, _)| keeps.has_output(*nth)).map(|(_, v)| size(v));
+        inputs.chain(outputs).sum()
+    }
+
+    /// For each segment the values made before it that it takes.
+    fn entries_of(&self, bounds: &[usize]) -> Vec<Vec<ValueId>> {
+        let segment = |range: &[usize]| {
+            let nodes = &self.graph.nodes()[range[0]..range[1]];
+            let made: BTreeSet<ValueId> =
+                nodes.iter().flat_map(|node| node.outputs.iter().flatten().copied()).collect();
+            let taken: BTreeSet<ValueId> =
+                nodes.iter().flat_map(|node| node.inputs.iter().flatten().copied()).collect();
+            let from_before = |value: &ValueId| !made.contains(value) && self.graph.constant(*value).is_none();
+            taken.into_iter().filter(from_before).collect()
+        };
+        bounds.windows(2).map(segment).collect()
+    }
+
+    /// The most bytes that are held at any time, rather too many than too few.
+    fn most(&self, bounds: &[usize], entries: &[Vec<ValueId>], bytes: &BTreeMap<ValueId, u64>) -> u64 {
+        let size = |value: &ValueId| bytes.get(value).copied().unwrap_or(0);
+        let nodes = self.graph.nodes();
+        // From where to where each value, and each gradient, is there.
+        let mut maker: BTreeMap<ValueId, usize> = BTreeMap::new();
+        let mut user: BTreeMap<ValueId, usize> = BTreeMap::new();
+        for (at, node) in nodes.iter().enumerate() {
+            node.outputs.iter().flatten().for_each(|value| {
+                maker.insert(*value, at);
+            });
+            node.inputs.iter().flatten().for_each(|value| {
+                user.insert(*value, at);
+            });
+        }
+        self.graph.outputs().iter().for_each(|value| {
+            user.insert(*value, nodes.len());
+        });
+        let alive = |at: usize, of: &dyn Fn(&ValueId) -> bool| -> u64 {
+            let crosses = |(value, user): (&ValueId, &usize)| {
+                maker.get(value).is_some_and(|maker| *maker <= at && at <= *user) && of(value)
+            };
+            user.iter().filter(|(value, at)| crosses((value, at))).map(|(value, _)| size(value)).sum()
+        };
+        let gradients: Vec<u64> = (0..nodes.len()).map(|at| alive(at, &|value| self.needs[value.index()])).collect();
+        let values: Vec<u64> = (0..nodes.len()).map(|at| alive(at, &|_| true)).collect();
+        let inputs: u64 = self.graph.inputs().iter().map(|input| size(&input.value)).sum();
+        let mut most = 0;
+        let mut before: BTreeSet<ValueId> = BTreeSet::new();
+        for (segment, entries) in bounds.windows(2).zip(entries) {
+            before.extend(entries);
+            let held: u64 = before.iter().map(size).sum();
+            let mut kept: BTreeSet<ValueId> = BTreeSet::new();
+            let mut all = 0u64;
+            for at in segment[0]..segment[1] {
+                if let Some(keeps) = self.keeps[at] {
+                    let node = &nodes[at];
+                    let inputs = node.inputs.iter().enumerate().filter(|(nth, _)| keeps.has_input(*nth));
+                    let outputs = node.outputs.iter().enumerate().filter(|(nth, _)| keeps.has_output(*nth));
+                    for value in inputs.chain(outputs).filter_map(|(_, value)| *value) {
+                        if kept.insert(value) && !before.contains(&value) {
+                            all += size(&value);
+                        }
+                    }
+                }
+                // On the way there values are alive; on the way back gradients of what goes in and out are.
+                most = most.max(inputs + held + all + values[at].max(gradients[at]));
+            }
+        }
+        most
+    }
+}
+
+/// Cuts nodes into `count` segments that keep about as much each.
+fn cut(kept: &[u64], count: usize) -> Vec<usize> {
+    let all: u64 = kept.iter().sum();
+    let mut bounds = vec![0];
+    let (mut sum, mut next) = (0u64, 1u64);
+    for (at, bytes) in kept.iter().enumerate() {
+        sum += bytes;
+        if sum.saturating_mul(count as u64) >= all.saturating_mul(next) && next < count as u64 {
+            bounds.push(at + 1);
+            while next < count as u64 && sum.saturating_mul(count as u64) >= all.saturating_mul(next) {
+                next += 1;
+            }
+        }
+    }
+    if bounds.last() != Some(&kept.len()) {
+        bounds.push(kept.len());
+    }
+    bounds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_cover_all_nodes() {
+        for kept in [vec![], vec![0, 0, 0], vec![5, 0, 5, 0, 5], vec![100, 1, 1, 1], vec![1; 17]] {
+            for count in 1..=kept.len().max(1) {
+                let bounds = cut(&kept, count);
+                assert_eq!((bounds[0], *bounds.last().expect("never empty")), (0, kept.len()));
+                assert!(
+                    bounds.len() <= count + 1 && bounds.windows(2).all(|pair| pair[0] < pair[1] || kept.is_empty())
+                );
+            }
+        }
+    }
+}
