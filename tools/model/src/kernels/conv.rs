@@ -10,6 +10,8 @@
 //! of outputs stays in registers while all taps of all input channels are added, in this order:
 //! the sum of an output does not hang on where in a tile it stands, nor on threads.
 
+pub(crate) mod slopes;
+
 use std::ops::Range;
 
 use niwaki_codes::simd::Level;

@@ -1,7 +1,7 @@
 //! Eight numbers at a time, or twice eight.
 
 /// How many stand next to each other.
-pub(super) const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 
 /// Numbers in one register, or in several: [`PARTS`](Self::PARTS) times [`LANES`].
 ///
@@ -30,6 +30,9 @@ pub(super) trait Lanes: Copy {
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
 
     unsafe fn add(self, other: Self) -> Self;
+
+    /// The sum of the numbers.
+    unsafe fn total(self) -> f32;
 
     /// Between two bounds; what is no number stays none.
     unsafe fn clip(self, low: Self, high: Self) -> Self;
@@ -87,6 +90,12 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        let [a, b, c, d, e, f, g, h] = self;
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+
+    #[inline(always)]
     unsafe fn clip(mut self, low: Self, high: Self) -> Self {
         for lane in 0..LANES {
             self[lane] = if self[lane] < low[lane] { low[lane] } else { self[lane] };
@@ -113,8 +122,8 @@ mod x86_64 {
     use std::arch::x86_64::{
         __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps,
         _mm256_storeu_ps, _mm512_add_ps, _mm512_castps256_ps512, _mm512_castps512_ps256, _mm512_extractf32x8_ps,
-        _mm512_fmadd_ps, _mm512_insertf32x8, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps,
-        _mm512_storeu_ps,
+        _mm512_fmadd_ps, _mm512_insertf32x8, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_reduce_add_ps,
+        _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use super::Lanes;
@@ -150,6 +159,12 @@ mod x86_64 {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: as above.
             unsafe { _mm256_add_ps(self, other) }
+        }
+
+        #[inline(always)]
+        unsafe fn total(self) -> f32 {
+            // SAFETY: as above; a register has as many numbers as the array.
+            unsafe { std::mem::transmute::<Self, [f32; 8]>(self).total() }
         }
 
         #[inline(always)]
@@ -202,6 +217,12 @@ mod x86_64 {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: as above.
             unsafe { _mm512_add_ps(self, other) }
+        }
+
+        #[inline(always)]
+        unsafe fn total(self) -> f32 {
+            // SAFETY: as above.
+            unsafe { _mm512_reduce_add_ps(self) }
         }
 
         #[inline(always)]

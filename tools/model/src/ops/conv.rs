@@ -1,5 +1,6 @@
 //! Convolutions of one, two or three dimensions (ONNX `Conv`).
 
+mod back;
 mod deep;
 mod transpose;
 
@@ -18,7 +19,8 @@ use crate::ops::binary::{Binary, Operation};
 use crate::ops::select::Clip;
 use crate::ops::window::{Span, Window};
 use crate::ops::{Built, some};
-use crate::tensor::Tensor;
+use crate::reverse::Reverse;
+use crate::tensor::{Dtype, Tensor};
 
 /// A convolution: inputs are the images `[N, C, ...]`, the weights `[O, C / groups, ...]`, and, where
 /// there is one, a bias `[O]`.
@@ -322,11 +324,16 @@ impl Operator for Conv {
 
     fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         let shapes = self.shapes(inputs.get(0)?.shape(), inputs.get(1)?.shape())?;
-        if shapes.image.len() < 3 {
-            return Ok(vec![self.planes(inputs, &shapes, context)?]);
-        }
-        let sums = deep::convolve(self, inputs, &shapes, context)?;
+        let sums = match inputs.get(0)?.dtype() {
+            Dtype::F64 => deep::convolve::<f64>(self, inputs, &shapes, context)?,
+            _ if shapes.image.len() < 3 => return Ok(vec![self.planes(inputs, &shapes, context)?]),
+            _ => deep::convolve::<f32>(self, inputs, &shapes, context)?,
+        };
         self.after(sums, inputs, context).map(|y| vec![y])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        if self.is_plain() { Reverse::Flows(self) } else { Reverse::Missing }
     }
 
     fn macs(&self, inputs: &[Option<&[usize]>], outputs: &[&[usize]]) -> u64 {
