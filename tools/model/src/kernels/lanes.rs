@@ -200,6 +200,52 @@ fn affine_each_body(x: &mut [f32], a: &[f32], b: &[f32]) {
     x.iter_mut().zip(a.iter().zip(b)).for_each(|(x, (a, b))| *x = *x * a + b);
 }
 
+stamp! {
+    /// The sums of g, and of g (x - mean).
+    pub(crate) fn moments_of = moments_of_body(g: &[f32], x: &[f32], mean: f32) -> [f64; 2];
+}
+#[inline(always)]
+fn moments_of_body(g: &[f32], x: &[f32], mean: f32) -> [f64; 2] {
+    let mut sums = [0f64; 2];
+    for (g, x) in g.chunks(BLOCK).zip(x.chunks(BLOCK)) {
+        let mut lanes = [[0f32; LANES]; 2];
+        let (many_g, rest_g) = g.as_chunks::<LANES>();
+        let (many_x, rest_x) = x.as_chunks::<LANES>();
+        for (g, x) in many_g.iter().zip(many_x) {
+            for k in 0..LANES {
+                lanes[0][k] += g[k];
+                lanes[1][k] += g[k] * (x[k] - mean);
+            }
+        }
+        for (k, (g, x)) in rest_g.iter().zip(rest_x).enumerate() {
+            lanes[0][k] += g;
+            lanes[1][k] += g * (x - mean);
+        }
+        for (sum, mut lanes) in sums.iter_mut().zip(lanes) {
+            let mut half = LANES / 2;
+            while half > 0 {
+                for k in 0..half {
+                    lanes[k] += lanes[k + half];
+                }
+                half /= 2;
+            }
+            *sum += f64::from(lanes[0]);
+        }
+    }
+    sums
+}
+
+stamp! {
+    /// Makes each g a g + b x + c.
+    pub(crate) fn blend = blend_body(g: &mut [f32], x: &[f32], factors: [f32; 3]) -> ();
+}
+#[inline(always)]
+fn blend_body(g: &mut [f32], x: &[f32], [a, b, c]: [f32; 3]) {
+    for (g, x) in g.iter_mut().zip(x) {
+        *g = *g * a + (*x * b + c);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use niwaki_codes::simd::Level;

@@ -1,10 +1,12 @@
 //! Normalization: of rows, of planes, of channels.
 
+mod batch;
 mod channels;
 mod norms;
 mod rows;
 
-pub use channels::{BatchNormalization, GroupNormalization, InstanceNormalization};
+pub use batch::BatchNormalization;
+pub use channels::{GroupNormalization, InstanceNormalization};
 pub use norms::{LpNormalization, Lrn, MeanVariance};
 pub use rows::{RowNormalization, Rows};
 

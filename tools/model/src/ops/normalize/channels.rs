@@ -1,7 +1,8 @@
-//! Normalization by channel: batches, instances, groups.
+//! Normalization by channel: instances, groups.
 
 use niwaki_codes::simd::Level;
 
+use super::BatchNormalization;
 use super::rows::moments;
 use crate::attributes::Definition;
 use crate::fault::{Fault, dims};
@@ -12,17 +13,8 @@ use crate::ops::unary::own;
 use crate::ops::{Built, some};
 use crate::tensor::{Data, Tensor};
 
-/// (x - mean) / √(variance + epsilon), scaled and moved, by channel.
-#[derive(Clone, Copy, Debug)]
-pub struct BatchNormalization {
-    /// Added to variances.
-    pub epsilon: f32,
-    /// Where means and variances are those of the batch, not those given: how much of the given
-    /// ones stays.
-    pub training: Option<f32>,
-}
-
-/// The same, with mean and variance of each channel of each image.
+/// (x - mean) / √(variance + epsilon), scaled and moved, with mean and variance of each channel of each
+/// image.
 #[derive(Clone, Copy, Debug)]
 pub struct InstanceNormalization {
     /// Added to variances.
@@ -68,7 +60,7 @@ pub(crate) fn build(definition: &Definition) -> Built {
 }
 
 /// The channels of a tensor, and the elements of a plane of one.
-fn planes(x: &Tensor) -> Result<[usize; 2], Fault> {
+pub(super) fn planes(x: &Tensor) -> Result<[usize; 2], Fault> {
     match x.shape() {
         [_, channels, plane @ ..] => Ok([*channels, plane.iter().product()]),
         other => Err(Fault::shape(dims(other), "at least two dimensions")),
@@ -76,7 +68,7 @@ fn planes(x: &Tensor) -> Result<[usize; 2], Fault> {
 }
 
 /// Numbers of input `at`, one for each channel.
-fn by_channel(inputs: &Inputs, at: usize, channels: usize) -> Result<&[f32], Fault> {
+pub(super) fn by_channel(inputs: &Inputs, at: usize, channels: usize) -> Result<&[f32], Fault> {
     let numbers = inputs.elements::<f32>(at, "float")?;
     match numbers.len() == channels {
         true => Ok(numbers),
@@ -84,81 +76,10 @@ fn by_channel(inputs: &Inputs, at: usize, channels: usize) -> Result<&[f32], Fau
     }
 }
 
-/// Makes each x a x + b, with a and b of its channel.
-fn affine(x: &mut [f32], plane: usize, a: &[f32], b: &[f32]) {
-    let level = Level::best();
-    let channels = a.len();
-    if plane == 1 {
-        parts::each(x, channels, |_, x| {
-            x.chunks_mut(channels.max(1)).for_each(|x| lanes::affine_each(level, x, a, b));
-        });
-        return;
-    }
-    parts::each(x, plane, |start, x| {
-        for (at, x) in x.chunks_mut(plane.max(1)).enumerate() {
-            let channel = (start / plane + at) % channels;
-            lanes::affine(level, x, a[channel], b[channel]);
-        }
-    });
-}
-
 /// What turns a number into (x - mean) deviation scale + bias by one multiplication.
-fn factors([mean, over]: [f32; 2], scale: f32, bias: f32) -> [f32; 2] {
+pub(super) fn factors([mean, over]: [f32; 2], scale: f32, bias: f32) -> [f32; 2] {
     let a = over * scale;
     [a, bias - mean * a]
-}
-
-impl Operator for BatchNormalization {
-    fn name(&self) -> &'static str {
-        "BatchNormalization"
-    }
-
-    fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
-        if let Some(half) = Half::among(inputs) {
-            return half.run(inputs, 3, |inputs| self.run(inputs, context));
-        }
-        let mut y = own(inputs.take(0)?, context)?;
-        let [channels, plane] = planes(&y)?;
-        let all = [1, 2, 3, 4].map(|at| by_channel(inputs, at, channels));
-        let [scale, bias, mean, variance] = all;
-        let (scale, bias, mean, variance) = (scale?, bias?, mean?, variance?);
-        let Data::F32(x) = y.data_mut() else { return Err(Fault::dtype(0, &y, "float")) };
-        let x = x.to_mut();
-        let of_batch = self.training.map(|_| batch(x, channels, plane));
-        let (used, spread) = match &of_batch {
-            Some([means, variances]) => (&means[..], &variances[..]),
-            None => (mean, variance),
-        };
-        let pairs: Vec<[f32; 2]> = (0..channels)
-            .map(|c| factors([used[c], 1.0 / (spread[c] + self.epsilon).sqrt()], scale[c], bias[c]))
-            .collect();
-        let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().map(|[a, b]| (a, b)).unzip();
-        affine(x, plane, &a, &b);
-        let mut outputs = vec![y];
-        if let (Some(momentum), Some([means, variances])) = (self.training, of_batch) {
-            for (old, new) in [(mean, means), (variance, variances)] {
-                let running = old.iter().zip(new).map(|(old, new)| old * momentum + new * (1.0 - momentum));
-                outputs.push(Tensor::vector(running.collect::<Vec<f32>>()));
-            }
-        }
-        Ok(outputs)
-    }
-}
-
-/// Mean and variance of each channel of a batch.
-fn batch(x: &[f32], channels: usize, plane: usize) -> [Vec<f32>; 2] {
-    let level = Level::best();
-    let count = (x.len() / channels.max(1)) as f64;
-    let over = |of: &dyn Fn(usize, &[f32]) -> f32| {
-        let mut sums = vec![0f64; channels];
-        for (at, x) in x.chunks(plane.max(1)).enumerate() {
-            sums[at % channels] += f64::from(of(at % channels, x));
-        }
-        sums.into_iter().map(|sum| (sum / count) as f32).collect::<Vec<f32>>()
-    };
-    let means = over(&|_, x| lanes::sum(level, x));
-    let variances = over(&|channel, x| lanes::deviations(level, x, means[channel]));
-    [means, variances]
 }
 
 impl Operator for InstanceNormalization {
