@@ -1,5 +1,7 @@
 //! Pooling: MaxPool, AveragePool, LpPool, and their global kin.
 
+mod back;
+
 use niwaki_codes::simd::Level;
 use niwaki_codes::stamp;
 use rayon::prelude::*;
@@ -11,6 +13,7 @@ use crate::ops::shape::{strides, walk};
 use crate::ops::window::{Span, Window};
 use crate::ops::{Built, some};
 use crate::real::{Real, count, in_reals, made, reals, rounded};
+use crate::reverse::Reverse;
 use crate::tensor::{Buffer, Data, Dtype, Element, Tensor};
 
 /// The largest element under each window; the second output is where it is.
@@ -37,7 +40,7 @@ pub struct LpPool {
 }
 
 /// What becomes of each channel of an image as a whole.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum GlobalPool {
     /// Its mean.
     Average,
@@ -86,11 +89,14 @@ struct Planes {
 
 impl Planes {
     fn new(tensor: &Tensor, window: &Window) -> Result<Self, Fault> {
-        let [batch, channels, image @ ..] = tensor.shape() else {
-            return Err(Fault::shape(format!("a shape of {}", dims(tensor.shape())), "batch, channels and an image"));
-        };
+        Self::of(tensor.shape(), window)
+    }
+
+    fn of(shape: &[usize], window: &Window) -> Result<Self, Fault> {
+        let wrong = || Fault::shape(format!("a shape of {}", dims(shape)), "batch, channels and an image");
+        let [batch, channels, image @ ..] = shape else { return Err(wrong()) };
         if image.is_empty() {
-            return Err(Fault::shape(format!("a shape of {}", dims(tensor.shape())), "batch, channels and an image"));
+            return Err(wrong());
         }
         let spans = window.spans(image, None)?;
         let mut shape = vec![*batch, *channels];
@@ -323,6 +329,10 @@ impl Operator for MaxPool {
         let found = data.len();
         Ok(vec![made(shape, data, found)?])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 fn refuse_deep(planes: &Planes) -> Result<(), Fault> {
@@ -382,6 +392,10 @@ impl Operator for AveragePool {
 
     fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         Ok(vec![in_reals!(inputs.get(0)?.dtype(), T => self.reals::<T>(inputs, context))?])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 
@@ -479,6 +493,13 @@ impl Operator for GlobalPool {
 
     fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         Ok(vec![in_reals!(inputs.get(0)?.dtype(), T => self.reals::<T>(inputs, context))?])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        match self {
+            Self::Lp(_) => Reverse::Missing,
+            _ => Reverse::Flows(self),
+        }
     }
 }
 

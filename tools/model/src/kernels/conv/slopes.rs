@@ -117,7 +117,7 @@ impl<'p> Slopes<'p> {
 
     /// Adds to the gradient of weights `[out, channels, taps]` what a group of images gives to it:
     /// `images` as [`pad`](Self::pad), `gradients` as [`lay`](Self::lay) makes them, one after the other.
-    /// Only output channels of `tiles`, which are counted in tiles of [`height`](Self::height).
+    /// Only output channels of `tiles`, which are counted in [`tiles`](Self::tiles).
     pub(crate) fn add(&self, images: &[f32], gradients: &[f32], tiles: Range<usize>, out: &mut [f32]) {
         let count = images.len() / self.padded();
         assert!(images.len() == count * self.padded() && gradients.len() == count * self.spread(), "other images");
@@ -135,11 +135,6 @@ impl<'p> Slopes<'p> {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512(_) => unsafe { run_avx512(&job, tiles, out) },
         }
-    }
-
-    /// Output channels of a tile.
-    pub(crate) fn height(&self) -> usize {
-        self.height
     }
 
     /// How many tiles there are.
