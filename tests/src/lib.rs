@@ -8,6 +8,7 @@ pub mod compressed;
 pub mod data;
 pub mod folder;
 pub mod llama;
+pub mod nets;
 pub mod onnx;
 pub mod onnx_read;
 pub mod random;

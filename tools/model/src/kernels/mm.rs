@@ -3,7 +3,9 @@
 use gemm_common::Parallelism;
 
 use crate::fault::Fault;
+use crate::kernels::product::{Product, Side};
 use crate::real::Real;
+use crate::tensor::Dtype;
 
 /// A matrix where it stands.
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +156,7 @@ impl<'a, T> Target<'a, T> {
 ///
 /// Matrices whose sizes do not fit.
 pub(crate) fn mm<T: Real>(
-    target: Target<'_, T>,
+    mut target: Target<'_, T>,
     left: Matrix<'_, T>,
     right: Matrix<'_, T>,
     way: Way<T>,
@@ -177,6 +179,11 @@ pub(crate) fn mm<T: Real>(
     // What is left of either bound is checked where a matrix is made; this says it once more.
     debug_assert!(left.at(left.rows - 1, left.columns - 1) < left.elements.len());
     debug_assert!(right.at(right.rows - 1, right.columns - 1) < right.elements.len());
+    if let Some(product) = single(&mut target, &left, &right, way) {
+        // SAFETY: as below.
+        unsafe { product.run(way.parallel) };
+        return Ok(());
+    }
     let parallelism = if way.parallel { Parallelism::Rayon(0) } else { Parallelism::None };
     // SAFETY: `reach` was found to lie in `elements` when each of the three was made, and their
     // fields are private; the sizes fit each other; the target is borrowed alone.
@@ -204,6 +211,30 @@ pub(crate) fn mm<T: Real>(
         );
     }
     Ok(())
+}
+
+/// A product of single floats, which we compute ourselves.
+fn single<T: Real>(
+    target: &mut Target<'_, T>,
+    left: &Matrix<'_, T>,
+    right: &Matrix<'_, T>,
+    way: Way<T>,
+) -> Option<Product> {
+    let side = |of: &Matrix<'_, T>| {
+        let side = Side { from: of.elements.as_ptr().cast(), row: of.row_stride, column: of.column_stride };
+        (T::DTYPE == Dtype::F32).then_some(side)
+    };
+    Some(Product {
+        m: target.rows,
+        k: left.columns,
+        n: target.columns,
+        left: side(left)?,
+        right: side(right)?,
+        out: target.elements.as_mut_ptr().cast(),
+        out_row: target.row_stride,
+        add: way.add,
+        scale: way.scale.wide() as f32,
+    })
 }
 
 #[cfg(test)]

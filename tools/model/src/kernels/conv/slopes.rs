@@ -200,10 +200,11 @@ impl Job<'_> {
             let count = (slopes.out - first).min(R);
             for column in (0..each).step_by(T) {
                 // The last tile has its last column several times.
-                let offsets: [usize; T] = std::array::from_fn(|t| {
+                let mut offsets = [0; T];
+                for (t, offset) in offsets.iter_mut().enumerate() {
                     let at = (column + t).min(each - 1);
-                    at / taps.len() * slopes.plan.plane + taps[at % taps.len()]
-                });
+                    *offset = at / taps.len() * slopes.plan.plane + taps[at % taps.len()];
+                }
                 // SAFETY: the caller's promise.
                 let sums = unsafe {
                     if S::PARTS == 1 || joined {
@@ -260,7 +261,14 @@ impl Job<'_> {
                     gradient = gradient.add(S::PARTS * LANES);
                 }
             }
-            sums.map(|sums| sums.map(|sum| sum.total()))
+            // A closure might not be inlined, and would then be compiled without the instructions of `S`.
+            let mut totals = [[0.0; T]; R];
+            for (totals, sums) in totals.iter_mut().zip(sums) {
+                for (total, sum) in totals.iter_mut().zip(sums) {
+                    *total = sum.total();
+                }
+            }
+            totals
         }
     }
 }
