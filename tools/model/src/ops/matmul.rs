@@ -1,5 +1,7 @@
 //! Products of matrices: MatMul, Gemm.
 
+mod back;
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -10,6 +12,7 @@ use crate::operator::{Context, Inputs, Operator};
 use crate::ops::shape::{broadcast, broadcast_strides, walk};
 use crate::ops::{Built, some};
 use crate::real::{Real, in_reals, reals, rounded};
+use crate::reverse::Reverse;
 use crate::tensor::{Buffer, Data, Dtype, Element, Tensor, elements};
 
 /// Products of the matrices in the last two dimensions, over all others broadcast.
@@ -219,6 +222,10 @@ impl Operator for MatMul {
         };
         products(outputs, k)
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 impl PartialEq for MatMul {
@@ -409,6 +416,10 @@ impl Operator for Gemm {
             _ => 0,
         };
         products(outputs, k)
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 

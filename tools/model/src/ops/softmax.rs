@@ -1,5 +1,7 @@
 //! Softmax and what is made like it.
 
+mod back;
+
 use niwaki_codes::simd::Level;
 use rayon::prelude::*;
 
@@ -11,6 +13,7 @@ use crate::ops::halves::Half;
 use crate::ops::shape::axis;
 use crate::ops::unary::own;
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Data, Tensor};
 
 /// What is made of the numbers along an axis.
@@ -62,14 +65,7 @@ impl Operator for Softmax {
             return half.run(inputs, 1, |inputs| self.run(inputs, context));
         }
         let mut tensor = own(inputs.take(0)?, context)?;
-        let shape = tensor.shape().to_vec();
-        // An axis at the end of all is one of a single element.
-        let flat_end = self.flat && self.axis == shape.len() as i64;
-        let at = if flat_end { shape.len() } else { axis(self.axis, shape.len())? };
-        let (long, inner) = match self.flat {
-            true => (shape[at..].iter().product(), 1),
-            false => (shape[at], shape[at + 1..].iter().product()),
-        };
+        let (long, inner) = self.rows(tensor.shape())?;
         match tensor.data_mut() {
             Data::F32(x) => self.single(x.to_mut(), long, inner),
             Data::F64(x) => self.double(x.to_mut(), long, inner),
@@ -77,9 +73,27 @@ impl Operator for Softmax {
         }
         Ok(vec![tensor])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        match self.kind {
+            Kind::Hardmax => Reverse::Stops,
+            _ => Reverse::Flows(self),
+        }
+    }
 }
 
 impl Softmax {
+    /// How many numbers there are along the axis, and how far they are apart.
+    fn rows(&self, shape: &[usize]) -> Result<(usize, usize), Fault> {
+        // An axis at the end of all is one of a single element.
+        let flat_end = self.flat && self.axis == shape.len() as i64;
+        let at = if flat_end { shape.len() } else { axis(self.axis, shape.len())? };
+        Ok(match self.flat {
+            true => (shape[at..].iter().product(), 1),
+            false => (shape[at], shape[at + 1..].iter().product()),
+        })
+    }
+
     fn single(&self, x: &mut [f32], long: usize, inner: usize) {
         let (level, kind) = (Level::best(), self.kind);
         if long == 0 || inner == 0 {

@@ -1,5 +1,7 @@
 //! Functions of each element by itself.
 
+mod back;
+
 use niwaki_codes::simd::Level;
 use niwaki_codes::stamp;
 
@@ -10,6 +12,7 @@ use crate::operator::{Context, Inputs, Operator};
 use crate::ops::halves::Half;
 use crate::ops::number::Number;
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Buffer, Data, Tensor};
 
 /// max(x, 0).
@@ -240,6 +243,10 @@ impl Operator for Relu {
     fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         Unary { function: Function::Relu, parameters: [0.0; 2] }.run(inputs, context)
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 impl Operator for Unary {
@@ -269,6 +276,10 @@ impl Operator for Unary {
             _ => return Err(Fault::dtype(0, &tensor, "a number")),
         }
         Ok(vec![tensor])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        self.way_back()
     }
 }
 

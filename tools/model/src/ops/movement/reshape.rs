@@ -6,6 +6,7 @@ use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::shape::{axes, axis};
 use crate::ops::{Built, some};
+use crate::reverse::{Keeps, Pass, Pullback, Reverse};
 use crate::tensor::{Tensor, elements};
 
 /// Another shape, of which one dimension may be computed.
@@ -84,6 +85,10 @@ impl Operator for Reshape {
         let shape = resolve(&inputs.integers(1)?, inputs.get(0)?.shape(), self.allow_zero)?;
         reshaped(inputs.take(0)?, shape)
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 impl Operator for Flatten {
@@ -99,6 +104,10 @@ impl Operator for Flatten {
         let large = || Fault::shape(dims(tensor.shape()), "sizes that fit");
         let shape = vec![elements(before).ok_or_else(large)?, elements(from).ok_or_else(large)?];
         reshaped(tensor, shape)
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 
@@ -121,6 +130,10 @@ impl Operator for Squeeze {
         let shape = (0..shape.len()).filter(|at| !gone.contains(at)).map(|at| shape[at]).collect();
         reshaped(tensor, shape)
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 impl Operator for Unsqueeze {
@@ -137,4 +150,26 @@ impl Operator for Unsqueeze {
         let shape = all.map(|at| if new.contains(&at) { 1 } else { old.next().unwrap_or(1) }).collect();
         reshaped(tensor, shape)
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
+
+/// The gradient in the shape that the input had.
+macro_rules! shape_back {
+    ($($name:ident),*) => {
+        $(impl Pullback for $name {
+            fn keeps(&self, _: &[bool]) -> Keeps {
+                Keeps::NOTHING
+            }
+
+            fn pull(&self, pass: &mut Pass, _: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
+                let gradient = pass.take_gradient(0)?;
+                Ok(reshaped(gradient, pass.shape(0)?.to_vec())?.into_iter().map(Some).collect())
+            }
+        })*
+    };
+}
+
+shape_back!(Reshape, Flatten, Squeeze, Unsqueeze);

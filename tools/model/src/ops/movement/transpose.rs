@@ -7,6 +7,7 @@ use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::shape::strides;
 use crate::ops::{Built, some};
+use crate::reverse::{Keeps, Pass, Pullback, Reverse};
 use crate::tensor::Tensor;
 
 /// Dimensions in another order.
@@ -41,6 +42,10 @@ impl Operator for Transpose {
         }
         transposed(input, &order, context).map(|tensor| vec![tensor])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 /// A tensor with its dimensions in another order, in which each is once.
@@ -60,4 +65,34 @@ pub(super) fn transposed(input: Tensor, order: &[usize], context: &Context<'_>) 
         out
     });
     tensor(shape, data)
+}
+
+impl Pullback for Transpose {
+    fn keeps(&self, _: &[bool]) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn pull(&self, pass: &mut Pass, context: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
+        let gradient = pass.take_gradient(0)?;
+        let rank = gradient.rank();
+        let mut back = vec![0; rank];
+        for at in 0..rank {
+            let from = self.order.as_ref().map_or(rank - 1 - at, |order| order[at]);
+            back[from] = at;
+        }
+        transposed(gradient, &back, context).map(|gradient| vec![Some(gradient)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Transpose;
+    use crate::reverse::check::{gradients, random};
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        for order in [None, Some(vec![1, 2, 0]), Some(vec![2, 0, 1]), Some(vec![0, 2, 1])] {
+            gradients(&Transpose { order }, &[random(&[2, 3, 4], 1)], &[0]);
+        }
+    }
 }
