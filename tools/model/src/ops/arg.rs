@@ -10,6 +10,7 @@ use crate::ops::halves::Half;
 use crate::ops::number::Number;
 use crate::ops::shape::axis;
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Buffer, Data, Tensor};
 
 /// Where the largest or the smallest number along an axis is.
@@ -84,6 +85,10 @@ impl Operator for Arg {
         let around = around(x.shape(), at);
         each!(x.data(), data => self.find(data.as_slice(), around, &mut places));
         Ok(vec![made(shape, Data::I64(Buffer::from(places)))?])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
     }
 }
 

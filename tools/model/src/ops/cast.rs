@@ -12,6 +12,7 @@ use crate::ops::element_type::dtype;
 use crate::ops::halves::{Half, widened};
 use crate::ops::number::Number;
 use crate::ops::{Built, some};
+use crate::reverse::{Keeps, Pass, Pullback, Reverse};
 use crate::tensor::{Buffer, Data, Dtype, Tensor};
 
 /// Elements of another type.
@@ -51,6 +52,10 @@ impl Operator for Cast {
     fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         cast(inputs.take(0)?, self.to, context).map(|y| vec![y])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        if is_float(self.to) { Reverse::Flows(self) } else { Reverse::Stops }
+    }
 }
 
 impl Operator for CastLike {
@@ -61,6 +66,10 @@ impl Operator for CastLike {
     fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         let to = inputs.get(1)?.dtype();
         cast(inputs.take(0)?, to, context).map(|y| vec![y])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 
@@ -130,6 +139,33 @@ fn of<T: Number, U: Number>(x: &[T], change: impl Fn(T) -> U + Sync) -> Buffer<U
         y.iter_mut().zip(x).for_each(|(y, x)| *y = change(*x));
     });
     Buffer::from(y)
+}
+
+/// Whether gradients pass a change to that type: not to whole numbers.
+fn is_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
+}
+
+impl Pullback for Cast {
+    fn keeps(&self, _: &[bool]) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn pull(&self, pass: &mut Pass, context: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
+        let gradient = pass.take_gradient(0)?;
+        cast(gradient, pass.dtype(0)?, context).map(|gradient| vec![Some(gradient)])
+    }
+}
+
+impl Pullback for CastLike {
+    fn keeps(&self, _: &[bool]) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn pull(&self, pass: &mut Pass, context: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
+        let gradient = pass.take_gradient(0)?;
+        cast(gradient, pass.dtype(0)?, context).map(|gradient| vec![Some(gradient), None])
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::operator::{Context, Inputs, Operator};
 use crate::ops::binary::{made, zip};
 use crate::ops::spread::Spread;
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Buffer, Data, Element, Tensor};
 
 /// How two elements are compared.
@@ -134,6 +135,10 @@ impl Operator for Compare {
         })?;
         Ok(vec![made(spread.shape, Data::Bool(Buffer::from(all)))?])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
+    }
 }
 
 impl Compare {
@@ -198,6 +203,10 @@ impl Operator for Bits {
         };
         Ok(vec![made(spread.shape, data)?])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
+    }
 }
 
 impl Bits {
@@ -231,6 +240,10 @@ impl Operator for Not {
         }
         Ok(vec![tensor])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
+    }
 }
 
 impl Operator for Shift {
@@ -262,6 +275,10 @@ impl Operator for Shift {
         };
         Ok(vec![made(spread.shape, data)?])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
+    }
 }
 
 /// Truth values, one of each float.
@@ -285,6 +302,10 @@ impl Operator for IsNan {
     fn run(&self, inputs: &mut Inputs, _: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         tested(inputs, f64::is_nan)
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
+    }
 }
 
 impl Operator for IsInf {
@@ -295,6 +316,10 @@ impl Operator for IsInf {
     fn run(&self, inputs: &mut Inputs, _: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         let counts = |x: f64| x.is_infinite() && if x > 0.0 { self.positive } else { self.negative };
         tested(inputs, counts)
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
     }
 }
 

@@ -1,5 +1,6 @@
 //! Operators that move elements and do not compute with them.
 
+mod back;
 mod bits;
 mod boxes;
 mod cache;

@@ -5,6 +5,7 @@ use crate::fault::Fault;
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::binary::made;
 use crate::ops::{Built, some};
+use crate::reverse::{Keeps, Pass, Pullback, Reverse};
 use crate::tensor::{Buffer, Data, Tensor};
 
 /// The same tensor.
@@ -32,6 +33,10 @@ impl Operator for Identity {
     fn run(&self, inputs: &mut Inputs, _: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         inputs.take(0).map(|x| vec![x])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 impl Operator for Dropout {
@@ -54,7 +59,27 @@ impl Operator for Dropout {
         let mask = made(x.shape().to_vec(), Data::Bool(Buffer::from(mask)))?;
         Ok(vec![x, mask])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
+
+macro_rules! passes {
+    ($($name:ident),*) => {
+        $(impl Pullback for $name {
+            fn keeps(&self, _: &[bool]) -> Keeps {
+                Keeps::NOTHING
+            }
+
+            fn pull(&self, pass: &mut Pass, _: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
+                pass.take_gradient(0).map(|gradient| vec![Some(gradient)])
+            }
+        })*
+    };
+}
+
+passes!(Identity, Dropout);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

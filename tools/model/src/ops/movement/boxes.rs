@@ -6,6 +6,7 @@ use crate::attributes::Definition;
 use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::Tensor;
 
 /// For each class the boxes of the best scores, but those that overlap a better one.
@@ -91,6 +92,10 @@ impl Operator for NonMaxSuppression {
         }
         let shape = [found.len() / 3, 3];
         Ok(vec![Tensor::of(shape, found).ok_or(Fault::Missing { input: 0 })?])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
     }
 }
 

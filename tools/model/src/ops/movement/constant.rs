@@ -9,6 +9,7 @@ use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::element_type::dtype;
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Data, Dtype, Element, Tensor};
 
 /// Always the same tensor.
@@ -105,6 +106,10 @@ impl Operator for ConstantOfShape {
         });
         Ok(vec![tensor(shape, data)?])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
+    }
 }
 
 impl Operator for Range {
@@ -141,6 +146,10 @@ impl Operator for Range {
             _ => return Err(Fault::dtype(0, inputs.get(0)?, "float, double, int16, int32 or int64")),
         };
         Ok(vec![made])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
     }
 }
 
@@ -195,6 +204,10 @@ impl Operator for EyeLike {
         let data = data.ok_or_else(|| Fault::Unsupported(format!("elements of {dtype}")))?;
         Ok(vec![tensor(vec![height, width], data)?])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
+    }
 }
 
 /// The bytes of a 1.
@@ -224,6 +237,10 @@ impl Operator for Shape {
         let some = shape.get(start..end).unwrap_or_default();
         Ok(vec![Tensor::vector(some.iter().map(|dim| *dim as i64).collect())])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
+    }
 }
 
 impl Operator for Size {
@@ -233,5 +250,9 @@ impl Operator for Size {
 
     fn run(&self, inputs: &mut Inputs, _: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         Ok(vec![Tensor::scalar(inputs.get(0)?.len() as i64)])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
     }
 }

@@ -6,11 +6,12 @@ use crate::attributes::Definition;
 use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::Tensor;
 
 /// Channels become a square of places.
 #[derive(Clone, Copy, Debug)]
-struct DepthToSpace {
+pub(super) struct DepthToSpace {
     side: usize,
     /// Whether the channels of one square are side by side (CRD).
     columns: bool,
@@ -18,7 +19,7 @@ struct DepthToSpace {
 
 /// Each square of places becomes channels.
 #[derive(Clone, Copy, Debug)]
-struct SpaceToDepth {
+pub(super) struct SpaceToDepth {
     side: usize,
 }
 
@@ -79,6 +80,10 @@ impl Operator for DepthToSpace {
         };
         moved(input, split, order, [n, less, high, wide], context)
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 impl Operator for SpaceToDepth {
@@ -96,5 +101,9 @@ impl Operator for SpaceToDepth {
         let more = c.checked_mul(side * side).ok_or_else(wrong)?;
         let split = [n, c, h / side, side, w / side, side];
         moved(input, split, [0, 3, 5, 1, 2, 4], [n, more, h / side, w / side], context)
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }

@@ -8,15 +8,16 @@ use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::shape::{broadcast, broadcast_strides, strides};
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::Tensor;
 
 /// A tensor broadcast to a shape.
 #[derive(Clone, Copy, Debug)]
-struct Expand;
+pub(super) struct Expand;
 
 /// A tensor several times along each dimension.
 #[derive(Clone, Copy, Debug)]
-struct Tile;
+pub(super) struct Tile;
 
 pub(super) fn build(definition: &Definition) -> Built {
     match definition.op.as_str() {
@@ -46,6 +47,10 @@ impl Operator for Expand {
         });
         Ok(vec![tensor(shape, data)?])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 impl Operator for Tile {
@@ -73,5 +78,9 @@ impl Operator for Tile {
             out
         });
         Ok(vec![tensor(shape, data)?])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }

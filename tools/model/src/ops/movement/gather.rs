@@ -9,29 +9,30 @@ use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::shape::{axis, strides, walk};
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Data, Tensor, elements};
 
 /// For each index the part of the tensor at it.
 #[derive(Clone, Copy, Debug)]
-struct Gather {
+pub(super) struct Gather {
     axis: i64,
 }
 
 /// For each index the element that is at it along an axis and in the same place along the others.
 #[derive(Clone, Copy, Debug)]
-struct GatherElements {
+pub(super) struct GatherElements {
     axis: i64,
 }
 
 /// For each list of indices the part of the tensor at them.
 #[derive(Clone, Copy, Debug)]
-struct GatherNd {
+pub(super) struct GatherNd {
     batch_dims: usize,
 }
 
 /// The parts for which a condition holds.
 #[derive(Clone, Copy, Debug)]
-struct Compress {
+pub(super) struct Compress {
     axis: Option<i64>,
 }
 
@@ -91,23 +92,40 @@ fn offsets(shape: &[usize], at: usize, chosen: &[usize]) -> Vec<usize> {
     (0..outer).flat_map(|outer| chosen.iter().map(move |at| outer * block + at * inner)).collect()
 }
 
+impl Gather {
+    /// The places along the axis that are chosen.
+    fn chosen(&self, dim: usize, indices: &Tensor) -> Result<Vec<usize>, Fault> {
+        let wanted = Inputs::new(vec![None, Some(indices.clone())]).integers(1)?;
+        wanted.into_iter().map(|one| index(one, dim)).collect()
+    }
+
+    /// How long the parts are that lie in one piece, and where each begins.
+    pub(super) fn blocks(&self, shape: &[usize], indices: &Tensor) -> Result<(usize, Vec<usize>), Fault> {
+        let at = axis(self.axis, shape.len())?;
+        let chosen = self.chosen(shape[at], indices)?;
+        Ok((shape[at + 1..].iter().product(), offsets(shape, at, &chosen)))
+    }
+}
+
 impl Operator for Gather {
     fn name(&self) -> &'static str {
         "Gather"
     }
 
     fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
-        let wanted = inputs.integers(1)?;
-        let input = inputs.get(0)?;
+        let (input, indices) = (inputs.get(0)?, inputs.get(1)?);
         let at = axis(self.axis, input.rank())?;
-        let dim = input.shape()[at];
-        let chosen = wanted.into_iter().map(|one| index(one, dim)).collect::<Result<Vec<_>, _>>()?;
-        let shape = [&input.shape()[..at], inputs.get(1)?.shape(), &input.shape()[at + 1..]].concat();
+        let shape = [&input.shape()[..at], indices.shape(), &input.shape()[at + 1..]].concat();
         if context.len::<u8>(&shape)? == 0 {
+            self.chosen(input.shape()[at], indices)?;
             return gathered(input, 1, &[], shape, context);
         }
-        let inner = input.shape()[at + 1..].iter().product();
-        gathered(input, inner, &offsets(input.shape(), at, &chosen), shape, context)
+        let (len, from) = self.blocks(input.shape(), indices)?;
+        gathered(input, len, &from, shape, context)
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 
@@ -122,6 +140,10 @@ impl Operator for GatherElements {
         let at = axis(self.axis, input.rank())?;
         let offsets = element_offsets(input, indices, &wanted, at)?;
         gathered(input, 1, &offsets, indices.shape().to_vec(), context)
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 
@@ -193,6 +215,10 @@ impl Operator for GatherNd {
         let offsets = list_offsets(of, lists, &wanted, self.batch_dims)?;
         gathered(input, rest.iter().product(), &offsets, shape, context)
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 impl Operator for Compress {
@@ -226,5 +252,9 @@ impl Operator for Compress {
         }
         let inner = shape[at + 1..].iter().product();
         gathered(&input, inner, &offsets(input.shape(), at, &chosen), shape, context)
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }

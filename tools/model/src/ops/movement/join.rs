@@ -8,6 +8,7 @@ use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::shape::{axis, strides};
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::Tensor;
 
 /// Tensors one after the other along an axis.
@@ -18,7 +19,7 @@ pub(crate) struct Concat {
 
 /// A tensor in pieces along an axis.
 #[derive(Clone, Debug)]
-struct Split {
+pub(super) struct Split {
     axis: i64,
     sizes: Option<Vec<i64>>,
     /// How many pieces, where their sizes are not said.
@@ -54,6 +55,10 @@ impl Operator for Concat {
     fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         let all = (0..inputs.len()).map(|at| inputs.take(at)).collect::<Result<Vec<_>, _>>()?;
         concat(all, self.axis, context).map(|tensor| vec![tensor])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 
@@ -149,6 +154,10 @@ impl Operator for Split {
             from += size;
         }
         Ok(pieces)
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::shape::axis;
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Data, Tensor, elements};
 
 /// For each number a line with one value at its place, and another elsewhere.
@@ -73,5 +74,9 @@ impl Operator for OneHot {
             out
         });
         Ok(vec![tensor(lines, data)?])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
     }
 }

@@ -7,6 +7,7 @@ use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::shape::{axis, strides};
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::Tensor;
 
 /// What is put around.
@@ -24,7 +25,7 @@ pub(super) enum Mode {
 
 /// Puts elements around a tensor; where the number is negative, takes away.
 #[derive(Clone, Debug)]
-struct Pad {
+pub(super) struct Pad {
     mode: Mode,
     /// As older opsets have them.
     pads: Option<Vec<i64>>,
@@ -76,6 +77,17 @@ impl Operator for Pad {
             return Err(Fault::shape(format!("value {value:?}"), format!("one {}", input.dtype())));
         }
         pad(&input, &around, self.mode, value.as_ref(), context).map(|tensor| vec![tensor])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
+}
+
+impl Pad {
+    /// The same with zeros of any type.
+    pub(super) fn without_value(&self) -> Self {
+        Self { value: None, ..self.clone() }
     }
 }
 

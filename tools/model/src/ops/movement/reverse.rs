@@ -6,11 +6,12 @@ use crate::attributes::Definition;
 use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::Tensor;
 
 /// The first steps of each sequence, as many as its length says, in the reverse order.
 #[derive(Clone, Copy, Debug)]
-struct ReverseSequence {
+pub(super) struct ReverseSequence {
     /// Whether the sequences are along the first dimension, and not the second.
     time_first: bool,
 }
@@ -60,5 +61,9 @@ impl Operator for ReverseSequence {
             out
         });
         Ok(vec![tensor(input.shape().to_vec(), data)?])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }

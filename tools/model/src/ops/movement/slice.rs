@@ -9,11 +9,12 @@ use crate::fault::Fault;
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::shape::{axes, axis, strides};
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::Tensor;
 
 /// From, to and step along axes.
 #[derive(Clone, Debug)]
-struct Slice {
+pub(super) struct Slice {
     /// As older opsets have them.
     starts: Option<Vec<i64>>,
     ends: Option<Vec<i64>>,
@@ -22,7 +23,7 @@ struct Slice {
 
 /// The middle, or what there is with zeros around it.
 #[derive(Clone, Debug)]
-struct CenterCropPad {
+pub(super) struct CenterCropPad {
     axes: Option<Vec<i64>>,
 }
 
@@ -93,6 +94,10 @@ impl Operator for Slice {
         });
         Ok(vec![tensor(shape, data)?])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 impl Operator for CenterCropPad {
@@ -121,5 +126,9 @@ impl Operator for CenterCropPad {
             };
         }
         pad(&input, &pads, Mode::Constant, None, context).map(|tensor| vec![tensor])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }

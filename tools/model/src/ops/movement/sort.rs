@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::shape::{axis, strides};
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Element, Tensor};
 use crate::{each, same};
 
@@ -124,6 +125,10 @@ impl Operator for NonZero {
             .flat_map(|(dim, apart)| found.iter().map(move |from| (from / apart % dim) as i64));
         let places = places.collect();
         Ok(vec![Tensor::of([shape.len(), found.len()], places).ok_or(Fault::Missing { input: 0 })?])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
     }
 }
 

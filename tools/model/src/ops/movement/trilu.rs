@@ -6,11 +6,12 @@ use crate::each;
 use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::Tensor;
 
 /// Keeps one side of a diagonal; zeros elsewhere.
 #[derive(Clone, Copy, Debug)]
-struct Trilu {
+pub(super) struct Trilu {
     upper: bool,
 }
 
@@ -36,6 +37,10 @@ impl Operator for Trilu {
             each!(tensor.data_mut(), buffer => clear(buffer.to_mut(), (height, width), diagonal, self.upper));
         }
         Ok(vec![tensor])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 
