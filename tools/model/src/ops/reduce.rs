@@ -1,5 +1,7 @@
 //! Sums, extremes and norms along axes.
 
+mod back;
+
 use niwaki_codes::simd::Level;
 
 use crate::attributes::Definition;
@@ -11,6 +13,7 @@ use crate::ops::halves::Half;
 use crate::ops::number::Number;
 use crate::ops::shape::axes;
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Buffer, Data, Dtype, Tensor};
 
 /// What is made of the numbers along axes.
@@ -129,6 +132,10 @@ impl Operator for Reduce {
             _ => return Err(Fault::dtype(0, &tensor, "a number")),
         };
         Ok(vec![made(shape, data)?])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        if self.flows() { Reverse::Flows(self) } else { Reverse::Missing }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Choices between numbers: by truth values, between ends, among several tensors.
 
+mod back;
+
 use niwaki_codes::simd::Level;
 use niwaki_codes::stamp;
 
@@ -13,6 +15,7 @@ use crate::ops::number::Number;
 use crate::ops::spread::Spread;
 use crate::ops::unary::own;
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Buffer, Data, Element, Tensor};
 
 /// Elements of one tensor where a third is true, else of the other.
@@ -89,6 +92,10 @@ impl Operator for Where {
         let data = of!(F64 F16 Bf16 I64 I32 I16 I8 U64 U32 U16 U8 Bool);
         Ok(vec![made(spread.shape, data)?])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 /// Elements for a result.
@@ -159,6 +166,10 @@ impl Operator for Clip {
         of!(F64 f64, I64 i64, I32 i32, I16 i16, I8 i8, U64 u64, U32 u32, U16 u16, U8 u8);
         Ok(vec![tensor])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 impl Clip {
@@ -227,6 +238,13 @@ impl Operator for Several {
             }
         }
         Ok(vec![all])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        match self.choice {
+            Choice::Sum | Choice::Mean => Reverse::Flows(self),
+            Choice::Max | Choice::Min => Reverse::Missing,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Normalization of rows: all that is behind an axis.
 
+mod back;
+
 use niwaki_codes::simd::Level;
 use rayon::prelude::*;
 
@@ -12,6 +14,7 @@ use crate::ops::halves::Half;
 use crate::ops::shape::axis;
 use crate::ops::unary::own;
 use crate::ops::{Built, some};
+use crate::reverse::Reverse;
 use crate::tensor::{Buffer, Data, Tensor};
 
 /// What is normalized, and how.
@@ -92,6 +95,10 @@ impl Operator for RowNormalization {
             }
         }
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        if self.flows() { Reverse::Flows(self) } else { Reverse::Missing }
+    }
 }
 
 impl RowNormalization {
@@ -114,6 +121,13 @@ impl RowNormalization {
         let bias = bias.and_then(|at| inputs.take(at).ok());
         let fits = |tensor: &Tensor| tensor.len() == long && shape.ends_with(tensor.shape());
         let at_once = fits(&scale) && bias.as_ref().is_none_or(fits);
+        if let Data::F64(x) = y.data_mut() {
+            return self.doubles(x.to_mut(), &shape[at..], &scale, bias.as_ref()).map(|[means, scales]| {
+                let of_rows: Vec<usize> = (0..shape.len()).map(|k| if k < at { shape[k] } else { 1 }).collect();
+                let one = |all: Vec<f64>| made(of_rows.clone(), Data::F64(Buffer::from(all)));
+                Ok((y, [one(means)?, one(scales)?]))
+            })?;
+        }
         let factors = match (scale.get::<f32>(), bias.as_ref().map(Tensor::get::<f32>)) {
             _ if !at_once => None,
             (Some(scale), None) => Some((scale, None)),
@@ -138,6 +152,42 @@ impl RowNormalization {
         };
         Ok((y, [one(0)?, one(1)?]))
     }
+}
+
+impl RowNormalization {
+    /// Rows of doubles; each one's mean and 1 / deviation.
+    fn doubles(
+        &self,
+        x: &mut [f64],
+        row: &[usize],
+        scale: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Result<[Vec<f64>; 2], Fault> {
+        let long = row.iter().product::<usize>().max(1);
+        let numbers = |tensor: &Tensor| match tensor.get::<f64>() {
+            Some(all) if all.len() == long && row.ends_with(tensor.shape()) => Ok(all.to_vec()),
+            _ => Err(Fault::shape(format!("a factor of {}", crate::fault::dims(tensor.shape())), "doubles for a row")),
+        };
+        let (scale, bias) = (numbers(scale)?, bias.map(numbers).transpose()?);
+        let mut statistics = [Vec::new(), Vec::new()];
+        for x in x.chunks_exact_mut(long) {
+            let [mean, over] = moments_of_doubles(x, matches!(self.rows, Rows::Layer | Rows::SkipLayer), self.epsilon);
+            for (k, x) in x.iter_mut().enumerate() {
+                *x = (*x - mean) * over * scale[k] + bias.as_ref().map_or(0.0, |bias| bias[k]);
+            }
+            statistics[0].push(mean);
+            statistics[1].push(over);
+        }
+        Ok(statistics)
+    }
+}
+
+/// [`moments`] of doubles.
+fn moments_of_doubles(x: &[f64], centred: bool, epsilon: f32) -> [f64; 2] {
+    let count = x.len() as f64;
+    let mean = if centred { x.iter().sum::<f64>() / count } else { 0.0 };
+    let square = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count;
+    [mean, 1.0 / (square + f64::from(epsilon)).sqrt()]
 }
 
 /// How rows are normalized.
