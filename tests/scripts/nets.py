@@ -8,6 +8,10 @@ from torch import nn
 from torch.nn import functional
 
 
+# As graphs have it: a single float.
+EPSILON = float(numpy.float32(1e-5))
+
+
 def numbers(length, seed):
     """Numbers between -1 and 1: the mixing function of splitmix64."""
     with numpy.errstate(over="ignore"):
@@ -27,12 +31,12 @@ class Block(nn.Module):
     def __init__(self, inputs, outputs, stride):
         super().__init__()
         self.c1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.b1 = nn.BatchNorm2d(outputs)
+        self.b1 = nn.BatchNorm2d(outputs, EPSILON)
         self.c2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.b2 = nn.BatchNorm2d(outputs)
+        self.b2 = nn.BatchNorm2d(outputs, EPSILON)
         self.short = None
         if stride != 1:
-            self.short = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.short = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs, EPSILON))
 
     def forward(self, x):
         y = self.b2(self.c2(functional.relu(self.b1(self.c1(x)))))
@@ -42,7 +46,7 @@ class Block(nn.Module):
 class ResNet20(nn.Module):
     def __init__(self):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16, EPSILON), nn.ReLU())
         blocks, channels = [], 16
         for outputs in (16, 32, 64):
             for _ in range(3):
@@ -109,12 +113,12 @@ class Encoder(nn.Module):
             return x @ weight + bias
 
         def norm(x, name):
-            return functional.layer_norm(x, x.shape[-1:], *self.of(name))
+            return functional.layer_norm(x, x.shape[-1:], *self.of(name), EPSILON)
 
         texts, tokens, hidden = x.shape
         y = norm(x, "norm1")
         q, k, v = (linear(y, name).reshape(texts, tokens, self.heads, -1).transpose(1, 2) for name in "qkv")
-        shares = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(hidden // self.heads), -1)
+        shares = torch.softmax(q @ k.transpose(2, 3) / float(numpy.float32(hidden // self.heads) ** 0.5), -1)
         x = x + linear((shares @ v).transpose(1, 2).reshape(texts, tokens, hidden), "o")
         return x + linear(functional.gelu(linear(norm(x, "norm2"), "up")), "down")
 
