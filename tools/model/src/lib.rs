@@ -1,4 +1,4 @@
-//! Graphs of real models, and the executor that runs them.
+//! Graphs of real models, the executor that runs them, and what trains them.
 //!
 //! A graph is loaded at run time. Its operators compute on the CPU, in f32 unless the model says
 //! otherwise; results do not depend on the number of threads, which are those of the rayon pool that
@@ -15,11 +15,15 @@ mod fuse;
 mod graph;
 pub mod hf;
 mod kernels;
+pub mod loss;
+mod norms;
 pub mod onnx;
 mod operator;
 pub mod ops;
+pub mod optimizer;
 mod real;
 mod reverse;
+pub mod schedule;
 mod tape;
 mod tensor;
 
@@ -30,6 +34,7 @@ pub use error::{Error, ErrorKind};
 pub use execute::{Executor, Observer, Outcome, Run, dims_text};
 pub use fault::Fault;
 pub use graph::{Dim, Graph, Input, Node, ValueId};
+pub use norms::Running;
 pub use operator::{Context, Inputs, Operator, Pool};
 pub use reverse::{Keeps, Pass, Pullback, Reverse};
 pub use tape::{Back, Forward, Stop, Tape};
