@@ -3,6 +3,7 @@
 pub(crate) mod dataset;
 pub(crate) mod layers;
 pub(crate) mod signature;
+pub(crate) mod train;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -95,6 +96,8 @@ pub(crate) enum Verb {
     /// Rank the layers of a transformer by how much they matter, and write it without some
     #[command(subcommand)]
     Layers(layers::Layers),
+    /// Train a model on data; a training that was interrupted goes on
+    Train(Box<train::Train>),
     /// Run a model once on named tensors
     Run(Run),
     /// Measure a model on data: accuracy and loss; against other weights, how far they are apart

@@ -18,6 +18,11 @@ impl Progress {
         Self::with(session, "{bar:40} {pos} of {len}, {per_sec}, {eta} left")
     }
 
+    /// The bar for a training: beside the examples what is said of them.
+    pub(crate) fn training(session: &Session<'_>) -> Self {
+        Self::with(session, "{bar:30} {msg}, {per_sec}, {eta} left")
+    }
+
     fn with(session: &Session<'_>, template: &str) -> Self {
         let bar = session.draws().then(|| {
             let style = ProgressStyle::with_template(template);
@@ -35,6 +40,22 @@ impl Progress {
         if let Some(bar) = &self.0 {
             bar.set_length(total);
             bar.set_position(done);
+        }
+    }
+}
+
+impl Progress {
+    /// What the bar says beside the numbers.
+    pub(crate) fn say(&self, text: String) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text);
+        }
+    }
+
+    /// A line above the bar, which stays.
+    pub(crate) fn line(&self, text: String) {
+        if let Some(bar) = &self.0 {
+            bar.println(text);
         }
     }
 }

@@ -16,6 +16,7 @@ mod run;
 mod selection;
 mod signature;
 mod slice;
+mod train;
 mod verify;
 
 use std::path::Path;
@@ -43,6 +44,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Dataset(args) => dataset::run(&args, session),
         Verb::Signature(args) => signature::run(&args, session),
         Verb::Layers(args) => layers::run(&args, session),
+        Verb::Train(args) => train::run(&args, session),
         Verb::Run(args) => run::run(&args, session),
         Verb::Eval(args) => eval::run(&args, session),
         Verb::Generate(args) => generate::run(&args, session),

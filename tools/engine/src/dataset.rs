@@ -16,6 +16,7 @@
 //! what is computed takes no function of the system's mathematical library: the same input and
 //! seed give the same bytes on every machine, for any number of threads.
 
+mod augment;
 pub mod corrupt;
 mod draws;
 mod elementary;
@@ -28,7 +29,9 @@ mod resize;
 mod tokens;
 mod write;
 
+pub use augment::Augment;
 pub use corrupt::{Corruption, Severity, corrupt};
+pub(crate) use draws::normals;
 pub use fault::DataFault;
 pub use images::Dataset;
 pub use import::{Imported, Request, import};

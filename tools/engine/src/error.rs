@@ -179,6 +179,11 @@ pub enum ErrorKind {
     Signing(SigningFault),
     /// A dataset, or what is to become one, that is not as it should be.
     Data(DataFault),
+    /// A training whose numbers are no longer any.
+    Diverged {
+        /// What, when and where first.
+        what: String,
+    },
     /// The layer below failed: files, container, codes.
     Below {
         /// Its sentence.
@@ -377,6 +382,7 @@ impl fmt::Display for Error {
             }
             ErrorKind::Signing(fault) => fault.fmt(f),
             ErrorKind::Data(fault) => fault.fmt(f),
+            ErrorKind::Diverged { what } => f.write_str(what),
             ErrorKind::Below { what, .. } => f.write_str(what),
         }
     }

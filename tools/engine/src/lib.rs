@@ -44,6 +44,7 @@ mod sink;
 pub mod source;
 mod target;
 pub mod text;
+pub mod train;
 
 pub use compare::not_finite;
 pub use compress::{NanPolicy, Options, compress};

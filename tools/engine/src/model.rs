@@ -81,6 +81,11 @@ impl Model {
         Ok((Self { path: path.to_owned(), graph }, replaced))
     }
 
+    /// The same model with another graph.
+    pub(crate) fn with(&self, graph: Graph) -> Self {
+        Self { path: self.path.clone(), graph }
+    }
+
     /// The file, or the folder.
     pub fn path(&self) -> &Path {
         &self.path

@@ -53,6 +53,13 @@ impl Draws {
     }
 }
 
+/// Numbers of the standard normal distribution that hang on the seed and on what they are called.
+pub(crate) fn normals(len: usize, seed: u64, name: &str) -> Vec<f64> {
+    let purpose = name.bytes().fold(STEP, |sum, byte| mixed(sum ^ u64::from(byte)));
+    let mut draws = Draws::new(seed, purpose, 0);
+    (0..len).map(|_| draws.normal()).collect()
+}
+
 /// The output function of splitmix64.
 fn mixed(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

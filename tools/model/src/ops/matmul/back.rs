@@ -29,6 +29,15 @@ fn into<T: Real>(
     }
 }
 
+/// What a way back is done with.
+#[derive(Clone, Copy)]
+struct Back<'b, T> {
+    pass: &'b Pass,
+    context: &'b Context<'b>,
+    /// What products are multiplied with.
+    scale: T,
+}
+
 fn tensor<T: Real>(shape: &[usize], all: Vec<T>) -> Result<Tensor, Fault> {
     let found = all.len();
     made(shape.to_vec(), T::wrap(Buffer::from(all)), found)
@@ -40,21 +49,22 @@ impl MatMul {
         let sizes = Sizes::new(pass.shape(0)?, pass.shape(1)?, turned)?;
         let g = pass.gradient_elements::<T>(0)?;
         let scale = T::near(f64::from(self.alpha.unwrap_or(1.0)));
+        let back = Back { pass, context, scale };
         let mut found = vec![None; 2];
         // One right matrix for all left ones: they are one.
         let flat = sizes.is_shared() && !self.transpose_left;
         if pass.wants(0) {
             let right = pass.elements::<T>(1)?;
             found[0] = Some(match flat {
-                true => self.shared_left(&sizes, g, right, scale, pass, context)?,
-                false => self.each_back(&sizes, (g, right), 0, scale, pass, context)?,
+                true => self.shared_left(&sizes, g, right, back)?,
+                false => self.each_back(&sizes, (g, right), 0, back)?,
             });
         }
         if pass.wants(1) {
             let left = pass.elements::<T>(0)?;
             found[1] = Some(match flat {
-                true => self.shared_right(&sizes, g, left, scale, pass, context)?,
-                false => self.each_back(&sizes, (g, left), 1, scale, pass, context)?,
+                true => self.shared_right(&sizes, g, left, back)?,
+                false => self.each_back(&sizes, (g, left), 1, back)?,
             });
         }
         Ok(found)
@@ -65,9 +75,7 @@ impl MatMul {
         sizes: &Sizes,
         g: &[T],
         right: &[T],
-        scale: T,
-        pass: &Pass,
-        context: &Context<'_>,
+        Back { pass, context, scale }: Back<'_, T>,
     ) -> Result<Tensor, Fault> {
         let m = count(&sizes.left_batch)? * sizes.m;
         let mut out = T::buffer(context, pass.shape(0)?)?;
@@ -82,9 +90,7 @@ impl MatMul {
         sizes: &Sizes,
         g: &[T],
         left: &[T],
-        scale: T,
-        pass: &Pass,
-        context: &Context<'_>,
+        Back { pass, context, scale }: Back<'_, T>,
     ) -> Result<Tensor, Fault> {
         let m = count(&sizes.left_batch)? * sizes.m;
         let mut out = T::buffer(context, pass.shape(1)?)?;
@@ -100,9 +106,7 @@ impl MatMul {
         sizes: &Sizes,
         (g, other): (&[T], &[T]),
         side: usize,
-        scale: T,
-        pass: &Pass,
-        context: &Context<'_>,
+        Back { pass, context, scale }: Back<'_, T>,
     ) -> Result<Tensor, Fault> {
         let (m, k, n) = sizes.each();
         let pairs = sizes.pairs();

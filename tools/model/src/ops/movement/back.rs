@@ -189,7 +189,7 @@ mod tests {
         for (op, shape) in [("Reshape", whole(&[4, -1])), ("Unsqueeze", whole(&[0, 2]))] {
             check(op, &[], &[x.clone(), shape], 1, &[0]);
         }
-        check("Flatten", &[], &[x.clone()], 1, &[0]);
+        check("Flatten", &[], std::slice::from_ref(&x), 1, &[0]);
         check("Squeeze", &[], &[random(&[2, 1, 3, 1], 1)], 1, &[0]);
     }
 }

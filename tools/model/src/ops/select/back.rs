@@ -21,12 +21,12 @@ impl Pullback for Where {
         let gradient = pass.take_gradient(0)?;
         let zero = in_reals!(gradient.dtype(), T => Tensor::scalar(T::ZERO));
         let mut found = vec![None; 3];
-        for at in 1..3 {
+        for (at, found) in found.iter_mut().enumerate().skip(1) {
             if pass.wants(at) {
                 let (a, b) = if at == 1 { (gradient.clone(), zero.clone()) } else { (zero.clone(), gradient.clone()) };
                 let inputs = vec![Some(pass.input(0)?.clone()), Some(a), Some(b)];
                 let chosen = self.run(&mut Inputs::new(inputs), context)?.pop().ok_or(Fault::Missing { input: at })?;
-                found[at] = Some(gathered(chosen, pass.shape(at)?, context)?);
+                *found = Some(gathered(chosen, pass.shape(at)?, context)?);
             }
         }
         Ok(found)

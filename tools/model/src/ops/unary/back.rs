@@ -10,6 +10,9 @@ use crate::operator::Context;
 use crate::reverse::{Keeps, Pass, Pullback, Reverse};
 use crate::tensor::{Data, Tensor};
 
+/// Multiplies a row of gradients with slopes.
+type Kernel = fn(Level, &mut [f32], &[f32], f32);
+
 impl Function {
     /// Whether the slope is made of the result, not of the number: which leaves the way there free to work
     /// in place.
@@ -22,6 +25,7 @@ impl Function {
         matches!(self, Self::Ceil | Self::Floor | Self::Round | Self::Sign)
     }
 
+    #[allow(clippy::too_many_lines, reason = "a table")]
     /// The slope at x, or where the result is x ([`by_result`](Self::by_result)).
     fn slope(self, x: f64, [a, b]: [f64; 2]) -> f64 {
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
@@ -110,7 +114,7 @@ impl Function {
     }
 
     /// What multiplies a row of gradients with slopes, for functions that networks have much of.
-    fn fast(self) -> Option<fn(Level, &mut [f32], &[f32], f32)> {
+    fn fast(self) -> Option<Kernel> {
         Some(match self {
             Self::Relu => relu,
             Self::Sigmoid => sigmoid,

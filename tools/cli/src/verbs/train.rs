@@ -1,0 +1,124 @@
+//! `train`: weights that fit data.
+
+use std::time::Instant;
+
+use niwaki_engine::Given;
+use niwaki_engine::dataset::{Augment, Dataset};
+use niwaki_engine::train::{self, At, Method, Settings, Task, Teacher, Trained};
+use niwaki_tensors::Overwrite;
+use serde::Serialize;
+
+use super::{check_output, load, on_threads};
+use crate::args::train::{Course, Norms, Optimizer, Train};
+use crate::failure::{Failure, Stop};
+use crate::progress::Progress;
+use crate::session::{Answer, Session};
+use crate::size::human;
+
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(flatten)]
+    trained: &'a Trained,
+    items_per_second: f64,
+    seconds: f64,
+}
+
+/// Trains a model.
+pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    check_output(&args.output)?;
+    if args.model.is_dir() {
+        let failure = Failure::unsupported("training of Hugging Face folders");
+        return Err(failure.into());
+    }
+    if args.epochs == 0 {
+        return Err(Failure::usage("`--epochs 0`: at least one pass is needed").into());
+    }
+    let model = load(&args.model, args.weights.as_deref().into(), session)?;
+    let teacher = args.teaching.teacher.as_deref();
+    let teacher = teacher.map(|weights| load(&args.model, Given::from(Some(weights)), session)).transpose()?;
+    let data = Dataset::open(&args.data)?;
+    let eval = args.eval_data.as_deref().map(Dataset::open).transpose()?;
+    let settings = settings(args, session.global.seed.unwrap_or(0));
+    let task = Task {
+        model: &model,
+        data: &data,
+        eval: eval.as_ref(),
+        teacher: teacher.as_ref(),
+        rewind: args.rewind.as_deref(),
+        output: &args.output.output,
+        overwrite: if args.output.force { Overwrite::Replace } else { Overwrite::Refuse },
+    };
+    let bar = Progress::training(session);
+    let start = Instant::now();
+    let mut done = 0;
+    let mut told = |at: At<'_>| {
+        done = at.done;
+        bar.at(at.done, at.all);
+        bar.say(format!("pass {} of {}, loss {:.4}, {:.2} %", at.epoch, args.epochs, at.loss, at.accuracy * 100.0));
+        if let Some(epoch) = at.ended {
+            let eval =
+                epoch.eval_accuracy.map_or_else(String::new, |share| format!(", measured {:.2} %", share * 100.0));
+            bar.line(format!("pass {}: loss {:.4}, {:.2} %{eval}", epoch.epoch, epoch.loss, epoch.accuracy * 100.0));
+        }
+    };
+    let trained = on_threads(session, || train::train(&task, &settings, &mut told))?;
+    let seconds = start.elapsed().as_secs_f64();
+    drop(bar);
+    let items_per_second = done as f64 / seconds;
+    if session.global.json {
+        session.json(&Json { trained: &trained, items_per_second, seconds })?;
+        return Ok(Answer::Yes);
+    }
+    let rows = trained.epochs.iter().map(|epoch| {
+        let eval = epoch.eval_accuracy.map_or_else(String::new, |share| format!("   measured {:.2} %", share * 100.0));
+        format!("pass {:<4} loss {:.4}   accuracy {:.2} %{eval}", epoch.epoch, epoch.loss, epoch.accuracy * 100.0)
+    });
+    session.say_all(rows)?;
+    session.say(format!(
+        "{} weights in {} tensors trained in {} steps",
+        trained.weights, trained.tensors, trained.steps
+    ))?;
+    session.say(format!(
+        "{items_per_second:.0} images a second, values took {} at most",
+        human(trained.peak_bytes as u64)
+    ))?;
+    session.say(format!("wrote {}", args.output.output.display()))?;
+    Ok(Answer::Yes)
+}
+
+fn settings(args: &Train, seed: u64) -> Settings {
+    let (steps, images, teaching) = (&args.steps, &args.images, &args.teaching);
+    let adam = |decoupled| Method::Adam { betas: [0.9, 0.999], epsilon: 1e-8, decoupled };
+    let method = match steps.optimizer {
+        Optimizer::Sgd => Method::Sgd { momentum: steps.momentum as f32, nesterov: !steps.no_nesterov },
+        Optimizer::Adam => adam(false),
+        Optimizer::Adamw => adam(true),
+    };
+    Settings {
+        epochs: args.epochs,
+        batch: steps.batch,
+        method,
+        rate: steps.lr.unwrap_or(if steps.optimizer == Optimizer::Sgd { 0.1 } else { 0.001 }),
+        course: match steps.schedule {
+            Course::Constant => train::Course::Constant,
+            Course::Cosine => train::Course::Cosine,
+            Course::Step => train::Course::Step { factor: 0.1 },
+            Course::OneCycle => train::Course::OneCycle,
+        },
+        warmup: steps.warmup,
+        decay: steps.weight_decay,
+        decay_all: steps.decay_all,
+        smoothing: images.label_smoothing,
+        augment: Augment { crop: images.crop, flip: images.flip, mixup: images.mixup },
+        norms: (steps.norms == Norms::Train).then_some(0.9),
+        clip: steps.clip,
+        teacher: Teacher { temperature: teaching.temperature, share: teaching.teacher_share },
+        seed,
+        fresh: args.init.is_some(),
+        only: args.only.clone(),
+        freeze: args.freeze.clone(),
+        memory: args.memory,
+        keep: args.keep_epoch.clone(),
+        save_every: args.save_every,
+    }
+}

@@ -1,0 +1,179 @@
+//! What a training needs to go on: weights, what the optimizer keeps, and how far it is.
+
+use std::path::{Path, PathBuf};
+
+use niwaki_model::{Data, Tensor};
+use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, TensorView, write_file};
+use serde::{Deserialize, Serialize};
+
+use super::{Epoch, Training};
+use crate::error::{Error, ErrorKind};
+
+/// Sums over the steps of a pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sums {
+    /// The sum of losses by the bits of the number, so that it comes back exactly.
+    loss: u64,
+    count: u64,
+    right: u64,
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, mean: f64, count: usize, right: usize) {
+        self.loss = (f64::from_bits(self.loss) + mean * count as f64).to_bits();
+        self.count += count as u64;
+        self.right += right as u64;
+    }
+
+    pub(super) fn loss(&self) -> f64 {
+        f64::from_bits(self.loss) / self.count.max(1) as f64
+    }
+
+    pub(super) fn accuracy(&self) -> f64 {
+        self.right as f64 / self.count.max(1) as f64
+    }
+}
+
+/// What stands in a state's metadata.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct State {
+    settings: Vec<(String, String)>,
+    epoch: u64,
+    step: u64,
+    steps: u64,
+    sums: Sums,
+    epochs: Vec<Epoch>,
+}
+
+/// The key of the metadata.
+const KEY: &str = "niwaki.train.state";
+
+impl State {
+    /// Where the state of a training with that output stands.
+    pub(super) fn path(output: &Path) -> PathBuf {
+        let mut name = output.file_name().unwrap_or_default().to_os_string();
+        name.push(".state");
+        output.with_file_name(name)
+    }
+}
+
+/// All numbers of a tensor.
+fn decoded(view: &TensorView<'_>) -> Result<Vec<f32>, Error> {
+    let mut all = vec![0.0; view.elements()];
+    view.decode_f32(0..all.len(), &mut all)?;
+    Ok(all)
+}
+
+/// Settings that a training cannot go on without, as text.
+fn described(training: &Training<'_>) -> Vec<(String, String)> {
+    let s = training.settings;
+    let list = [
+        ("epochs", s.epochs.to_string()),
+        ("batch", s.batch.to_string()),
+        ("optimizer", format!("{:?}", s.method)),
+        ("lr", s.rate.to_string()),
+        ("schedule", format!("{:?}", s.course)),
+        ("warmup", s.warmup.to_string()),
+        ("weight-decay", format!("{} {}", s.decay, s.decay_all)),
+        ("label-smoothing", s.smoothing.to_string()),
+        ("images", format!("{:?}", s.augment)),
+        ("norms", format!("{:?}", s.norms)),
+        ("clip", format!("{:?}", s.clip)),
+        ("teacher", format!("{:?} {}", s.teacher, training.teacher.is_some())),
+        ("seed", s.seed.to_string()),
+        ("init", s.fresh.to_string()),
+        ("only", s.only.join(" ")),
+        ("freeze", s.freeze.join(" ")),
+        ("data", format!("{} images of {:?}", training.task.data.len(), training.task.data.shape())),
+        ("weights", format!("{:?}", training.sizes)),
+    ];
+    list.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+impl Training<'_> {
+    /// Saves what is needed to go on; the old state is there until the new one is.
+    pub(super) fn save(&self, path: &Path) -> Result<(), Error> {
+        let state = State {
+            settings: described(self),
+            epoch: self.epoch,
+            step: self.step,
+            steps: self.optimizer.steps,
+            sums: self.sums,
+            epochs: self.epochs.clone(),
+        };
+        let text = serde_json::to_string(&state)
+            .map_err(|e| Error::from(ErrorKind::Journal { why: e.to_string() }).at(path))?;
+        let mut all: Vec<(String, &[usize], Vec<u8>)> = Vec::new();
+        let weights = self.weights();
+        for (value, tensor) in &weights {
+            all.push((format!("weights.{}", value.index()), tensor.shape(), tensor.data().to_bytes()));
+        }
+        let sizes: Vec<[usize; 1]> = self.optimizer.moments.iter().map(|moments| [moments.len()]).collect();
+        for (nth, moments) in self.optimizer.moments.iter().enumerate() {
+            let bytes = Data::F32(moments.clone().into()).to_bytes();
+            all.push((format!("moments.{nth}"), &sizes[nth], bytes));
+        }
+        let tensors: Vec<_> =
+            all.iter().map(|(name, shape, bytes)| (name.as_str(), Dtype::F32, *shape, bytes.as_slice())).collect();
+        Ok(write_file(path, &tensors, &[(KEY, &text)], Overwrite::Replace)?)
+    }
+
+    /// Takes up what was saved.
+    pub(super) fn resume(&mut self, path: &Path) -> Result<(), Error> {
+        let journal = |why: String| {
+            let e = Error::from(ErrorKind::Journal { why }).at(path);
+            e.hinting("delete it to begin anew, or train with the settings that it was made with")
+        };
+        let checkpoint = Checkpoint::open(path, &Limits::default())?;
+        let metadata = checkpoint.metadata();
+        let text = metadata.get(KEY).ok_or_else(|| journal(format!("no `{KEY}` in its metadata")))?;
+        let state: State = serde_json::from_str(text).map_err(|e| journal(e.to_string()))?;
+        for ((key, now), (old_key, then)) in described(self).iter().zip(&state.settings) {
+            if (key, now) != (old_key, then) {
+                return Err(journal(format!("of another training: `{old_key}` was {then}, is {now}")));
+            }
+        }
+        let floats = |name: &str, len: usize| {
+            let view = checkpoint.get(name).ok_or_else(|| journal(format!("no tensor `{name}`")))?;
+            let all = decoded(&view)?;
+            if all.len() == len {
+                Ok(all)
+            } else {
+                Err(journal(format!("tensor `{name}` of {} numbers, {len} expected", all.len())))
+            }
+        };
+        let values: Vec<_> = self.weights().iter().map(|(value, tensor)| (*value, tensor.shape().to_vec())).collect();
+        for (value, shape) in values {
+            let all = floats(&format!("weights.{}", value.index()), shape.iter().product())?;
+            if let Some(tensor) = Tensor::of(shape, all) {
+                self.tape.set_weight(value, tensor);
+            }
+        }
+        for nth in 0..self.optimizer.moments.len() {
+            let len = self.optimizer.moments[nth].len();
+            self.optimizer.moments[nth] = floats(&format!("moments.{nth}"), len)?;
+        }
+        self.optimizer.steps = state.steps;
+        (self.epoch, self.step, self.sums, self.epochs) = (state.epoch, state.step, state.sums, state.epochs);
+        Ok(())
+    }
+
+    /// Takes the weights of a checkpoint, those of the same names and shapes; it has to have all.
+    pub(super) fn take_weights(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let of = |value: &niwaki_model::ValueId, tensor: &Tensor| {
+            (*value, self.tape.graph().name(*value).to_owned(), tensor.shape().to_vec())
+        };
+        let wanted: Vec<_> = self.weights().iter().map(|(value, tensor)| of(value, tensor)).collect();
+        for (value, name, shape) in wanted {
+            let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(&name).at(checkpoint.path());
+            let view = checkpoint.get(&name).ok_or_else(|| wrong("is not there".to_owned()))?;
+            if view.shape() != shape {
+                return Err(wrong(format!("shape {:?}, the model has {shape:?}", view.shape())));
+            }
+            if let Some(tensor) = Tensor::of(shape, decoded(&view)?) {
+                self.tape.set_weight(value, tensor);
+            }
+        }
+        Ok(())
+    }
+}
