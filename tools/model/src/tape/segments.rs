@@ -18,9 +18,11 @@ impl Tape {
     pub fn fit(&mut self, inputs: Vec<Tensor>, limit: u64) -> Result<(), Error> {
         let bytes = self.sizes(inputs)?;
         let nodes = self.graph.nodes().len();
-        let kept: Vec<u64> = (0..nodes).map(|at| self.kept(at, &bytes)).collect();
+        let size = |value: &ValueId| bytes.get(value).copied().unwrap_or(0);
+        let kept: Vec<u64> = (0..nodes).map(|at| self.kept_values(at).iter().map(size).sum()).collect();
         let mut least = u64::MAX;
-        for count in 1..=nodes.max(1) {
+        let more = |count: &usize| Some(count + (count / 8).max(1)).filter(|count| *count <= nodes);
+        for count in std::iter::successors(Some(1), more) {
             let bounds = cut(&kept, count);
             let entries = self.entries_of(&bounds);
             let needs = self.most(&bounds, &entries, &bytes);
@@ -55,15 +57,6 @@ impl Tape {
         Ok(bytes)
     }
 
-    /// The bytes that are kept of one node.
-    fn kept(&self, at: usize, bytes: &BTreeMap<ValueId, u64>) -> u64 {
-        let (Some(keeps), node) = (self.keeps[at], &self.graph.nodes()[at]) else { return 0 };
-        let size = |value: &Option<ValueId>| value.and_then(|value| bytes.get(&value)).copied().unwrap_or(0);
-        let inputs = node.inputs.iter().enumerate().filter(|(nth, _)| keeps.has_input(*nth)).map(|(_, v)| size(v));
-        let outputs = node.outputs.iter().enumerate().filter(|(nth, _)| keeps.has_output(*nth)).map(|(_, v)| size(v));
-        inputs.chain(outputs).sum()
-    }
-
     /// For each segment the values made before it that it takes.
     fn entries_of(&self, bounds: &[usize]) -> Vec<Vec<ValueId>> {
         let segment = |range: &[usize]| {
@@ -81,53 +74,64 @@ impl Tape {
     /// The most bytes that are held at any time, rather too many than too few.
     fn most(&self, bounds: &[usize], entries: &[Vec<ValueId>], bytes: &BTreeMap<ValueId, u64>) -> u64 {
         let size = |value: &ValueId| bytes.get(value).copied().unwrap_or(0);
-        let nodes = self.graph.nodes();
-        // From where to where each value, and each gradient, is there.
-        let mut maker: BTreeMap<ValueId, usize> = BTreeMap::new();
-        let mut user: BTreeMap<ValueId, usize> = BTreeMap::new();
-        for (at, node) in nodes.iter().enumerate() {
-            node.outputs.iter().flatten().for_each(|value| {
-                maker.insert(*value, at);
-            });
-            node.inputs.iter().flatten().for_each(|value| {
-                user.insert(*value, at);
-            });
-        }
-        self.graph.outputs().iter().for_each(|value| {
-            user.insert(*value, nodes.len());
-        });
-        let alive = |at: usize, of: &dyn Fn(&ValueId) -> bool| -> u64 {
-            let crosses = |(value, user): (&ValueId, &usize)| {
-                maker.get(value).is_some_and(|maker| *maker <= at && at <= *user) && of(value)
-            };
-            user.iter().filter(|(value, at)| crosses((value, at))).map(|(value, _)| size(value)).sum()
-        };
-        let gradients: Vec<u64> = (0..nodes.len()).map(|at| alive(at, &|value| self.needs[value.index()])).collect();
-        let values: Vec<u64> = (0..nodes.len()).map(|at| alive(at, &|_| true)).collect();
+        let spans = self.spans();
+        // Values that are there while a node runs, and gradients that are there while it is taken back.
+        let alive =
+            |at: usize| spans.iter().filter(move |(_, [from, to])| *from <= at && at <= *to).map(|(value, _)| *value);
+        let gradients =
+            |at: usize| -> u64 { alive(at).filter(|value| self.needs[value.index()]).map(|value| size(&value)).sum() };
         let inputs: u64 = self.graph.inputs().iter().map(|input| size(&input.value)).sum();
         let mut most = 0;
-        let mut before: BTreeSet<ValueId> = BTreeSet::new();
+        let mut before: BTreeSet<ValueId> = self.graph.inputs().iter().map(|input| input.value).collect();
+        let mut held = inputs;
         for (segment, entries) in bounds.windows(2).zip(entries) {
-            before.extend(entries);
-            let held: u64 = before.iter().map(size).sum();
+            held += entries.iter().filter(|value| before.insert(**value)).map(size).sum::<u64>();
+            let after = gradients(segment[1]);
             let mut kept: BTreeSet<ValueId> = BTreeSet::new();
             let mut all = 0u64;
             for at in segment[0]..segment[1] {
-                if let Some(keeps) = self.keeps[at] {
-                    let node = &nodes[at];
-                    let inputs = node.inputs.iter().enumerate().filter(|(nth, _)| keeps.has_input(*nth));
-                    let outputs = node.outputs.iter().enumerate().filter(|(nth, _)| keeps.has_output(*nth));
-                    for value in inputs.chain(outputs).filter_map(|(_, value)| *value) {
-                        if kept.insert(value) && !before.contains(&value) {
-                            all += size(&value);
-                        }
+                for value in self.kept_values(at) {
+                    if kept.insert(value) && !before.contains(&value) {
+                        all += size(&value);
                     }
                 }
-                // On the way there values are alive; on the way back gradients of what goes in and out are.
-                most = most.max(inputs + held + all + values[at].max(gradients[at]));
+                let own = alive(at).filter(|value| !before.contains(value) && !kept.contains(value));
+                let own: u64 = own.map(|value| size(&value)).sum();
+                // Computed once more, then taken back.
+                most = most.max(held + all + (own + after).max(gradients(at)));
             }
         }
         most
+    }
+
+    /// From which node to which each value is there; inputs aside.
+    fn spans(&self) -> Vec<(ValueId, [usize; 2])> {
+        let nodes = self.graph.nodes();
+        let mut spans: BTreeMap<ValueId, [usize; 2]> = BTreeMap::new();
+        for (at, node) in nodes.iter().enumerate() {
+            for value in node.outputs.iter().flatten() {
+                spans.insert(*value, [at, at]);
+            }
+            for value in node.inputs.iter().flatten() {
+                if let Some([_, to]) = spans.get_mut(value) {
+                    *to = at;
+                }
+            }
+        }
+        for value in self.graph.outputs() {
+            if let Some([_, to]) = spans.get_mut(value) {
+                *to = nodes.len();
+            }
+        }
+        spans.into_iter().collect()
+    }
+
+    /// The values that are kept of one node.
+    fn kept_values(&self, at: usize) -> Vec<ValueId> {
+        let (Some(keeps), node) = (self.keeps[at], &self.graph.nodes()[at]) else { return Vec::new() };
+        let inputs = node.inputs.iter().enumerate().filter(|(nth, _)| keeps.has_input(*nth));
+        let outputs = node.outputs.iter().enumerate().filter(|(nth, _)| keeps.has_output(*nth));
+        inputs.chain(outputs).filter_map(|(_, value)| *value).collect()
     }
 }
 
