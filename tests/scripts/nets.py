@@ -1,6 +1,10 @@
-"""The networks of tests/src/nets.rs, in PyTorch, with the same made-up weights."""
+"""The networks of tests/src/nets.rs, in PyTorch, with the same made-up weights; and networks to be trained.
+
+    python tests/scripts/nets.py resnet8|resnet20|vgg OUT.onnx
+"""
 
 import math
+import sys
 
 import numpy
 import torch
@@ -44,12 +48,15 @@ class Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    def __init__(self):
+    """For images of 32x32; with one block a stage it is ResNet-8."""
+
+    def __init__(self, blocks_=3):
         super().__init__()
+        self.each = blocks_
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16, EPSILON), nn.ReLU())
         blocks, channels = [], 16
         for outputs in (16, 32, 64):
-            for _ in range(3):
+            for _ in range(blocks_):
                 blocks.append(Block(channels, outputs, 1 if outputs == channels else 2))
                 channels = outputs
         self.blocks = nn.Sequential(*blocks)
@@ -68,7 +75,7 @@ class ResNet20(nn.Module):
 
         yield from unit("stem", self.stem[0], self.stem[1])
         for at, block in enumerate(self.blocks):
-            name = f"{at // 3}.{at % 3}"
+            name = f"{at // self.each}.{at % self.each}"
             yield from unit(f"{name}.1", block.c1, block.b1)
             yield from unit(f"{name}.2", block.c2, block.b2)
             if block.short is not None:
@@ -134,3 +141,41 @@ def filled(net):
             numbers_ = numpy.float32(middle) + numpy.float32(spread) * numbers(parameter.numel(), at + 1)
             parameter.copy_(torch.from_numpy(numbers_).reshape(parameter.shape))
     return net.train()
+
+
+class Vgg(nn.Module):
+    """Eight convolutions without normalization, for images of 32x32: 32, 32, 64, 64, 128, 128, 128, 128 channels."""
+
+    def __init__(self):
+        super().__init__()
+        layers, channels = [], 3
+        for at, outputs in enumerate((32, 32, 64, 64, 128, 128, 128, 128)):
+            layers += [nn.Conv2d(channels, outputs, 3, padding=1), nn.ReLU()]
+            if at in (1, 3, 5):
+                layers.append(nn.MaxPool2d(2))
+            channels = outputs
+        self.features = nn.Sequential(*layers)
+        self.fc = nn.Linear(channels, 10)
+
+    def forward(self, x):
+        return self.fc(self.features(x).mean((2, 3)))
+
+
+def main():
+    """Exports a network to be trained: python tests/scripts/nets.py resnet8|resnet20|vgg OUT.onnx"""
+    nets = {"resnet8": lambda: ResNet20(1), "resnet20": ResNet20, "vgg": Vgg}
+    if len(sys.argv) != 3 or sys.argv[1] not in nets:
+        raise SystemExit(main.__doc__)
+    net = nets[sys.argv[1]]().eval()
+    for at, tensor_ in enumerate(net.state_dict().values()):
+        # Tensors that are equal would become one.
+        if tensor_.dim() == 1:
+            tensor_.copy_(1.0 + 0.1 * tensor(tuple(tensor_.shape), at + 1))
+    torch.onnx.export(net, (torch.zeros(2, 3, 32, 32),), sys.argv[2], dynamo=False,
+                      input_names=["images"], output_names=["scores"], opset_version=17,
+                      training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
+                      dynamic_axes={"images": {0: "batch"}, "scores": {0: "batch"}})
+
+
+if __name__ == "__main__":
+    main()

@@ -308,6 +308,7 @@ impl<'t> Training<'t> {
         }
         let at = |e: niwaki_model::Error| Error::from(e.at(model.path()));
         let running = graph.norms(settings.norms);
+        own_statistics(&graph, &running).map_err(|e| e.at(model.path()))?;
         let wanted = trainable(&graph, &running, settings, model.path())?;
         // Where no gradient goes, nothing is trained.
         let tape = Tape::new(graph, wanted).map_err(at)?;
@@ -564,6 +565,22 @@ impl<'t> Training<'t> {
         let epoch = self.epoch.to_string();
         Ok(write_file(path, &tensors, &[("format", "pt"), ("niwaki.train.epoch", &epoch)], overwrite)?)
     }
+}
+
+/// Refuses running statistics that something else takes too, as exporters leave them that make one of equal tensors.
+fn own_statistics(graph: &Graph, running: &[Running]) -> Result<(), Error> {
+    for statistic in running {
+        let takes =
+            |node: &niwaki_model::Node| node.inputs.iter().filter(|input| **input == Some(statistic.weight)).count();
+        let users: Vec<&str> =
+            graph.nodes().iter().flat_map(|node| std::iter::repeat_n(node.name.as_str(), takes(node))).collect();
+        if let [first, second, ..] = users[..] {
+            let what = format!("a running statistic of `{first}`, and at once a weight of `{second}`");
+            let e = Error::from(ErrorKind::Unlike { what }).of(graph.name(statistic.weight));
+            return Err(e.hinting("exporters make one of tensors that are equal: export it with weights that differ"));
+        }
+    }
+    Ok(())
 }
 
 /// The weights that train: single floats of at least one dimension that nodes take, running statistics aside.

@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::operator::{Context, Inputs};
 use crate::tensor::{Buffer, Data, Dtype, Element, Tensor};
 
-/// `gemm` of the crates of that name: m, n, k; the target, its strides, whether it is added to;
+/// `gemm` of the crate of that name: m, n, k; the target, its strides, whether it is added to;
 /// left and right with theirs; the factors of target and product; what is conjugated; the threads.
 /// Strides are of columns, then of rows.
 pub(crate) type Product<T> = unsafe fn(
@@ -67,8 +67,8 @@ pub(crate) trait Real:
     /// The numbers of any float type, as this one.
     fn widened(data: &Data) -> Option<Cow<'_, [Self]>>;
 
-    /// The product of matrices of this type.
-    fn product() -> Product<Self>;
+    /// What multiplies matrices of this type; none for those that we multiply ourselves.
+    fn product() -> Option<Product<Self>>;
 
     fn exp(self) -> Self;
     fn tanh(self) -> Self;
@@ -123,8 +123,8 @@ impl Real for f32 {
         })
     }
 
-    fn product() -> Product<Self> {
-        gemm_f32::gemm::f32::get_gemm_fn()
+    fn product() -> Option<Product<Self>> {
+        None
     }
 
     functions!(exp, tanh, ln_1p, abs, sqrt);
@@ -158,8 +158,8 @@ impl Real for f64 {
         })
     }
 
-    fn product() -> Product<Self> {
-        gemm_f64::gemm::f64::get_gemm_fn()
+    fn product() -> Option<Product<Self>> {
+        Some(gemm_f64::gemm::f64::get_gemm_fn())
     }
 
     functions!(exp, tanh, ln_1p, abs, sqrt);

@@ -1,4 +1,4 @@
-//! Products of matrices. [`mm`] is the only caller of the `gemm` crates.
+//! Products of matrices: of single floats by [`Product`], of doubles by the `gemm` crate, which has no other caller.
 
 use gemm_common::Parallelism;
 
@@ -179,16 +179,15 @@ pub(crate) fn mm<T: Real>(
     // What is left of either bound is checked where a matrix is made; this says it once more.
     debug_assert!(left.at(left.rows - 1, left.columns - 1) < left.elements.len());
     debug_assert!(right.at(right.rows - 1, right.columns - 1) < right.elements.len());
-    if let Some(product) = single(&mut target, &left, &right, way) {
-        // SAFETY: as below.
-        unsafe { product.run(way.parallel) };
-        return Ok(());
-    }
     let parallelism = if way.parallel { Parallelism::Rayon(0) } else { Parallelism::None };
     // SAFETY: `reach` was found to lie in `elements` when each of the three was made, and their
     // fields are private; the sizes fit each other; the target is borrowed alone.
     unsafe {
-        T::product()(
+        let Some(gemm) = T::product() else {
+            single(&mut target, &left, &right, way).run(way.parallel);
+            return Ok(());
+        };
+        gemm(
             target.rows,
             target.columns,
             left.columns,
@@ -213,28 +212,22 @@ pub(crate) fn mm<T: Real>(
     Ok(())
 }
 
-/// A product of single floats, which we compute ourselves.
-fn single<T: Real>(
-    target: &mut Target<'_, T>,
-    left: &Matrix<'_, T>,
-    right: &Matrix<'_, T>,
-    way: Way<T>,
-) -> Option<Product> {
-    let side = |of: &Matrix<'_, T>| {
-        let side = Side { from: of.elements.as_ptr().cast(), row: of.row_stride, column: of.column_stride };
-        (T::DTYPE == Dtype::F32).then_some(side)
-    };
-    Some(Product {
+/// A product of single floats, which are the only ones without a `gemm`.
+fn single<T: Real>(target: &mut Target<'_, T>, left: &Matrix<'_, T>, right: &Matrix<'_, T>, way: Way<T>) -> Product {
+    assert!(T::DTYPE == Dtype::F32, "a product of {}", T::DTYPE);
+    let side =
+        |of: &Matrix<'_, T>| Side { from: of.elements.as_ptr().cast(), row: of.row_stride, column: of.column_stride };
+    Product {
         m: target.rows,
         k: left.columns,
         n: target.columns,
-        left: side(left)?,
-        right: side(right)?,
+        left: side(left),
+        right: side(right),
         out: target.elements.as_mut_ptr().cast(),
         out_row: target.row_stride,
         add: way.add,
         scale: way.scale.wide() as f32,
-    })
+    }
 }
 
 #[cfg(test)]
