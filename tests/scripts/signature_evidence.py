@@ -1,0 +1,243 @@
+"""Trains one network from one initialization on clean and on corrupted images, takes signatures of the differences, and
+measures what they do. Whatever is there already is not made again: an interrupted run goes on.
+
+    python3 tests/scripts/signature_evidence.py run NET.onnx TRAIN TEST WORK OUT.json [--kinds K,K,...] [--severity 5]
+        [--start-epochs 1] [--epochs 2] [--layers 2] [--lr 0.02] [--limit N] [--niwaki PROGRAM] [--train-flags "..."]
+    python3 tests/scripts/signature_evidence.py table OUT.json ...
+
+TRAIN and TEST are datasets as `niwaki dataset import` makes them. The initialization is the network after
+`--start-epochs` passes over the clean images from fresh weights; the clean and every robust network go on from it for
+`--epochs` passes. `table` prints the tables of benches/RESULTS.md. Needs Python and numpy.
+"""
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+
+import numpy
+
+ALPHAS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
+WIDTHS = [8, 4, 3, 2]
+
+
+def read(path):
+    data = Path(path).read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:8 + length])
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        first, last = entry["data_offsets"]
+        tensors[name] = numpy.frombuffer(data[8 + length + first:8 + length + last], "<f4").reshape(entry["shape"])
+    return tensors
+
+
+def write(path, tensors):
+    header, blobs, at = {}, [], 0
+    for name, tensor in tensors.items():
+        blob = numpy.ascontiguousarray(tensor, "<f4").tobytes()
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [at, at + len(blob)]}
+        blobs.append(blob)
+        at += len(blob)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    Path(path).write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blobs))
+
+
+class Lab:
+    def __init__(self, args):
+        self.args = args
+        self.work = Path(args.work)
+        self.work.mkdir(parents=True, exist_ok=True)
+
+    def niwaki(self, *words):
+        done = subprocess.run([self.args.niwaki, *map(str, words), "--json"], capture_output=True, text=True, check=False)
+        answer = json.loads(done.stdout)
+        if "error" in answer:
+            raise SystemExit(f"niwaki {' '.join(map(str, words))}: {answer['error']['message']}")
+        return answer
+
+    def file(self, name):
+        return self.work / f"{name}.safetensors"
+
+    def corrupted(self, which, kind):
+        out = self.file(f"{which}-{kind}")
+        if not out.exists():
+            limit = ["--limit", self.args.limit] if self.args.limit and which == "train" else []
+            self.niwaki("dataset", "corrupt", getattr(self.args, which), "--kind", kind, "--severity", self.args.severity,
+                        "-o", out, *limit)
+        return out
+
+    def trained(self, name, data, epochs, start):
+        out = self.file(name)
+        if not out.exists():
+            self.niwaki("train", self.args.net, "--data", data, "--epochs", epochs, *start, *self.args.train_flags.split(),
+                        "-o", out)
+        return out
+
+    def accuracy(self, weights, data, *patches):
+        words = [word for patch in patches for word in ("--patch", patch)]
+        answer = self.niwaki("eval", self.args.net, "--weights", weights, "--data", data, *words)
+        return round(100 * answer["accuracy"], 2)
+
+    def signature(self, name, robust, *how):
+        out = self.file(f"signature-{name}")
+        report = self.work / f"signature-{name}.json"
+        if not (out.exists() and report.exists()):
+            answer = self.niwaki("signature", "extract", "--init", self.file("init"), "--standard", self.file("standard"),
+                                 "--robust", robust, *how, "-o", out, "--force")
+            report.write_text(json.dumps(answer))
+        return out, json.loads(report.read_text())
+
+
+def distances(standard, robust):
+    """How far each tensor of two dimensions or more moved, relative to its norm."""
+    return {name: round(float(numpy.linalg.norm(robust[name] - tensor) / numpy.linalg.norm(tensor)), 4)
+            for name, tensor in standard.items() if tensor.ndim > 1}
+
+
+def controls(lab, robust_signature, kind, clean):
+    """A patch of random numbers, of the same norm for each tensor that the signature changes."""
+    standard = read(lab.file("standard"))
+    patched = lab.file(f"patched-{kind}")
+    if not patched.exists():
+        lab.niwaki("signature", "apply", lab.file("standard"), robust_signature, "-o", patched)
+    changed = read(patched)
+    random = numpy.random.default_rng(7)
+    out = {}
+    for name, tensor in standard.items():
+        difference = changed[name] - tensor
+        noise = random.standard_normal(tensor.shape).astype("<f4")
+        norm = numpy.linalg.norm(noise)
+        out[name] = tensor + noise * (numpy.linalg.norm(difference) / norm if norm else 0.0)
+    path = lab.file(f"random-{kind}")
+    write(path, out)
+    return {"robust": lab.accuracy(path, lab.corrupted("test", kind)), "clean": lab.accuracy(path, clean)}
+
+
+def run(args):
+    lab, kinds = Lab(args), args.kinds.split(",")
+    clean, layers = args.test, ["--layers", args.layers]
+    train = args.train
+    lr = ["--lr", args.lr]
+    lab.trained("init", train, args.start_epochs, ["--init", "random", *lr, "--seed", 1])
+    start = ["--weights", lab.file("init"), *lr, "--seed", 2]
+    standard = lab.trained("standard", train, args.epochs, start)
+    found = {"net": Path(args.net).stem, "severity": args.severity, "layers": args.layers, "epochs": args.epochs,
+             "start_epochs": args.start_epochs, "lr": args.lr, "clean": lab.accuracy(standard, clean),
+             "init_clean": lab.accuracy(lab.file("init"), clean), "kinds": {}, "pairs": [], "triples": []}
+    signatures, everything = {}, {}
+    for kind in kinds:
+        test = lab.corrupted("test", kind)
+        robust = lab.trained(f"robust-{kind}", lab.corrupted("train", kind), args.epochs, start)
+        signatures[kind], report = lab.signature(kind, robust, *layers)
+        one = {
+            "standard": lab.accuracy(standard, test),
+            "robust": lab.accuracy(robust, test), "robust_clean": lab.accuracy(robust, clean),
+            "patched": lab.accuracy(standard, test, signatures[kind]),
+            "patched_clean": lab.accuracy(standard, clean, signatures[kind]),
+            "bytes": signatures[kind].stat().st_size, "full_bytes": robust.stat().st_size,
+            "distances": distances(read(standard), read(robust)), "widths": {}, "alphas": {},
+        }
+        for bits in WIDTHS:
+            coded, _ = lab.signature(f"{kind}-int{bits}", robust, *layers, "--scheme", f"int{bits}/row/sym")
+            one["widths"][bits] = [lab.accuracy(standard, test, coded), coded.stat().st_size]
+        for alpha in ALPHAS:
+            patch = [f"{signatures[kind]}@{alpha}"] if alpha else []
+            one["alphas"][alpha] = [lab.accuracy(standard, test, *patch), lab.accuracy(standard, clean, *patch)]
+        every, _ = lab.signature(f"{kind}-all", robust)
+        one["all_layers"] = [lab.accuracy(standard, test, every), lab.accuracy(standard, clean, every)]
+        names = list(one["distances"])
+        last = [word for name in names[-args.layers - 1:-1] for word in ("--only", name)]
+        deep, _ = lab.signature(f"{kind}-last", robust, *last)
+        one["last_layers"] = [lab.accuracy(standard, test, deep), lab.accuracy(standard, clean, deep)]
+        one["random"] = controls(lab, signatures[kind], kind, clean)
+        found["kinds"][kind] = one
+        print(f"{kind}: {one['standard']} -> {one['patched']} (robust {one['robust']})", flush=True)
+    for kind in kinds:
+        others = {other: lab.accuracy(standard, lab.corrupted("test", kind), signatures[other])
+                  for other in kinds if other != kind}
+        found["kinds"][kind]["others"] = others
+    found["similarity"] = lab.niwaki("signature", "similarity", *(signatures[kind] for kind in kinds))
+    groups = [(a, b) for at, a in enumerate(kinds) for b in kinds[at + 1:]]
+    for pair in groups:
+        found["pairs"].append([*pair, *(lab.accuracy(standard, lab.corrupted("test", kind),
+                                                     *(f"{signatures[one]}@{1 / len(pair)}" for one in pair))
+                                        for kind in pair)])
+    for triple in [kinds[at:at + 3] for at in range(0, len(kinds) - 2, 3)]:
+        found["triples"].append([*triple, *(lab.accuracy(standard, lab.corrupted("test", kind),
+                                                         *(f"{signatures[one]}@{1 / 3}" for one in triple))
+                                            for kind in triple)])
+    Path(args.out).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def mean(all_):
+    all_ = list(all_)
+    return sum(all_) / len(all_)
+
+
+def table(paths):
+    for path in paths:
+        found = json.loads(Path(path).read_text())
+        kinds = found["kinds"]
+        print(f"**{found['net']}**, severity {found['severity']}, {found['start_epochs']} + {found['epochs']} passes, signatures of the "
+              f"first {found['layers']} layers; clean accuracy {found['clean']:.2f} % (initialization {found['init_clean']:.2f} %):\n")
+        print("| corruption | standard | patched | 8 bits | 4 | 3 | 2 | robust | clean: patched | robust | random | last layers | "
+              "all layers | best other |")
+        print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+        for kind, one in kinds.items():
+            widths = " | ".join(f"{one['widths'][str(bits)][0]:.2f}" for bits in WIDTHS)
+            print(f"| {kind} | {one['standard']:.2f} | {one['patched']:.2f} | {widths} | {one['robust']:.2f} | {one['patched_clean']:.2f} | "
+                  f"{one['robust_clean']:.2f} | {one['random']['robust']:.2f} | {one['last_layers'][0]:.2f} | {one['all_layers'][0]:.2f} | "
+                  f"{max(one['others'].values()):.2f} |")
+        print()
+        print("| alpha | " + " | ".join(str(alpha) for alpha in ALPHAS) + " |\n|---|" + "---|" * len(ALPHAS))
+        for at, what in enumerate(("corrupted", "clean")):
+            row = [mean(one["alphas"][str(alpha)][at] for one in kinds.values()) for alpha in ALPHAS]
+            print(f"| {what} | " + " | ".join(f"{x:.2f}" for x in row) + " |")
+        print()
+        names = list(next(iter(kinds.values()))["distances"])
+        row = [mean(one["distances"][name] for one in kinds.values()) for name in names]
+        print("Relative difference of robust and standard weights, mean over corruptions, by depth: "
+              + ", ".join(f"{name} {x:.3f}" for name, x in zip(names, row)) + ".\n")
+        pairs = [(mean(pair[2:]), mean(kinds[kind]["standard"] for kind in pair[:2]),
+                  mean(kinds[kind]["patched"] for kind in pair[:2])) for pair in found["pairs"]]
+        if pairs:
+            both, before, alone = (mean(column) for column in zip(*pairs))
+            print(f"Two at once, half of each, mean over {len(pairs)} pairs and both corruptions: {both:.2f} % (standard {before:.2f} %, "
+                  f"each alone at 1 on its own {alone:.2f} %).")
+        if found["triples"]:
+            three = mean(mean(triple[3:]) for triple in found["triples"])
+            before = mean(mean(kinds[kind]["standard"] for kind in triple[:3]) for triple in found["triples"])
+            print(f"Three at once, a third of each, {len(found['triples'])} triples: {three:.2f} % (standard {before:.2f} %).")
+        print()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    runs = verbs.add_parser("run")
+    for name in ("net", "train", "test", "work", "out"):
+        runs.add_argument(name)
+    runs.add_argument("--kinds", default="gaussian_noise,shot_noise,impulse_noise,speckle_noise,gaussian_blur,defocus_blur,"
+                                         "zoom_blur,contrast,brightness,fog,pixelate,jpeg")
+    runs.add_argument("--severity", type=int, default=5)
+    runs.add_argument("--start-epochs", type=int, default=1)
+    runs.add_argument("--epochs", type=int, default=2)
+    runs.add_argument("--layers", type=int, default=2)
+    runs.add_argument("--lr", type=float, default=0.02)
+    runs.add_argument("--limit", type=int)
+    runs.add_argument("--train-flags", default="")
+    runs.add_argument("--niwaki", default="target/release/niwaki")
+    tables = verbs.add_parser("table")
+    tables.add_argument("found", nargs="+")
+    args = parser.parse_args()
+    if args.verb == "run":
+        run(args)
+    else:
+        table(args.found)
+
+
+if __name__ == "__main__":
+    main()
