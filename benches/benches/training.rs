@@ -10,6 +10,8 @@
 //! Prints for each the median time of a pass forward, and of one forward and back, in ms, and the most memory of
 //! values. `tests/scripts/time_training.py` runs it by turns with PyTorch.
 
+#![allow(clippy::print_stdout, reason = "a bench prints what it measures")]
+
 use std::time::Instant;
 
 use niwaki_conformance::nets::Net;

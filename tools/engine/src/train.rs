@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The same settings give the same bits, for any number of threads on one machine, and whether or not the training was
-//! interrupted: what it needs to go on stands beside the output ([`state`]).
+//! interrupted: what it needs to go on stands beside the output, in `OUT.state`.
 
 mod init;
 mod state;

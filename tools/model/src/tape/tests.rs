@@ -123,3 +123,42 @@ fn operators_without_a_way_back_are_refused_all_at_once() {
     let refused = Tape::new(graph, vec![x]).unwrap_err().to_string();
     assert_eq!(refused, "operators that gradients do not pass: `a` (Opaque), `b` (Opaque)");
 }
+
+#[test]
+fn hooks_have_parameters_and_losses_of_their_own() {
+    use crate::ops::binary::{Binary, Operation};
+    let mut graph = Graph::default();
+    let x = graph.input("x", None, None);
+    let w = graph.weight("w", Tensor::vector(vec![2.0f32, -1.0]));
+    let y = graph.node("y", Binary { operation: Operation::Mul }, &[x, w]);
+    graph.output(y);
+    // The weight is seen through a step size of its own, whose square is a second loss.
+    let step = graph.weight("w/step", Tensor::vector(vec![0.5f32, 3.0]));
+    let seen = graph.transform(w, "w/scaled", Binary { operation: Operation::Mul }, &[step]);
+    let penalty = graph.node("w/penalty", Square, &[step]);
+    graph.output(penalty);
+    let tape = Tape::new(graph, vec![w, step, seen]).unwrap();
+    let there = tape.forward(vec![Tensor::vector(vec![3.0f32, 5.0])], None).unwrap();
+    assert_eq!(there.outputs[0].get::<f32>().unwrap(), [3.0, -15.0]);
+    let one = || Some(Tensor::vector(vec![1.0f32, 1.0]));
+    let back = tape.backward(there, vec![one(), one()]).unwrap();
+    let of = |at: usize| back.gradients[at].as_ref().unwrap().get::<f32>().unwrap().to_vec();
+    assert_eq!(of(0), [1.5, 15.0], "x step");
+    assert_eq!(of(1), [3.0 * 2.0 + 1.0, 5.0 * -1.0 + 6.0], "x w, and twice the step");
+    assert_eq!(of(2), [3.0, 5.0], "a value in between");
+}
+
+#[test]
+fn gradients_end_where_nothing_changes_and_that_is_said() {
+    use crate::ops::unary::{Function, Unary};
+    let mut graph = Graph::default();
+    let w = graph.weight("w", Tensor::vector(vec![0.4f32]));
+    let rounded = graph.node("rounded", Unary { function: Function::Round, parameters: [0.0; 2] }, &[w]);
+    let y = graph.node("y", Square, &[rounded]);
+    graph.output(y);
+    let tape = Tape::new(graph, vec![w]).unwrap();
+    assert_eq!(tape.stops(), [Stop { node: "rounded".to_owned(), op: "Round" }]);
+    let there = tape.forward(vec![], None).unwrap();
+    let back = tape.backward(there, vec![Some(Tensor::vector(vec![1.0f32]))]).unwrap();
+    assert!(back.gradients[0].is_none());
+}
