@@ -1,10 +1,13 @@
 //! Rows of a table, by number.
 
+mod back;
+
 use crate::fault::{Fault, dims};
 use crate::kernels::weights::Stored;
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::linear::made;
-use crate::tensor::Tensor;
+use crate::reverse::Reverse;
+use crate::tensor::{Buffer, Data, Tensor};
 
 /// Rows of a table: inputs are numbers [..], and the table [rows, width] of single or half floats,
 /// which stays as it is. The result [.., width] is of single floats.
@@ -26,17 +29,33 @@ impl Operator for Embedding {
         };
         let mut shape = inputs.get(0)?.shape().to_vec();
         shape.push(width);
+        let place = |id: &i64| {
+            let row = usize::try_from(*id).ok().filter(|row| *row < rows);
+            row.ok_or_else(|| Fault::shape(format!("row {id}"), format!("less than {rows}")))
+        };
+        if let Some(table) = table.get::<f64>() {
+            let mut out = Vec::with_capacity(ids.len() * width);
+            for id in &ids {
+                let row = place(id)?;
+                out.extend(table[row * width..][..width].iter().map(|x| x * f64::from(self.scale)));
+            }
+            let len = out.len();
+            return crate::real::made(shape, Data::F64(Buffer::from(out)), len).map(|y| vec![y]);
+        }
         let stored = Stored::of(table, 1)?;
         let mut out = context.buffer(&shape)?;
         for (id, out) in ids.iter().zip(out.chunks_exact_mut(width.max(1))) {
-            let row = usize::try_from(*id).ok().filter(|row| *row < rows);
-            let row = row.ok_or_else(|| Fault::shape(format!("row {id}"), format!("less than {rows}")))?;
+            let row = place(id)?;
             stored.widen(row * width, out);
             if self.scale != 1.0 {
                 out.iter_mut().for_each(|x| *x *= self.scale);
             }
         }
         made(shape, out)
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 

@@ -1,12 +1,16 @@
 //! What comes between the products of a transformer: activations that gate, and soft caps.
 
+mod back;
+
 use niwaki_codes::simd::Level;
 use niwaki_codes::stamp;
 
 use crate::fault::{Fault, dims};
 use crate::kernels::{math, parts};
 use crate::operator::{Context, Inputs, Operator};
-use crate::tensor::{Data, Tensor};
+use crate::ops::binary::{Operation, combine};
+use crate::reverse::Reverse;
+use crate::tensor::{Data, Dtype, Tensor};
 
 /// A function of one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +44,15 @@ impl Operator for Gate {
         "Gate"
     }
 
-    fn run(&self, inputs: &mut Inputs, _: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
+    fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         let mut gate = inputs.take(0)?;
+        if gate.dtype() == Dtype::F64 {
+            let mut y = self.activation.unary().run(&mut Inputs::new(vec![Some(gate)]), context)?.remove(0);
+            if inputs.optional(1).is_some() {
+                y = combine(Operation::Mul, y, inputs.take(1)?, context)?;
+            }
+            return Ok(vec![y]);
+        }
         let by = inputs.optional(1).map(|_| inputs.elements::<f32>(1, "float")).transpose()?;
         let of_by = inputs.optional(1).map_or(gate.shape(), Tensor::shape);
         if of_by != gate.shape() {
@@ -63,6 +74,10 @@ impl Operator for Gate {
         });
         Ok(vec![gate])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
 }
 
 impl Operator for SoftCap {
@@ -72,10 +87,19 @@ impl Operator for SoftCap {
 
     fn run(&self, inputs: &mut Inputs, _: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
         let mut x = inputs.take(0)?;
+        if let Data::F64(all) = x.data_mut() {
+            let cap = f64::from(self.cap);
+            all.to_mut().iter_mut().for_each(|x| *x = (*x / cap).tanh() * cap);
+            return Ok(vec![x]);
+        }
         let wrong = Fault::dtype(0, &x, "float");
         let Data::F32(all) = x.data_mut() else { return Err(wrong) };
         parts::each(all.to_mut(), 1, |_, part| capped(Level::best(), part, self.cap));
         Ok(vec![x])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 

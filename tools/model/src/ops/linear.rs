@@ -1,9 +1,13 @@
 //! Linear layers whose weights stay where they are, in the type in which they are stored.
 
+mod back;
+
 use crate::fault::{Fault, dims};
+use crate::kernels::mm::{Matrix, Target, Way, mm};
 use crate::kernels::weights::{Stored, multiply};
 use crate::operator::{Context, Inputs, Operator};
-use crate::tensor::Tensor;
+use crate::reverse::Reverse;
+use crate::tensor::{Buffer, Data, Dtype, Tensor};
 
 /// x Wᵀ + b: inputs are x, whose last dimensions are together as large as a row of weights; the
 /// weights `[out, in]`, single or half floats; and, where there is one, a bias `[out]`.
@@ -37,6 +41,9 @@ impl Operator for Linear {
             Some(heads) if heads > 0 && out.is_multiple_of(heads) => shape.extend([heads, out / heads]),
             Some(heads) => return Err(Fault::shape(format!("{out} outputs"), format!("a multiple of {heads} heads"))),
         }
+        if inputs.get(0)?.dtype() == Dtype::F64 {
+            return doubles(inputs, shape, [out, width]);
+        }
         let mut y = context.buffer(&shape)?;
         multiply(inputs.elements::<f32>(0, "float")?, width, Stored::of(inputs.get(1)?, 1)?, &mut y, context)?;
         if inputs.optional(2).is_some() {
@@ -55,6 +62,25 @@ impl Operator for Linear {
         let (Some(Some([_, width])), Some(output)) = (inputs.get(1), outputs.first()) else { return 0 };
         output.iter().fold(*width as u64, |macs, dim| macs.saturating_mul(*dim as u64))
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
+}
+
+/// The same in doubles.
+fn doubles(inputs: &Inputs, shape: Vec<usize>, [out, width]: [usize; 2]) -> Result<Vec<Tensor>, Fault> {
+    let (x, weights) = (inputs.elements::<f64>(0, "double")?, inputs.elements::<f64>(1, "double")?);
+    let bias = inputs.optional(2).map(|_| inputs.elements::<f64>(2, "double")).transpose()?;
+    let rows = x.len() / width;
+    let mut y = vec![0.0; rows * out];
+    let right = Matrix::rows(weights, out, width)?.transposed();
+    mm(Target::rows(&mut y, rows, out)?, Matrix::rows(x, rows, width)?, right, Way::replace())?;
+    if let Some(bias) = bias.filter(|bias| bias.len() == out) {
+        y.chunks_exact_mut(out.max(1)).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
+    }
+    let len = y.len();
+    crate::real::made(shape, Data::F64(Buffer::from(y)), len).map(|y| vec![y])
 }
 
 /// The one result of an operator.

@@ -1,5 +1,7 @@
 //! Positions as rotations of pairs, one from each half of a head.
 
+mod back;
+
 mod frequencies;
 
 pub use frequencies::{Frequencies, Scaling};
@@ -8,6 +10,8 @@ use rayon::prelude::*;
 
 use crate::fault::{Fault, dims};
 use crate::operator::{Context, Inputs, Operator};
+use crate::real::{Real, reals};
+use crate::reverse::Reverse;
 use crate::tensor::{Data, Tensor};
 
 /// Cosines and sines `[T, size / 2]` for positions `[T]`.
@@ -50,6 +54,10 @@ impl Operator for Angles {
         };
         Ok(vec![made(cos)?, made(sin)?])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
+    }
 }
 
 impl Operator for Rotate {
@@ -61,29 +69,45 @@ impl Operator for Rotate {
         let mut x = inputs.take(0)?;
         let shape = x.shape().to_vec();
         let of_angles = inputs.get(1)?.shape();
-        let (cos, sin) = (inputs.elements::<f32>(1, "float")?, inputs.elements::<f32>(2, "float")?);
         let wrong =
             || Fault::shape(format!("heads {} and angles {}", dims(&shape), dims(of_angles)), "those of rotations");
         let (&[times, heads, size], &[rows, half]) = (shape.as_slice(), of_angles) else { return Err(wrong()) };
-        if rows != times || cos.len() != sin.len() || half.checked_mul(2).is_none_or(|turned| turned > size) {
+        if rows != times
+            || of_angles != inputs.get(2)?.shape()
+            || half.checked_mul(2).is_none_or(|turned| turned > size)
+        {
             return Err(wrong());
         }
         if half == 0 || x.is_empty() {
             return Ok(vec![x]);
         }
         let dtype = Fault::dtype(0, &x, "float");
-        let Data::F32(all) = x.data_mut() else { return Err(dtype) };
-        let rows = all.to_mut().par_chunks_exact_mut(heads * size).zip(cos.par_chunks_exact(half));
-        rows.zip(sin.par_chunks_exact(half)).for_each(|((row, cos), sin)| {
-            for head in row.chunks_exact_mut(size) {
-                let (first, rest) = head.split_at_mut(half);
-                for ((a, b), (cos, sin)) in first.iter_mut().zip(rest).zip(cos.iter().zip(sin)) {
-                    (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
-                }
-            }
-        });
+        let sizes = [heads, size, half];
+        match x.data_mut() {
+            Data::F32(all) => rotate(all.to_mut(), sizes, inputs.elements(1, "float")?, inputs.elements(2, "float")?),
+            // Angles are single floats, as models have them.
+            Data::F64(all) => rotate(all.to_mut(), sizes, &reals(inputs, 1)?, &reals(inputs, 2)?),
+            _ => return Err(dtype),
+        }
         Ok(vec![x])
     }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
+    }
+}
+
+/// Rotates rows of heads, each by its own cosines and sines.
+fn rotate<T: Real>(all: &mut [T], [heads, size, half]: [usize; 3], cos: &[T], sin: &[T]) {
+    let rows = all.par_chunks_exact_mut(heads * size).zip(cos.par_chunks_exact(half));
+    rows.zip(sin.par_chunks_exact(half)).for_each(|((row, cos), sin)| {
+        for head in row.chunks_exact_mut(size) {
+            let (first, rest) = head.split_at_mut(half);
+            for ((a, b), (cos, sin)) in first.iter_mut().zip(rest).zip(cos.iter().zip(sin)) {
+                (*a, *b) = (*a * *cos - *b * *sin, *b * *cos + *a * *sin);
+            }
+        }
+    });
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Attention of a text to itself: what came before is in a cache, which grows in place.
 
+mod back;
+
 use rayon::prelude::*;
 
 use niwaki_codes::simd::Level;
@@ -11,7 +13,8 @@ use crate::kernels::mm::{Matrix, Target, Way, mm};
 use crate::kernels::weights::dot;
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::gate::capped;
-use crate::tensor::{Buffer, Data, Tensor};
+use crate::reverse::Reverse;
+use crate::tensor::{Buffer, Data, Dtype, Tensor};
 
 /// Softmax of scaled products of queries and keys, times values.
 ///
@@ -92,6 +95,9 @@ fn appended(inputs: &mut Inputs, new: usize, past: usize) -> Result<Tensor, Faul
     if before.rank() != shape.len() || before.shape().get(1..) != shape.get(1..) || shape.len() != 3 {
         let found = format!("a cache {} for {}", dims(before.shape()), dims(&shape));
         return Err(Fault::shape(found, "one of [P, heads, size]"));
+    }
+    if before.is_empty() {
+        return Ok(fresh);
     }
     shape[0] += before.shape()[0];
     inputs.elements::<f32>(past, "float")?;
@@ -220,6 +226,32 @@ fn softmax_body(row: &mut [f32]) {
 }
 
 impl SelfAttention {
+    /// The same in doubles, by definition.
+    fn doubles(
+        &self,
+        inputs: &Inputs,
+        sizes: Sizes,
+        [key, value]: [Tensor; 2],
+        mask: Option<&[i64]>,
+    ) -> Result<Vec<Tensor>, Fault> {
+        let keys = key.shape()[key.rank() - 3];
+        let (Some(of_key), Some(of_value)) = (key.get::<f64>(), value.get::<f64>()) else {
+            return Err(Fault::dtype(1, &key, "double"));
+        };
+        if mask.is_some_and(|mask| mask.len() != sizes.batch * keys) {
+            return Err(Fault::shape("a mask of another size", format!("{}x{keys}", sizes.batch)));
+        }
+        let query = inputs.elements::<f64>(0, "double")?;
+        let mut shape = inputs.get(0)?.shape().to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = sizes.width;
+        }
+        let mut out = vec![0.0; sizes.batch * sizes.times * sizes.heads * sizes.width];
+        back::Whole { of: *self, sizes, query, key: of_key, value: of_value, keys, mask }.forward(&mut out)?;
+        let len = out.len();
+        Ok(vec![crate::real::made(shape, Data::F64(Buffer::from(out)), len)?, key, value])
+    }
+
     /// The rows of all heads, turned so that those of one position are together.
     fn turned(sizes: &Sizes, from: &[f32], out: &mut [f32]) {
         let Sizes { times, heads, width, .. } = *sizes;
@@ -251,6 +283,9 @@ impl Operator for SelfAttention {
             return Err(Fault::shape(format!("{} values", value.shape()[axis]), format!("{keys}, as keys")));
         }
         let mask = inputs.optional(5).map(|_| inputs.elements::<i64>(5, "int64")).transpose()?;
+        if inputs.get(0)?.dtype() == Dtype::F64 {
+            return self.doubles(inputs, sizes, [key, value], mask);
+        }
         if mask.is_some_and(|mask| mask.len() != sizes.batch * keys) {
             return Err(Fault::shape("a mask of another size", format!("{}x{keys}", sizes.batch)));
         }
@@ -288,6 +323,10 @@ impl Operator for SelfAttention {
             if query.len() == 4 { outputs.get(1).and_then(|key| key.get(1)).copied().unwrap_or(0) } else { *keys };
         let each = |shape: &[usize]| shape.iter().fold(keys as u64, |all, dim| all.saturating_mul(*dim as u64));
         each(query).saturating_add(each(made))
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Flows(self)
     }
 }
 

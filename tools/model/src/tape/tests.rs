@@ -144,7 +144,7 @@ fn hooks_have_parameters_and_losses_of_their_own() {
     let back = tape.backward(there, vec![one(), one()]).unwrap();
     let of = |at: usize| back.gradients[at].as_ref().unwrap().get::<f32>().unwrap().to_vec();
     assert_eq!(of(0), [1.5, 15.0], "x step");
-    assert_eq!(of(1), [3.0 * 2.0 + 1.0, 5.0 * -1.0 + 6.0], "x w, and twice the step");
+    assert_eq!(of(1), [3.0 * 2.0 + 1.0, -5.0 + 6.0], "x w, and twice the step");
     assert_eq!(of(2), [3.0, 5.0], "a value in between");
 }
 

@@ -193,12 +193,20 @@ impl Pullback for Unary {
     }
 
     fn pull(&self, pass: &mut Pass, context: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
-        let mut gradient = own(pass.take_gradient(0)?, context)?;
+        let gradient = pass.take_gradient(0)?;
         let at = match self.function {
             Function::Neg => None,
             function if function.by_result() => Some(pass.output(0)?),
             _ => Some(pass.input(0)?),
         };
+        self.sloped(gradient, at, context).map(|gradient| vec![Some(gradient)])
+    }
+}
+
+impl Unary {
+    /// A gradient times the slopes at numbers, or where those are the results.
+    pub(crate) fn sloped(&self, gradient: Tensor, at: Option<&Tensor>, context: &Context<'_>) -> Result<Tensor, Fault> {
+        let mut gradient = own(gradient, context)?;
         let parameters = self.parameters.map(f64::from);
         let wrong = || Fault::shape("a value of another type", "that of its gradient");
         match gradient.data_mut() {
@@ -226,7 +234,7 @@ impl Pullback for Unary {
             }
             _ => return Err(wrong()),
         }
-        Ok(vec![Some(gradient)])
+        Ok(gradient)
     }
 }
 
