@@ -1,7 +1,10 @@
 //! Losses: means over a batch, and their gradients. Sums are of doubles, in the order of the batch.
 
+use rayon::prelude::*;
+
 use crate::fault::{Fault, dims};
-use crate::tensor::{Data, Tensor};
+use crate::real::{Real, in_reals};
+use crate::tensor::{Data, Dtype, Tensor};
 
 /// What an example is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,34 +37,63 @@ pub struct Loss {
     pub right: usize,
 }
 
-/// Outputs as rows of classes.
-fn rows(outputs: &Tensor, count: usize) -> Result<(Vec<f64>, usize), Fault> {
+/// Outputs as rows of classes: how many there are of these.
+fn classes(outputs: &Tensor, count: usize) -> Result<usize, Fault> {
+    if !matches!(outputs.dtype(), Dtype::F32 | Dtype::F64) {
+        return Err(Fault::dtype(0, outputs, "float or double"));
+    }
     let classes = outputs.shape().last().copied().unwrap_or(0);
-    let all: Vec<f64> = match outputs.data() {
-        Data::F32(all) => all.as_slice().iter().map(|x| f64::from(*x)).collect(),
-        Data::F64(all) => all.as_slice().to_vec(),
-        _ => return Err(Fault::dtype(0, outputs, "float or double")),
-    };
-    if classes == 0 || classes.checked_mul(count) != Some(all.len()) {
+    if classes == 0 || classes.checked_mul(count) != Some(outputs.len()) {
         return Err(Fault::shape(format!("outputs {}", dims(outputs.shape())), format!("rows for {count} examples")));
     }
-    Ok((all, classes))
+    Ok(classes)
 }
 
-/// A gradient of the type and shape of outputs.
-fn like(outputs: &Tensor, all: Vec<f64>) -> Result<Tensor, Fault> {
-    let made = match outputs.data() {
-        Data::F64(_) => Tensor::of(outputs.shape(), all),
-        _ => Tensor::of(outputs.shape(), all.into_iter().map(|x| x as f32).collect::<Vec<_>>()),
-    };
-    made.ok_or_else(|| Fault::shape("a gradient of another size", dims(outputs.shape())))
+/// What a row adds: its loss, and whether its class has the largest output.
+struct Row {
+    loss: f64,
+    right: bool,
 }
 
-/// Logarithms of the softmax of a row divided by a temperature.
-fn log_softmax(row: &[f64], temperature: f64) -> Vec<f64> {
-    let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = row.iter().map(|x| ((x - top) / temperature).exp()).sum();
-    row.iter().map(|x| (x - top) / temperature - sum.ln()).collect()
+/// The loss of rows of which `count` count: `of` makes of the number of a row and the row its loss, and its gradient,
+/// which is divided by that count. Rows are worked on side by side, and added up in order.
+fn over_rows<T: Real>(
+    outputs: &Tensor,
+    (classes, count): (usize, usize),
+    of: impl Fn(usize, &[T], &mut [T]) -> Row + Sync,
+) -> Result<Loss, Fault> {
+    let all = outputs.get::<T>().ok_or_else(|| Fault::dtype(0, outputs, "float or double"))?;
+    let mut gradient = vec![T::ZERO; all.len()];
+    let rows = all.par_chunks_exact(classes).zip(gradient.par_chunks_exact_mut(classes)).enumerate();
+    let rows: Vec<Row> = rows.map(|(at, (row, slope))| of(at, row, slope)).collect();
+    let (sum, right) = rows.iter().fold((0.0, 0), |(sum, right), row| (sum + row.loss, right + usize::from(row.right)));
+    let gradient = Tensor::of(outputs.shape(), gradient);
+    let gradient = gradient.ok_or_else(|| Fault::shape("a gradient of another size", dims(outputs.shape())))?;
+    Ok(Loss { mean: sum / count.max(1) as f64, gradient, count, right })
+}
+
+/// The logarithm of the softmax of a row divided by a temperature, element by element.
+struct LogSoftmax {
+    top: f64,
+    log: f64,
+    temperature: f64,
+}
+
+impl LogSoftmax {
+    fn of<T: Real>(row: &[T], temperature: f64) -> Self {
+        let top = row.iter().map(|x| x.wide()).fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = row.iter().map(|x| ((x.wide() - top) / temperature).exp()).sum();
+        Self { top, log: sum.ln(), temperature }
+    }
+
+    fn at<T: Real>(&self, x: T) -> f64 {
+        (x.wide() - self.top) / self.temperature - self.log
+    }
+}
+
+/// The class of the largest output, the first of equal ones.
+fn best<T: Real>(row: &[T]) -> usize {
+    (1..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best })
 }
 
 /// Cross entropy of the softmax of outputs `[.., classes]`, with a share `smoothing` of each target spread over all
@@ -71,33 +103,42 @@ fn log_softmax(row: &[f64], temperature: f64) -> Vec<f64> {
 ///
 /// Outputs that are not as many rows as targets, and classes that they do not have.
 pub fn cross_entropy(outputs: &Tensor, targets: &[Target], smoothing: f64) -> Result<Loss, Fault> {
-    let (all, classes) = rows(outputs, targets.len())?;
-    let count = targets.iter().filter(|target| **target != Target::Unknown).count();
-    let (mut sum, mut right, mut gradient) = (0.0, 0, vec![0.0; all.len()]);
-    for ((row, slope), target) in all.chunks_exact(classes).zip(gradient.chunks_exact_mut(classes)).zip(targets) {
-        let shares = match *target {
-            Target::Class(class) => [(class, 1.0), (class, 0.0)],
-            Target::Mixed { first, second, share } => [(first, share), (second, 1.0 - share)],
-            Target::Unknown => continue,
-        };
-        if let Some((class, _)) = shares.iter().find(|(class, _)| *class >= classes) {
-            return Err(Fault::shape(format!("class {class}"), format!("one of {classes}")));
-        }
-        let logs = log_softmax(row, 1.0);
-        slope
-            .iter_mut()
-            .zip(&logs)
-            .for_each(|(slope, log)| *slope = (log.exp() - smoothing / classes as f64) / count as f64);
-        for (class, share) in shares {
-            sum -= (1.0 - smoothing) * share * logs[class];
-            slope[class] -= (1.0 - smoothing) * share / count as f64;
-        }
-        sum -= smoothing / classes as f64 * logs.iter().sum::<f64>();
-        let best = (0..classes).fold(0, |best, at| if row[at] > row[best] { at } else { best });
-        let class = if shares[0].1 >= shares[1].1 { shares[0].0 } else { shares[1].0 };
-        right += usize::from(best == class);
+    in_reals!(outputs.dtype(), T => of_targets::<T>(outputs, targets, smoothing))
+}
+
+/// The classes of a target with the share of each.
+fn shares(target: Target) -> Option<[(usize, f64); 2]> {
+    match target {
+        Target::Class(class) => Some([(class, 1.0), (class, 0.0)]),
+        Target::Mixed { first, second, share } => Some([(first, share), (second, 1.0 - share)]),
+        Target::Unknown => None,
     }
-    Ok(Loss { mean: sum / count.max(1) as f64, gradient: like(outputs, gradient)?, count, right })
+}
+
+fn of_targets<T: Real>(outputs: &Tensor, targets: &[Target], smoothing: f64) -> Result<Loss, Fault> {
+    let classes = classes(outputs, targets.len())?;
+    let count = targets.iter().filter(|target| **target != Target::Unknown).count();
+    let named = targets.iter().filter_map(|target| shares(*target)).flatten();
+    if let Some((class, _)) = named.into_iter().find(|(class, _)| *class >= classes) {
+        return Err(Fault::shape(format!("class {class}"), format!("one of {classes}")));
+    }
+    let (even, over) = (smoothing / classes as f64, 1.0 / count.max(1) as f64);
+    over_rows::<T>(outputs, (classes, count), |at, row, slope| {
+        let Some(shares) = shares(targets[at]) else { return Row { loss: 0.0, right: false } };
+        let logs = LogSoftmax::of(row, 1.0);
+        let mut loss = 0.0;
+        for (at, (slope, x)) in slope.iter_mut().zip(row).enumerate() {
+            let share: f64 = shares.iter().filter(|(class, _)| *class == at).map(|(_, share)| share).sum();
+            let (log, target) = (logs.at(*x), (1.0 - smoothing) * share + even);
+            // What is impossible, and nobody says it is so, is no loss.
+            if target != 0.0 {
+                loss -= target * log;
+            }
+            *slope = T::near((log.exp() - target) * over);
+        }
+        let class = if shares[0].1 >= shares[1].1 { shares[0].0 } else { shares[1].0 };
+        Row { loss, right: best(row) == class }
+    })
 }
 
 /// KL(teacher || outputs) of softmaxes at a temperature T, times T², so that its gradients are as large as those of
@@ -107,26 +148,29 @@ pub fn cross_entropy(outputs: &Tensor, targets: &[Target], smoothing: f64) -> Re
 ///
 /// Outputs of different shapes.
 pub fn divergence(outputs: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Loss, Fault> {
+    in_reals!(outputs.dtype(), T => of_teacher::<T>(outputs, teacher, temperature))
+}
+
+fn of_teacher<T: Real>(outputs: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Loss, Fault> {
     if outputs.shape() != teacher.shape() {
         return Err(Fault::shape(format!("a teacher's outputs {}", dims(teacher.shape())), dims(outputs.shape())));
     }
     let count = outputs.len() / outputs.shape().last().copied().unwrap_or(1).max(1);
-    let ((all, classes), (theirs, _)) = (rows(outputs, count)?, rows(teacher, count)?);
-    let (mut sum, mut right, mut gradient) = (0.0, 0, vec![0.0; all.len()]);
-    for ((row, theirs), slope) in
-        all.chunks_exact(classes).zip(theirs.chunks_exact(classes)).zip(gradient.chunks_exact_mut(classes))
-    {
-        let (q, p) = (log_softmax(row, temperature), log_softmax(theirs, temperature));
-        for ((slope, q), p) in slope.iter_mut().zip(&q).zip(&p) {
-            if *p > f64::NEG_INFINITY {
-                sum += p.exp() * (p - q) * temperature * temperature;
+    let classes = classes(outputs, count)?;
+    let theirs = T::widened(teacher.data()).ok_or_else(|| Fault::dtype(1, teacher, "floats"))?;
+    over_rows::<T>(outputs, (classes, count), |at, row, slope| {
+        let theirs = &theirs[at * classes..(at + 1) * classes];
+        let (ours, aims) = (LogSoftmax::of(row, temperature), LogSoftmax::of(theirs, temperature));
+        let mut loss = 0.0;
+        for ((slope, x), y) in slope.iter_mut().zip(row).zip(theirs) {
+            let (q, p) = (ours.at(*x), aims.at(*y));
+            if p > f64::NEG_INFINITY {
+                loss += p.exp() * (p - q) * temperature * temperature;
             }
-            *slope = (q.exp() - p.exp()) * temperature / count as f64;
+            *slope = T::near((q.exp() - p.exp()) * temperature / count as f64);
         }
-        let best = |row: &[f64]| (0..classes).fold(0, |best, at| if row[at] > row[best] { at } else { best });
-        right += usize::from(best(row) == best(theirs));
-    }
-    Ok(Loss { mean: sum / count.max(1) as f64, gradient: like(outputs, gradient)?, count, right })
+        Row { loss, right: best(row) == best(theirs) }
+    })
 }
 
 /// A loss of each output by itself.
@@ -149,9 +193,18 @@ pub enum Each {
 ///
 /// Targets that are not as many as outputs.
 pub fn each(outputs: &Tensor, targets: &[f32], kind: Each) -> Result<Loss, Fault> {
-    let (all, _) =
-        rows(&outputs.clone().reshaped([outputs.len(), 1]).unwrap_or_else(|| outputs.clone()), targets.len())?;
+    let all: Vec<f64> = match outputs.data() {
+        Data::F32(all) => all.as_slice().iter().map(|x| f64::from(*x)).collect(),
+        Data::F64(all) => all.as_slice().to_vec(),
+        _ => return Err(Fault::dtype(0, outputs, "float or double")),
+    };
     let count = all.len();
+    if count != targets.len() {
+        return Err(Fault::shape(
+            format!("outputs {}", dims(outputs.shape())),
+            format!("{} as targets", targets.len()),
+        ));
+    }
     let (mut sum, mut right, mut gradient) = (0.0, 0, vec![0.0; count]);
     for ((y, t), slope) in all.iter().zip(targets).zip(&mut gradient) {
         let t = f64::from(*t);
@@ -168,7 +221,12 @@ pub fn each(outputs: &Tensor, targets: &[f32], kind: Each) -> Result<Loss, Fault
         let far = if kind == Each::Binary { (sigmoid - t).abs() } else { off.abs() };
         right += usize::from(far < 0.5);
     }
-    Ok(Loss { mean: sum / count.max(1) as f64, gradient: like(outputs, gradient)?, count, right })
+    let gradient = match outputs.data() {
+        Data::F64(_) => Tensor::of(outputs.shape(), gradient),
+        _ => Tensor::of(outputs.shape(), gradient.into_iter().map(|x| x as f32).collect::<Vec<_>>()),
+    };
+    let gradient = gradient.ok_or_else(|| Fault::shape("a gradient of another size", dims(outputs.shape())))?;
+    Ok(Loss { mean: sum / count.max(1) as f64, gradient, count, right })
 }
 
 #[cfg(test)]
@@ -227,6 +285,13 @@ mod tests {
         assert!((each(&far, &[1.0, 0.25], Each::Square).unwrap().mean - 2.0).abs() < 1e-12);
         let none = cross_entropy(&y, &[Target::Unknown; 2], 0.0).unwrap();
         assert_eq!((none.mean, none.count), (0.0, 0));
+        // A class mixed with itself is that class, and what is impossible by nobody's word is no loss.
+        let hard = Tensor::of([1, 3], vec![0.0f64, 1.0, f64::NEG_INFINITY]).unwrap();
+        let mixed = [Target::Mixed { first: 1, second: 1, share: 0.3 }];
+        let (mixed, plain) = (cross_entropy(&hard, &mixed, 0.0), cross_entropy(&hard, &[Target::Class(1)], 0.0));
+        let (mixed, plain) = (mixed.unwrap(), plain.unwrap());
+        assert!((mixed.mean - plain.mean).abs() < 1e-15 && plain.mean.is_finite());
+        assert_eq!(mixed.gradient.get::<f64>(), plain.gradient.get::<f64>());
         let wrong = cross_entropy(&y, &[Target::Class(2), Target::Class(0)], 0.0).unwrap_err();
         assert_eq!(wrong.to_string(), "class 2, one of 2 expected");
         assert!(cross_entropy(&y, &[Target::Class(0)], 0.0).is_err());
