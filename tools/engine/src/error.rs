@@ -318,7 +318,11 @@ impl From<niwaki_onnx::Error> for Error {
 
 impl From<niwaki_model::Error> for Error {
     fn from(e: niwaki_model::Error) -> Self {
-        let blame = if e.by_caller() { Blame::Caller } else { Blame::Input };
+        let blame = match e.kind() {
+            niwaki_model::ErrorKind::Memory { .. } => Blame::Limit,
+            _ if e.by_caller() => Blame::Caller,
+            _ => Blame::Input,
+        };
         let mut ours = Self::from(ErrorKind::Below { what: e.to_string(), blame });
         ours.inner.path = e.path().map(Path::to_owned);
         ours

@@ -17,14 +17,17 @@ pub struct Running {
 
 impl Graph {
     /// Lets every batch normalization use the statistics of the batch, and make running ones of which `momentum` stays;
-    /// or, where there is none, those that are there, which stay as they are. All running statistics are said; what
-    /// steps make of them are results of the graph, behind those that it has.
+    /// or, where there is none, those that are there, which stay as they are, also in a graph that was exported to train.
+    /// All running statistics are said; what steps make of them are results of the graph, behind those that it has.
     pub fn norms(&mut self, momentum: Option<f32>) -> Vec<Running> {
         let mut all = Vec::new();
         for at in 0..self.nodes().len() {
             let op: &dyn Any = &*self.nodes()[at].op;
             let Some(norm) = op.downcast_ref::<BatchNormalization>().copied() else { continue };
             self.node_mut(at).op = Arc::new(BatchNormalization { training: momentum, ..norm });
+            if momentum.is_none() {
+                self.node_mut(at).outputs.truncate(1);
+            }
             let name = self.nodes()[at].name.clone();
             let statistics = [(3, 1, "mean"), (4, 2, "variance")];
             for (input, output, what) in statistics {
@@ -71,6 +74,13 @@ mod tests {
         let of = |at: usize| made[at].get::<f32>().unwrap().to_vec();
         assert_eq!(of(0), [-1.0, 1.0]);
         assert!((of(1)[0] - 0.2).abs() < 1e-6 && (of(2)[0] - 1.0).abs() < 1e-6);
+        let mut exported = graph.clone();
+        let more = [exported.value("mean'"), exported.value("variance'")].map(Some);
+        exported.node_mut(0).op = Arc::new(BatchNormalization { epsilon: 0.0, training: Some(0.9) });
+        exported.node_mut(0).outputs.extend(more);
+        exported.norms(None);
+        let made = Executor::new(exported).unwrap().run(input(), Run::default()).unwrap().outputs;
+        assert_eq!(made[0].get::<f32>().unwrap(), [1.0, 3.0], "a graph that was exported to train");
         let frozen = graph.norms(None);
         assert!(frozen.iter().all(|one| one.next.is_none()));
         let made = Executor::new(graph).unwrap().run(input(), Run::default()).unwrap().outputs;

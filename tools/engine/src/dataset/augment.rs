@@ -4,6 +4,7 @@
 //! threads, nor on where a training was interrupted.
 
 use super::draws::Draws;
+use super::elementary::{exp, ln};
 
 /// What the numbers of a shift and a mirroring are drawn for.
 const PLACES: u64 = 0x6175_676d_656e_7400;
@@ -65,24 +66,27 @@ impl Augment {
     }
 }
 
-/// A number of the distribution Beta(a, a): of two of Gamma(a), the share of the first.
+/// A number of the distribution Beta(a, a): of two of Gamma(a), the share of the first, by their logarithms, since the
+/// numbers themselves become 0 where a is small.
 fn beta(draws: &mut Draws, a: f64) -> f64 {
-    let (x, y) = (gamma(draws, a), gamma(draws, a));
-    if x + y > 0.0 { x / (x + y) } else { 0.5 }
+    let (x, y) = (log_gamma(draws, a), log_gamma(draws, a));
+    1.0 / (1.0 + exp(y - x))
 }
 
-/// A number of the distribution Gamma(a, 1) (Marsaglia and Tsang, *A simple method for generating gamma variables*, 2000).
-fn gamma(draws: &mut Draws, a: f64) -> f64 {
+/// The logarithm of a number of the distribution Gamma(a, 1) (Marsaglia and Tsang, *A simple method for generating gamma
+/// variables*, 2000).
+fn log_gamma(draws: &mut Draws, a: f64) -> f64 {
     if a < 1.0 {
-        return gamma(draws, a + 1.0) * draws.unit().powf(1.0 / a);
+        return log_gamma(draws, a + 1.0) + ln(draws.unit()) / a;
     }
     let d = a - 1.0 / 3.0;
     let c = 1.0 / (9.0 * d).sqrt();
     loop {
         let x = draws.normal();
-        let v = (1.0 + c * x).powi(3);
-        if v > 0.0 && draws.unit().ln() < 0.5 * x * x + d - d * v + d * v.ln() {
-            return d * v;
+        let root = 1.0 + c * x;
+        let v = root * root * root;
+        if v > 0.0 && ln(draws.unit()) < 0.5 * x * x + d - d * v + d * ln(v) {
+            return ln(d) + ln(v);
         }
     }
 }
@@ -119,7 +123,7 @@ mod tests {
 
     #[test]
     fn shares_are_of_the_beta_distribution() {
-        for (a, variance) in [(0.2, 0.25 / 1.4), (1.0, 1.0 / 12.0), (4.0, 0.25 / 9.0)] {
+        for (a, variance) in [(1e-3, 0.25 / 1.002), (0.2, 0.25 / 1.4), (1.0, 1.0 / 12.0), (4.0, 0.25 / 9.0)] {
             let augment = Augment { mixup: a, ..Augment::default() };
             let shares: Vec<f64> = (0..20_000).map(|step| augment.mixture(1, step, 4).unwrap().0).collect();
             let mean = shares.iter().sum::<f64>() / 2e4;
