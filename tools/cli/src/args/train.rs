@@ -40,9 +40,12 @@ pub(crate) struct Train {
     pub(crate) images: Images,
     #[command(flatten)]
     pub(crate) teaching: Teaching,
-    /// Also keep the weights after that pass, in OUT's folder; may be repeated
+    /// Also keep the weights after that pass, in OUT's folder, 0 for the first ones; may be repeated
     #[arg(long, value_name = "N", value_parser = number::<u64>)]
     pub(crate) keep_epoch: Vec<u64>,
+    /// Write the weights of the pass that was best on `--eval-data`, not those of the last
+    #[arg(long, requires = "eval_data")]
+    pub(crate) best: bool,
     /// Save what is needed to go on after so many steps, not only after each pass
     #[arg(long, value_name = "STEPS", value_parser = number::<u64>)]
     pub(crate) save_every: Option<u64>,
@@ -74,11 +77,17 @@ pub(crate) struct Steps {
     /// How the rate goes
     #[arg(long, value_name = "COURSE", default_value = "cosine")]
     pub(crate) schedule: Course,
+    /// Step: passes after which the rate is multiplied, such as 20,40 [default: each third]
+    #[arg(long, value_name = "E", value_delimiter = ',', value_parser = share)]
+    pub(crate) milestones: Vec<f64>,
+    /// Step: what it is multiplied with
+    #[arg(long, value_name = "FACTOR", default_value = "0.1", value_parser = positive)]
+    pub(crate) gamma: f64,
     /// Passes in which the rate first rises from 0
     #[arg(long, value_name = "E", default_value = "0", value_parser = share)]
     pub(crate) warmup: f64,
     /// SGD: how much of the last step stays
-    #[arg(long, value_name = "M", default_value = "0.9", value_parser = share)]
+    #[arg(long, value_name = "M", default_value = "0.9", value_parser = part)]
     pub(crate) momentum: f64,
     /// SGD: without Nesterov's look ahead
     #[arg(long)]
@@ -110,7 +119,7 @@ pub(crate) struct Images {
     #[arg(long, value_name = "A", default_value = "0", value_parser = share)]
     pub(crate) mixup: f64,
     /// Share of each class that is spread over all
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = part)]
     pub(crate) label_smoothing: f64,
 }
 
@@ -124,7 +133,7 @@ pub(crate) struct Teaching {
     #[arg(long, value_name = "T", default_value = "4", requires = "teacher", value_parser = positive)]
     pub(crate) temperature: f64,
     /// The teacher's share of the loss
-    #[arg(long, value_name = "SHARE", default_value = "0.5", requires = "teacher", value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value = "0.5", requires = "teacher", value_parser = part)]
     pub(crate) teacher_share: f64,
 }
 
@@ -139,7 +148,6 @@ pub(crate) enum Optimizer {
 pub(crate) enum Course {
     Constant,
     Cosine,
-    /// A tenth of it after each third
     Step,
     OneCycle,
 }
@@ -158,6 +166,11 @@ fn positive(text: &str) -> Result<f64, String> {
 /// A number from 0 on.
 fn share(text: &str) -> Result<f64, String> {
     real(text).ok().filter(|x| *x >= 0.0 && x.is_finite()).ok_or_else(|| "expected a number from 0 on".to_owned())
+}
+
+/// A number from 0 to 1.
+fn part(text: &str) -> Result<f64, String> {
+    share(text).ok().filter(|x| *x <= 1.0).ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 /// Bytes, with or without a unit.

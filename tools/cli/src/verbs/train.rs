@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
     let teacher = teacher.map(|weights| load(&args.model, Given::from(Some(weights)), session)).transpose()?;
     let data = Dataset::open(&args.data)?;
     let eval = args.eval_data.as_deref().map(Dataset::open).transpose()?;
-    let settings = settings(args, session.global.seed.unwrap_or(0));
+    let settings = settings(args, session.global.seed.unwrap_or(0))?;
     let task = Task {
         model: &model,
         data: &data,
@@ -82,11 +82,23 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
         "{items_per_second:.0} images a second, values took {} at most",
         human(trained.peak_bytes as u64)
     ))?;
-    session.say(format!("wrote {}", args.output.output.display()))?;
+    let which = if args.best { format!(", the weights of pass {}", trained.written_epoch) } else { String::new() };
+    session.say(format!("wrote {}{which}", args.output.output.display()))?;
     Ok(Answer::Yes)
 }
 
-fn settings(args: &Train, seed: u64) -> Settings {
+/// Where the rate is multiplied, as shares of all passes.
+fn milestones(args: &Train) -> Result<Vec<f64>, Stop> {
+    let given = &args.steps.milestones;
+    if let Some(wrong) = given.iter().find(|milestone| **milestone >= args.epochs as f64) {
+        let what = format!("`--milestones {wrong}`: expected passes before the end, {}", args.epochs);
+        return Err(Failure::usage(what).into());
+    }
+    let share = |milestone: &f64| milestone / args.epochs as f64;
+    Ok(if given.is_empty() { vec![1.0 / 3.0, 2.0 / 3.0] } else { given.iter().map(share).collect() })
+}
+
+fn settings(args: &Train, seed: u64) -> Result<Settings, Stop> {
     let (steps, images, teaching) = (&args.steps, &args.images, &args.teaching);
     let adam = |decoupled| Method::Adam { betas: [0.9, 0.999], epsilon: 1e-8, decoupled };
     let method = match steps.optimizer {
@@ -94,7 +106,10 @@ fn settings(args: &Train, seed: u64) -> Settings {
         Optimizer::Adam => adam(false),
         Optimizer::Adamw => adam(true),
     };
-    Settings {
+    if steps.schedule != Course::Step && !steps.milestones.is_empty() {
+        return Err(Failure::usage("`--milestones` means nothing without `--schedule step`").into());
+    }
+    Ok(Settings {
         epochs: args.epochs,
         batch: steps.batch,
         method,
@@ -102,7 +117,7 @@ fn settings(args: &Train, seed: u64) -> Settings {
         course: match steps.schedule {
             Course::Constant => train::Course::Constant,
             Course::Cosine => train::Course::Cosine,
-            Course::Step => train::Course::Step { factor: 0.1 },
+            Course::Step => train::Course::Step { factor: steps.gamma, milestones: milestones(args)? },
             Course::OneCycle => train::Course::OneCycle,
         },
         warmup: steps.warmup,
@@ -119,6 +134,7 @@ fn settings(args: &Train, seed: u64) -> Settings {
         freeze: args.freeze.clone(),
         memory: args.memory,
         keep: args.keep_epoch.clone(),
+        best: args.best,
         save_every: args.save_every,
-    }
+    })
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use niwaki_model::{Data, Tensor};
+use niwaki_model::{Data, Tensor, ValueId};
 use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, TensorView, write_file};
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Training};
+use super::{Best, Epoch, Training};
 use crate::error::{Error, ErrorKind};
 
 /// Sums over the steps of a pass.
@@ -43,6 +43,7 @@ pub(super) struct State {
     steps: u64,
     sums: Sums,
     epochs: Vec<Epoch>,
+    best: Option<u64>,
 }
 
 /// The key of the metadata.
@@ -79,15 +80,15 @@ fn described(training: &Training<'_>) -> Vec<(String, String)> {
         ("images", format!("{:?}", s.augment)),
         ("norms", format!("{:?}", s.norms)),
         ("clip", format!("{:?}", s.clip)),
-        ("teacher", format!("{:?} {}", s.teacher, training.teacher.is_some())),
+        ("teacher-share", format!("{:?}", s.teacher)),
         ("seed", s.seed.to_string()),
         ("init", s.fresh.to_string()),
+        ("best", s.best.to_string()),
         ("only", s.only.join(" ")),
         ("freeze", s.freeze.join(" ")),
-        ("data", format!("{} images of {:?}", training.task.data.len(), training.task.data.shape())),
-        ("weights", format!("{:?}", training.sizes)),
     ];
-    list.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    let settings = list.into_iter().map(|(key, value)| (key.to_owned(), value));
+    settings.chain(training.described.iter().cloned()).collect()
 }
 
 impl Training<'_> {
@@ -100,6 +101,7 @@ impl Training<'_> {
             steps: self.optimizer.steps,
             sums: self.sums,
             epochs: self.epochs.clone(),
+            best: self.best.as_ref().map(|best| best.epoch),
         };
         let text = serde_json::to_string(&state)
             .map_err(|e| Error::from(ErrorKind::Journal { why: e.to_string() }).at(path))?;
@@ -107,6 +109,9 @@ impl Training<'_> {
         let weights = self.weights();
         for (value, tensor) in &weights {
             all.push((format!("weights.{}", value.index()), tensor.shape(), tensor.data().to_bytes()));
+        }
+        for (value, tensor) in self.best.iter().flat_map(|best| &best.weights) {
+            all.push((format!("best.{}", value.index()), tensor.shape(), tensor.data().to_bytes()));
         }
         let sizes: Vec<[usize; 1]> = self.optimizer.moments.iter().map(|moments| [moments.len()]).collect();
         for (nth, moments) in self.optimizer.moments.iter().enumerate() {
@@ -143,11 +148,18 @@ impl Training<'_> {
             }
         };
         let values: Vec<_> = self.weights().iter().map(|(value, tensor)| (*value, tensor.shape().to_vec())).collect();
-        for (value, shape) in values {
-            let all = floats(&format!("weights.{}", value.index()), shape.iter().product())?;
-            if let Some(tensor) = Tensor::of(shape, all) {
-                self.tape.set_weight(value, tensor);
-            }
+        let of = |kind: &str, (value, shape): &(ValueId, Vec<usize>)| {
+            let all = floats(&format!("{kind}.{}", value.index()), shape.iter().product())?;
+            let tensor = Tensor::of(shape.as_slice(), all);
+            tensor.map(|tensor| (*value, tensor)).ok_or_else(|| journal(format!("a tensor of {shape:?}")))
+        };
+        if let Some(epoch) = state.best {
+            let weights = values.iter().map(|value| of("best", value)).collect::<Result<_, _>>()?;
+            self.best = Some(Best { epoch, weights });
+        }
+        for value in &values {
+            let (value, tensor) = of("weights", value)?;
+            self.tape.set_weight(value, tensor);
         }
         for nth in 0..self.optimizer.moments.len() {
             let len = self.optimizer.moments[nth].len();
@@ -155,25 +167,6 @@ impl Training<'_> {
         }
         self.optimizer.steps = state.steps;
         (self.epoch, self.step, self.sums, self.epochs) = (state.epoch, state.step, state.sums, state.epochs);
-        Ok(())
-    }
-
-    /// Takes the weights of a checkpoint, those of the same names and shapes; it has to have all.
-    pub(super) fn take_weights(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        let of = |value: &niwaki_model::ValueId, tensor: &Tensor| {
-            (*value, self.tape.graph().name(*value).to_owned(), tensor.shape().to_vec())
-        };
-        let wanted: Vec<_> = self.weights().iter().map(|(value, tensor)| of(value, tensor)).collect();
-        for (value, name, shape) in wanted {
-            let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(&name).at(checkpoint.path());
-            let view = checkpoint.get(&name).ok_or_else(|| wrong("is not there".to_owned()))?;
-            if view.shape() != shape {
-                return Err(wrong(format!("shape {:?}, the model has {shape:?}", view.shape())));
-            }
-            if let Some(tensor) = Tensor::of(shape, decoded(&view)?) {
-                self.tape.set_weight(value, tensor);
-            }
-        }
         Ok(())
     }
 }

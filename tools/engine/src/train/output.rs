@@ -1,0 +1,64 @@
+//! Where the weights of a training go: safetensors, or the model's own graph with them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use niwaki_model::{Dtype, Graph, Tensor};
+use niwaki_onnx::proto::TensorProto;
+use niwaki_onnx::proto::tensor_proto::DataLocation;
+use niwaki_onnx::{DataType, Limits, SaveOptions, build, save};
+use niwaki_tensors::{Overwrite, write_file};
+
+use super::inputs;
+use crate::error::{Error, ErrorKind};
+use crate::model::Model;
+
+/// Bytes from which on weights stand beside a model that had some there.
+const LARGE: u64 = 1024;
+
+/// Whether a path is named as ONNX models are.
+fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+/// Writes the weights of a model as they are after a pass: into its graph where the output is named `.onnx`, else as a
+/// checkpoint of all floats under their names.
+pub(super) fn write(model: &Model, epoch: u64, path: &Path, overwrite: Overwrite) -> Result<(), Error> {
+    if is_onnx(path) {
+        return onnx(model, path, overwrite);
+    }
+    let graph = model.graph();
+    let mut all = Vec::new();
+    for (value, tensor) in graph.weights().filter(|(_, tensor)| inputs::written(tensor)) {
+        all.push((graph.name(value), tensor, tensor.data().to_bytes()));
+    }
+    let tensors: Vec<_> =
+        all.iter().map(|(name, tensor, bytes)| (*name, tensor.dtype(), tensor.shape(), bytes.as_slice())).collect();
+    Ok(write_file(path, &tensors, &[("format", "pt"), (inputs::EPOCH, &epoch.to_string())], overwrite)?)
+}
+
+/// The floats of a graph that train, by name.
+fn floats(graph: &Graph) -> BTreeMap<&str, &Tensor> {
+    graph.weights().filter(|(_, t)| t.dtype() == Dtype::F32).map(|(value, t)| (graph.name(value), t)).collect()
+}
+
+/// Writes the model's file with other weights.
+fn onnx(model: &Model, path: &Path, overwrite: Overwrite) -> Result<(), Error> {
+    let file = niwaki_onnx::Model::open(model.path(), &Limits::default())?;
+    let mut proto = file.into_proto();
+    let outside = |tensor: &TensorProto| tensor.data_location() == DataLocation::External;
+    let external = proto.graph.iter().flat_map(|graph| &graph.initializer).any(outside).then_some(LARGE);
+    let mut weights = floats(model.graph());
+    for initializer in proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
+        let Some(tensor) = weights.remove(initializer.name()) else { continue };
+        let name = initializer.name().to_owned();
+        *initializer = build::initializer(&name, DataType::Float, tensor.shape(), tensor.data().to_bytes());
+    }
+    if let Some((name, _)) = weights.pop_first() {
+        let what = format!("weight `{name}`, which is no plain initializer, in an output that is ONNX");
+        let error = Error::from(ErrorKind::Unsupported { what }).at(model.path());
+        return Err(error.hinting("an output that ends in `.safetensors` holds it"));
+    }
+    let folder = model.path().parent().map(Path::to_owned);
+    Ok(save(&proto, path, &SaveOptions { overwrite: overwrite == Overwrite::Replace, external, folder })?)
+}
