@@ -146,8 +146,6 @@ def run(args):
         for alpha in ALPHAS:
             patch = [f"{signatures[kind]}@{alpha}"] if alpha else []
             one["alphas"][alpha] = [lab.accuracy(standard, test, *patch), lab.accuracy(standard, clean, *patch)]
-        every, _ = lab.signature(f"{kind}-all", robust)
-        one["all_layers"] = [lab.accuracy(standard, test, every), lab.accuracy(standard, clean, every)]
         names = list(one["distances"])
         last = [word for name in names[-args.layers - 1:-1] for word in ("--only", name)]
         deep, _ = lab.signature(f"{kind}-last", robust, *last)
@@ -183,13 +181,13 @@ def table(paths):
         kinds = found["kinds"]
         print(f"**{found['net']}**, severity {found['severity']}, {found['start_epochs']} + {found['epochs']} passes, signatures of the "
               f"first {found['layers']} layers; clean accuracy {found['clean']:.2f} % (initialization {found['init_clean']:.2f} %):\n")
-        print("| corruption | standard | patched | 8 bits | 4 | 3 | 2 | robust | clean: patched | robust | random | last layers | "
-              "all layers | best other |")
-        print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+        print("| corruption | standard | patched | 8 bits | 4 | 3 | 2 | robust | clean: patched | clean: robust | random | last layers | "
+              "best other |")
+        print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
         for kind, one in kinds.items():
             widths = " | ".join(f"{one['widths'][str(bits)][0]:.2f}" for bits in WIDTHS)
             print(f"| {kind} | {one['standard']:.2f} | {one['patched']:.2f} | {widths} | {one['robust']:.2f} | {one['patched_clean']:.2f} | "
-                  f"{one['robust_clean']:.2f} | {one['random']['robust']:.2f} | {one['last_layers'][0]:.2f} | {one['all_layers'][0]:.2f} | "
+                  f"{one['robust_clean']:.2f} | {one['random']['robust']:.2f} | {one['last_layers'][0]:.2f} | "
                   f"{max(one['others'].values()):.2f} |")
         print()
         print("| alpha | " + " | ".join(str(alpha) for alpha in ALPHAS) + " |\n|---|" + "---|" * len(ALPHAS))

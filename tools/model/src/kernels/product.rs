@@ -182,14 +182,28 @@ impl Product {
             if count < width {
                 panel[..deep * width].fill(0.0);
             }
-            // Sixteen rows at a time: what is written then is still in a first-level cache.
-            for block in (0..deep).step_by(16) {
-                let rows = block..(block + 16).min(deep);
-                for j in 0..count {
-                    let from = from.add(j * column);
-                    for t in rows.clone() {
-                        *panel.get_unchecked_mut(t * width + j) = *from.add(t * row);
+            // Squares of eight by eight, where the rows of the matrix stand side by side.
+            let squares = if row == 1 { [deep / LANES * LANES, count / LANES * LANES] } else { [0, 0] };
+            for t in (0..squares[0]).step_by(LANES) {
+                for j in (0..squares[1]).step_by(LANES) {
+                    let mut square = [[0.0f32; LANES]; LANES];
+                    for (k, line) in square.iter_mut().enumerate() {
+                        *line = from.add((j + k) * column + t).cast::<[f32; LANES]>().read_unaligned();
                     }
+                    for k in 0..LANES {
+                        let mut line = [0.0f32; LANES];
+                        for (x, other) in line.iter_mut().zip(&square) {
+                            *x = other[k];
+                        }
+                        let to = panel.as_mut_ptr().add((t + k) * width + j);
+                        to.cast::<[f32; LANES]>().write_unaligned(line);
+                    }
+                }
+            }
+            for j in 0..count {
+                let first = if j < squares[1] { squares[0] } else { 0 };
+                for t in first..deep {
+                    *panel.get_unchecked_mut(t * width + j) = *from.add(j * column + t * row);
                 }
             }
         }
