@@ -127,3 +127,74 @@ fn pulled(op: &dyn Operator, inputs: &[Option<Tensor>], wanted: &[usize], of: us
     found.resize(inputs.len(), None);
     found
 }
+
+mod tests {
+    use super::*;
+    use crate::fault::Fault;
+    use crate::reverse::{Keeps, Pullback};
+
+    /// x², with a way back that is off by a little, or that looks at what it did not ask for.
+    #[derive(Debug)]
+    struct Wrong {
+        slope: f64,
+        keeps: bool,
+    }
+
+    impl Operator for Wrong {
+        fn name(&self) -> &'static str {
+            "Wrong"
+        }
+
+        fn run(&self, inputs: &mut Inputs, _: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
+            let x = inputs.take(0)?;
+            match x.data() {
+                Data::F64(all) => Ok(vec![Tensor::vector(all.as_slice().iter().map(|x| x * x).collect::<Vec<_>>())]),
+                Data::F32(all) => Ok(vec![Tensor::vector(all.as_slice().iter().map(|x| x * x).collect::<Vec<_>>())]),
+                _ => Err(Fault::dtype(0, &x, "a float")),
+            }
+        }
+
+        fn reverse(&self) -> Reverse<'_> {
+            Reverse::Flows(self)
+        }
+    }
+
+    impl Pullback for Wrong {
+        fn keeps(&self, _: &[bool]) -> Keeps {
+            Keeps::NOTHING.input_if(0, self.keeps)
+        }
+
+        fn pull(&self, pass: &mut Pass, _: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
+            let (x, g) = (pass.input(0)?, pass.gradient(0).ok_or(Fault::Missing { input: 0 })?);
+            let found = match (x.data(), g.data()) {
+                (Data::F64(x), Data::F64(g)) => {
+                    let pairs = x.as_slice().iter().zip(g.as_slice());
+                    Tensor::vector(pairs.map(|(x, g)| self.slope * x * g).collect::<Vec<_>>())
+                }
+                (Data::F32(x), Data::F32(g)) => {
+                    let pairs = x.as_slice().iter().zip(g.as_slice());
+                    Tensor::vector(pairs.map(|(x, g)| self.slope as f32 * x * g).collect::<Vec<_>>())
+                }
+                _ => return Err(Fault::Missing { input: 0 }),
+            };
+            Ok(vec![Some(found)])
+        }
+    }
+
+    #[test]
+    fn right_gradients_pass() {
+        gradients(&Wrong { slope: 2.0, keeps: true }, &[random(&[9], 1)], &[0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "expected")]
+    fn gradients_that_are_off_by_a_thousandth_are_found() {
+        gradients(&Wrong { slope: 2.002, keeps: true }, &[random(&[9], 1)], &[0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "input 0 is missing")]
+    fn values_that_were_not_asked_for_are_not_there() {
+        gradients(&Wrong { slope: 2.0, keeps: false }, &[random(&[9], 1)], &[0]);
+    }
+}

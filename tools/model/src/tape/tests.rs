@@ -1,6 +1,7 @@
 use super::*;
 use crate::graph::Graph;
-use crate::reverse::Pullback;
+use crate::reverse::{Pass, Pullback};
+use crate::tensor::Data;
 
 /// x times itself, to be kept or not: a small operator with a way back.
 #[derive(Debug)]
