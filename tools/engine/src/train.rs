@@ -97,6 +97,7 @@ pub fn train(task: &Task<'_>, settings: &Settings, progress: &mut dyn FnMut(At<'
         segments: training.tape.segments(),
         written_epoch,
         resumed: began,
+        stops: training.tape.stops().iter().map(|stop| (stop.node.clone(), stop.op.to_owned())).collect(),
         epochs: training.epochs,
     })
 }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::execute::{Observer, check, last_uses, taken};
-use crate::fault::Fault;
 use crate::graph::{Graph, Node, ValueId};
 use crate::operator::{Context, Inputs, Operator, Pool};
 use crate::reverse::{Keeps, Reverse, Seen};

@@ -64,9 +64,17 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
     let trained = on_threads(session, || train::train(&task, &settings, &mut told))?;
     let seconds = start.elapsed().as_secs_f64();
     drop(bar);
-    let items_per_second = done as f64 / seconds;
+    say(args, &Json { trained: &trained, items_per_second: done as f64 / seconds, seconds }, session)
+}
+
+/// The answer.
+fn say(args: &Train, answer: &Json<'_>, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let Json { trained, items_per_second, .. } = *answer;
+    for (node, op) in &trained.stops {
+        session.detail(&format!("gradients end at `{node}` ({op})"));
+    }
     if session.global.json {
-        session.json(&Json { trained: &trained, items_per_second, seconds })?;
+        session.json(answer)?;
         return Ok(Answer::Yes);
     }
     let rows = trained.epochs.iter().map(|epoch| {
@@ -74,14 +82,10 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
         format!("pass {:<4} loss {:.4}   accuracy {:.2} %{eval}", epoch.epoch, epoch.loss, epoch.accuracy * 100.0)
     });
     session.say_all(rows)?;
-    session.say(format!(
-        "{} weights in {} tensors trained in {} steps",
-        trained.weights, trained.tensors, trained.steps
-    ))?;
-    session.say(format!(
-        "{items_per_second:.0} images a second, values took {} at most",
-        human(trained.peak_bytes as u64)
-    ))?;
+    let Trained { weights, tensors, steps, peak_bytes, .. } = *trained;
+    session.say(format!("{weights} weights in {tensors} tensors trained in {steps} steps"))?;
+    let most = human(peak_bytes as u64);
+    session.say(format!("{items_per_second:.0} images a second, values took {most} at most"))?;
     let which = if args.best { format!(", the weights of pass {}", trained.written_epoch) } else { String::new() };
     session.say(format!("wrote {}{which}", args.output.output.display()))?;
     Ok(Answer::Yes)

@@ -15,7 +15,8 @@ use crate::model::Model;
 pub struct Settings {
     /// Passes over the data.
     pub epochs: u64,
-    /// Images of a step.
+    /// Images of a step; the last one of a pass has those that are left. Of a single image, a normalization of planes of one
+    /// pixel by the batch leaves nothing.
     pub batch: usize,
     /// How weights follow their gradients.
     pub method: Method,
@@ -168,4 +169,6 @@ pub struct Trained {
     pub segments: usize,
     /// Whether it went on where it had been interrupted.
     pub resumed: bool,
+    /// The nodes at which gradients end, and their operators.
+    pub stops: Vec<(String, String)>,
 }

@@ -96,7 +96,8 @@ fn appended(inputs: &mut Inputs, new: usize, past: usize) -> Result<Tensor, Faul
         let found = format!("a cache {} for {}", dims(before.shape()), dims(&shape));
         return Err(Fault::shape(found, "one of [P, heads, size]"));
     }
-    if before.is_empty() {
+    // An empty cache is of single floats, whatever is computed in; theirs may have room to grow in.
+    if before.is_empty() && fresh.dtype() == Dtype::F64 {
         return Ok(fresh);
     }
     shape[0] += before.shape()[0];

@@ -1,4 +1,5 @@
 use super::*;
+use crate::fault::Fault;
 use crate::graph::Graph;
 use crate::reverse::{Pass, Pullback};
 use crate::tensor::Data;
