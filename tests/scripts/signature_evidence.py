@@ -2,7 +2,7 @@
 measures what they do. Whatever is there already is not made again: an interrupted run goes on.
 
     python3 tests/scripts/signature_evidence.py run NET.onnx TRAIN TEST WORK OUT.json [--kinds K,K,...] [--severity 5]
-        [--start-epochs 1] [--epochs 2] [--layers 2] [--lr 0.02] [--limit N] [--niwaki PROGRAM] [--train-flags "..."]
+        [--start-epochs 1] [--epochs 2] [--layers 2 | --only GLOB,GLOB] [--lr 0.02] [--limit N] [--niwaki PROGRAM] [--train-flags "..."]
     python3 tests/scripts/signature_evidence.py table OUT.json ...
 
 TRAIN and TEST are datasets as `niwaki dataset import` makes them. The initialization is the network after
@@ -119,12 +119,14 @@ def controls(lab, robust_signature, kind, clean):
 def run(args):
     lab, kinds = Lab(args), args.kinds.split(",")
     clean, layers = args.test, ["--layers", args.layers]
+    if args.only:
+        layers = [word for glob in args.only.split(",") for word in ("--only", glob)]
     train = args.train
     lr = ["--lr", args.lr]
     lab.trained("init", train, args.start_epochs, ["--init", "random", *lr, "--seed", 1])
     start = ["--weights", lab.file("init"), *lr, "--seed", 2]
     standard = lab.trained("standard", train, args.epochs, start)
-    found = {"net": Path(args.net).stem, "severity": args.severity, "layers": args.layers, "epochs": args.epochs,
+    found = {"net": Path(args.net).stem, "severity": args.severity, "layers": args.only or f"the first {args.layers} layers", "epochs": args.epochs,
              "start_epochs": args.start_epochs, "lr": args.lr, "clean": lab.accuracy(standard, clean),
              "init_clean": lab.accuracy(lab.file("init"), clean), "kinds": {}, "pairs": [], "triples": []}
     signatures, everything = {}, {}
@@ -179,8 +181,8 @@ def table(paths):
     for path in paths:
         found = json.loads(Path(path).read_text())
         kinds = found["kinds"]
-        print(f"**{found['net']}**, severity {found['severity']}, {found['start_epochs']} + {found['epochs']} passes, signatures of the "
-              f"first {found['layers']} layers; clean accuracy {found['clean']:.2f} % (initialization {found['init_clean']:.2f} %):\n")
+        print(f"**{found['net']}**, severity {found['severity']}, {found['start_epochs']} + {found['epochs']} passes, signatures of "
+              f"{found['layers']}; clean accuracy {found['clean']:.2f} % (initialization {found['init_clean']:.2f} %):\n")
         print("| corruption | standard | patched | 8 bits | 4 | 3 | 2 | robust | clean: patched | clean: robust | random | last layers | "
               "best other |")
         print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
@@ -224,6 +226,7 @@ def main():
     runs.add_argument("--start-epochs", type=int, default=1)
     runs.add_argument("--epochs", type=int, default=2)
     runs.add_argument("--layers", type=int, default=2)
+    runs.add_argument("--only", help="globs of the tensors that signatures keep, with commas between; else --layers")
     runs.add_argument("--lr", type=float, default=0.02)
     runs.add_argument("--limit", type=int)
     runs.add_argument("--train-flags", default="")
