@@ -58,13 +58,7 @@ impl Executor {
     pub fn new(mut graph: Graph) -> Result<Self, Error> {
         graph.sort()?;
         let last = last_uses(&graph);
-        let ready = |node: &Node| {
-            let constant = |value: &Option<ValueId>| value.and_then(|value| graph.constant(value));
-            let constants: Vec<_> = node.inputs.iter().map(constant).collect();
-            let ready = node.op.prepare(&constants).map_err(|fault| Error::from(fault).of(&node.name))?;
-            Ok::<_, Error>(ready.unwrap_or_else(|| Arc::clone(&node.op)))
-        };
-        let ready = graph.nodes().iter().map(ready).collect::<Result<_, _>>()?;
+        let ready = prepared(&graph, &[])?;
         Ok(Self { graph, ready, last, pool: Pool::default() })
     }
 
@@ -126,6 +120,17 @@ impl Executor {
         let outputs = self.graph.outputs().iter().map(output).collect::<Result<Vec<_>, Error>>()?;
         Ok(Outcome { outputs, peak_bytes: memory.peak, macs })
     }
+}
+
+/// The operator of each node, made ready for inputs that never change: constants, but for those that are `changing`.
+pub(crate) fn prepared(graph: &Graph, changing: &[ValueId]) -> Result<Vec<Arc<dyn Operator>>, Error> {
+    let constant = |value: &Option<ValueId>| value.filter(|v| !changing.contains(v)).and_then(|v| graph.constant(v));
+    let ready = |node: &Node| {
+        let constants: Vec<_> = node.inputs.iter().map(constant).collect();
+        let ready = node.op.prepare(&constants).map_err(|fault| Error::from(fault).of(&node.name))?;
+        Ok(ready.unwrap_or_else(|| Arc::clone(&node.op)))
+    };
+    graph.nodes().iter().map(ready).collect()
 }
 
 /// For each node of a sorted graph the values that nobody takes after it.
@@ -201,7 +206,7 @@ pub(crate) fn check(graph: &Graph, inputs: &[Tensor]) -> Result<(), Error> {
 }
 
 /// Where elements stand, and their bytes.
-fn place(tensor: &Tensor) -> (usize, usize) {
+pub(crate) fn place(tensor: &Tensor) -> (usize, usize) {
     (each!(tensor.data(), buffer => buffer.as_slice().as_ptr() as usize), tensor.owned_bytes())
 }
 

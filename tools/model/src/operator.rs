@@ -110,18 +110,26 @@ impl Inputs {
     ///
     /// As [`elements`](Self::elements).
     pub fn integers(&self, index: usize) -> Result<Vec<i64>, Fault> {
-        let tensor = self.get(index)?;
-        if let Some(all) = tensor.get::<i64>() {
-            return Ok(all.to_vec());
-        }
-        let all = tensor.get::<i32>().ok_or_else(|| Fault::dtype(index, tensor, "int32 or int64"))?;
-        Ok(all.iter().map(|x| i64::from(*x)).collect())
+        integers(self.get(index)?, index)
     }
 
     /// All of them, in order.
     pub fn into_vec(self) -> Vec<Option<Tensor>> {
         self.0
     }
+}
+
+/// The whole numbers of a tensor, which is input `index`.
+///
+/// # Errors
+///
+/// [`Fault::Dtype`] for elements that are neither int32 nor int64.
+pub(crate) fn integers(tensor: &Tensor, index: usize) -> Result<Vec<i64>, Fault> {
+    if let Some(all) = tensor.get::<i64>() {
+        return Ok(all.to_vec());
+    }
+    let all = tensor.get::<i32>().ok_or_else(|| Fault::dtype(index, tensor, "int32 or int64"))?;
+    Ok(all.iter().map(|x| i64::from(*x)).collect())
 }
 
 /// What operators have from whoever runs them.

@@ -4,8 +4,9 @@
 pub(crate) mod check;
 
 use crate::fault::Fault;
-use crate::operator::Context;
-use crate::tensor::{Dtype, Element, Tensor};
+use crate::operator::{Context, integers};
+use crate::real::made;
+use crate::tensor::{Buffer, Dtype, Element, Tensor};
 
 /// What becomes of gradients at an operator.
 #[derive(Clone, Copy)]
@@ -61,6 +62,14 @@ impl Keeps {
     #[must_use]
     pub const fn output(self, at: usize) -> Self {
         Self { outputs: self.outputs | if at < 64 { 1 << at } else { 0 }, ..self }
+    }
+
+    /// What a product of two inputs needs: of each the other, where its gradient is wanted.
+    #[must_use]
+    pub const fn crosswise(wanted: &[bool]) -> Self {
+        let of_left = !wanted.is_empty() && wanted[0];
+        let of_right = wanted.len() > 1 && wanted[1];
+        Self::NOTHING.input_if(1, of_left).input_if(0, of_right)
     }
 
     pub(crate) fn has_input(self, at: usize) -> bool {
@@ -142,6 +151,25 @@ impl Pass {
     pub fn elements<T: Element>(&self, at: usize) -> Result<&[T], Fault> {
         let tensor = self.input(at)?;
         tensor.get().ok_or_else(|| Fault::dtype(at, tensor, "the type of its gradient"))
+    }
+
+    /// The whole numbers of input `at`, which [`Pullback::keeps`] asked for, of type int32 or int64.
+    ///
+    /// # Errors
+    ///
+    /// As [`elements`](Self::elements).
+    pub fn integers(&self, at: usize) -> Result<Vec<i64>, Fault> {
+        integers(self.input(at)?, at)
+    }
+
+    /// A gradient of input `at`, in its shape.
+    ///
+    /// # Errors
+    ///
+    /// Elements that are not as many as it has.
+    pub fn of_input<T: Element>(&self, at: usize, all: Vec<T>) -> Result<Tensor, Fault> {
+        let found = all.len();
+        made(self.shape(at)?.to_vec(), T::wrap(Buffer::from(all)), found)
     }
 
     /// The value of output `at`, which [`Pullback::keeps`] asked for.

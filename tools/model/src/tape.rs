@@ -13,8 +13,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
-use crate::execute::{Observer, check, last_uses, taken};
-use crate::graph::{Graph, Node, ValueId};
+use crate::execute::{Observer, check, last_uses, place, prepared, taken};
+use crate::graph::{Graph, ValueId};
 use crate::operator::{Context, Inputs, Operator, Pool};
 use crate::reverse::{Keeps, Reverse, Seen};
 use crate::tensor::Tensor;
@@ -129,7 +129,7 @@ impl Tape {
         if !missing.is_empty() {
             return Err(ErrorKind::NoWayBack(missing).into());
         }
-        let ready = graph.nodes().iter().map(|node| prepared(&graph, node, &wanted)).collect::<Result<_, _>>()?;
+        let ready = prepared(&graph, &wanted)?;
         let last = last_uses(&graph);
         let bounds = vec![0, graph.nodes().len()];
         let pool = Pool::default();
@@ -257,7 +257,7 @@ impl Tape {
                 .zip(&inputs)
                 .filter(|(value, _)| value.is_some_and(|value| way.values[value.index()].is_none()))
                 .filter(|(value, _)| value.is_some_and(|value| self.graph.constant(value).is_none()))
-                .filter_map(|(_, tensor)| tensor.as_ref().map(meter::place))
+                .filter_map(|(_, tensor)| tensor.as_ref().map(place))
                 .collect();
             let mut inputs = Inputs::new(inputs);
             let outputs =
@@ -303,14 +303,6 @@ impl Tape {
             meter.hold(tensor);
         }
     }
-}
-
-/// A node's operator, made ready for inputs that never change.
-fn prepared(graph: &Graph, node: &Node, wanted: &[ValueId]) -> Result<Arc<dyn Operator>, Error> {
-    let constant = |value: &Option<ValueId>| value.filter(|v| !wanted.contains(v)).and_then(|v| graph.constant(v));
-    let constants: Vec<_> = node.inputs.iter().map(constant).collect();
-    let ready = node.op.prepare(&constants).map_err(|fault| Error::from(fault).of(&node.name))?;
-    Ok(ready.unwrap_or_else(|| Arc::clone(&node.op)))
 }
 
 #[cfg(test)]

@@ -201,36 +201,6 @@ fn affine_each_body(x: &mut [f32], a: &[f32], b: &[f32]) {
 }
 
 stamp! {
-    /// Σ x y.
-    pub(crate) fn dot = dot_body(x: &[f32], y: &[f32]) -> f32;
-}
-#[inline(always)]
-fn dot_body(x: &[f32], y: &[f32]) -> f32 {
-    let mut sum = 0f64;
-    for (x, y) in x.chunks(BLOCK).zip(y.chunks(BLOCK)) {
-        let mut lanes = [0f32; LANES];
-        let ((many_x, rest_x), (many_y, rest_y)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
-        for (x, y) in many_x.iter().zip(many_y) {
-            for k in 0..LANES {
-                lanes[k] += x[k] * y[k];
-            }
-        }
-        for (k, (x, y)) in rest_x.iter().zip(rest_y).enumerate() {
-            lanes[k] += x * y;
-        }
-        let mut half = LANES / 2;
-        while half > 0 {
-            for k in 0..half {
-                lanes[k] += lanes[k + half];
-            }
-            half /= 2;
-        }
-        sum += f64::from(lanes[0]);
-    }
-    sum as f32
-}
-
-stamp! {
     /// The sums of g, and of g (x - mean).
     pub(crate) fn moments_of = moments_of_body(g: &[f32], x: &[f32], mean: f32) -> [f64; 2];
 }

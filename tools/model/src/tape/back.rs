@@ -1,7 +1,8 @@
 //! The way back.
 
-use super::{Back, Forward, Meter, Saved, Tape, Way, meter};
+use super::{Back, Forward, Meter, Saved, Tape, Way};
 use crate::error::Error;
+use crate::execute::place;
 use crate::fault::{Fault, dims};
 use crate::graph::ValueId;
 use crate::kernels::{lanes, parts};
@@ -73,7 +74,7 @@ impl Tape {
             }
             own.push(gradient);
         }
-        let places: Vec<_> = own.iter().flatten().map(meter::place).collect();
+        let places: Vec<_> = own.iter().flatten().map(place).collect();
         let mut pass = Pass {
             wanted: node.inputs.iter().map(|v| v.is_some_and(|v| self.needs[v.index()])).collect(),
             inputs,
@@ -114,7 +115,7 @@ impl Tape {
             *sum = Some(gradient);
             return Ok(());
         };
-        let before = meter::place(sum);
+        let before = place(sum);
         let (found, needs) = (dims(gradient.shape()), dims(sum.shape()));
         let shapes_fit = gradient.shape() == sum.shape();
         match (sum.data_mut(), gradient.data()) {
@@ -127,7 +128,7 @@ impl Tape {
             }
             _ => return Err(Fault::shape(format!("a gradient of {found}"), format!("another of {needs}")).into()),
         }
-        if meter::place(sum) != before {
+        if place(sum) != before {
             meter.hold(sum);
             meter.release_place(before);
         }

@@ -2,13 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::each;
+use crate::execute::place;
 use crate::tensor::Tensor;
-
-/// Where elements stand, and their bytes.
-pub(super) fn place(tensor: &Tensor) -> (usize, usize) {
-    (each!(tensor.data(), buffer => buffer.as_slice().as_ptr() as usize), tensor.owned_bytes())
-}
 
 /// The bytes that are held, by place.
 #[derive(Debug, Default)]

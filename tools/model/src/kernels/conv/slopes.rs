@@ -272,3 +272,45 @@ impl Job<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::super::Geometry;
+    use super::*;
+
+    fn numbers(len: usize, seed: u32) -> Vec<f32> {
+        let number = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+        (0..len as u32).map(number).collect()
+    }
+
+    #[test]
+    fn every_level_gives_the_same() {
+        for (size, [channels, out], kernel, stride) in
+            [([9, 7], [3, 5], 3, 1), ([8, 8], [2, 9], 3, 2), ([7, 7], [4, 3], 1, 1), ([6, 10], [1, 1], 5, 1)]
+        {
+            let geometry =
+                Geometry { kernel: [kernel; 2], stride: [stride; 2], dilation: [1, 1], pads: [kernel / 2; 4] };
+            let plan = Plan::new(geometry, size).unwrap();
+            let image = numbers(channels * size[0] * size[1], 1);
+            let gradient = numbers(out * plan.size, 2);
+            let at = |level: Level| {
+                let slopes = Slopes::at(level, &plan, channels, out);
+                // What stood there before is no number.
+                let (mut padded, mut laid) = (vec![f32::NAN; slopes.padded()], vec![f32::NAN; slopes.spread()]);
+                slopes.pad(&image, &mut padded);
+                slopes.lay(&gradient, &mut laid);
+                let mut found = vec![0.0; out * channels * kernel * kernel];
+                slopes.add(&padded, &laid, 0..slopes.tiles(), &mut found);
+                found
+            };
+            let defined = at(Level::Scalar);
+            for level in Level::all() {
+                for (found, defined) in at(level).iter().zip(&defined) {
+                    // At most 70 products of at most 1, each rounded: below 70 times 70 ulps of 1, halved.
+                    assert!((found - defined).abs() <= 35.0 * 70.0 * f32::EPSILON, "{size:?} {level:?}");
+                }
+            }
+        }
+    }
+}

@@ -12,11 +12,10 @@ use crate::tensor::{Buffer, Tensor};
 
 impl Pullback for Binary {
     fn keeps(&self, wanted: &[bool]) -> Keeps {
-        let wants = |at: usize| wanted.get(at).copied().unwrap_or(false);
         match self.operation {
             Operation::Add | Operation::Sub => Keeps::NOTHING,
-            Operation::Mul => Keeps::NOTHING.input_if(1, wants(0)).input_if(0, wants(1)),
-            Operation::Div => Keeps::NOTHING.input(1).input_if(0, wants(1)),
+            Operation::Mul => Keeps::crosswise(wanted),
+            Operation::Div => Keeps::crosswise(wanted).input(1),
             _ => Keeps::NOTHING.input(0).input(1),
         }
     }

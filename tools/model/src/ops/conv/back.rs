@@ -12,14 +12,13 @@ use crate::kernels::conv::{Activation, Geometry, Packed, Plan};
 use crate::kernels::lanes;
 use crate::operator::Context;
 use crate::ops::window::Span;
-use crate::real::{Real, made};
+use crate::real::Real;
 use crate::reverse::{Keeps, Pass, Pullback};
-use crate::tensor::{Buffer, Dtype, Tensor};
+use crate::tensor::{Dtype, Tensor};
 
 impl Pullback for Conv {
     fn keeps(&self, wanted: &[bool]) -> Keeps {
-        let wants = |at: usize| wanted.get(at).copied().unwrap_or(false);
-        Keeps::NOTHING.input_if(1, wants(0)).input_if(0, wants(1))
+        Keeps::crosswise(wanted)
     }
 
     fn pull(&self, pass: &mut Pass, context: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
@@ -31,12 +30,6 @@ impl Pullback for Conv {
             _ => self.by_definition::<f32>(pass, &shapes, &kernel, context),
         }
     }
-}
-
-/// A gradient of that input.
-fn found<T: Real>(pass: &Pass, at: usize, all: Vec<T>) -> Result<Option<Tensor>, Fault> {
-    let len = all.len();
-    made(pass.shape(at)?.to_vec(), T::wrap(Buffer::from(all)), len).map(Some)
 }
 
 impl Conv {
@@ -53,12 +46,12 @@ impl Conv {
         if pass.wants(0) {
             let mut out = T::buffer(context, pass.shape(0)?)?;
             deep.of_images(g, pass.elements::<T>(1)?, &mut out);
-            all[0] = found(pass, 0, out)?;
+            all[0] = Some(pass.of_input(0, out)?);
         }
         if pass.wants(1) {
             let mut out = T::buffer(context, pass.shape(1)?)?;
             deep.of_weights(g, pass.elements::<T>(0)?, &mut out);
-            all[1] = found(pass, 1, out)?;
+            all[1] = Some(pass.of_input(1, out)?);
         }
         if pass.wants(2) {
             let size = g.len() / (shapes.images * shapes.out).max(1);
@@ -66,7 +59,7 @@ impl Conv {
                 let planes = g.chunks_exact(size.max(1)).skip(o).step_by(shapes.out.max(1));
                 T::near(planes.flatten().map(|x| x.wide()).sum())
             };
-            all[2] = found(pass, 2, (0..shapes.out).map(sum).collect())?;
+            all[2] = Some(pass.of_input(2, (0..shapes.out).map(sum).collect())?);
         }
         Ok(all)
     }
@@ -92,15 +85,15 @@ impl Conv {
             if !back.of_images(g, pass.elements(1)?, &mut out)? {
                 Deep::new(self, shapes, kernel)?.of_images(g, pass.elements(1)?, &mut out);
             }
-            all[0] = found(pass, 0, out)?;
+            all[0] = Some(pass.of_input(0, out)?);
         }
         if pass.wants(1) {
             let mut out = context.buffer(pass.shape(1)?)?;
             back.of_weights(g, pass.elements(0)?, &mut out)?;
-            all[1] = found(pass, 1, out)?;
+            all[1] = Some(pass.of_input(1, out)?);
         }
         if pass.wants(2) {
-            all[2] = found(pass, 2, sums(g, shapes))?;
+            all[2] = Some(pass.of_input(2, sums(g, shapes))?);
         }
         Ok(all)
     }

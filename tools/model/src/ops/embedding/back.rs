@@ -2,25 +2,24 @@
 
 use super::Embedding;
 use crate::fault::{Fault, dims};
-use crate::operator::{Context, Inputs};
-use crate::real::{Real, in_reals, made};
+use crate::operator::Context;
+use crate::real::{Real, in_reals};
 use crate::reverse::{Keeps, Pass, Pullback};
-use crate::tensor::{Buffer, Tensor};
+use crate::tensor::Tensor;
 
 impl Embedding {
     fn back<T: Real>(&self, pass: &Pass, context: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
         let &[rows, width] = pass.shape(1)? else { return Err(Fault::shape(dims(pass.shape(1)?), "[rows, width]")) };
         let mut out = T::buffer(context, pass.shape(1)?)?;
         out.fill(T::ZERO);
-        let ids = Inputs::new(vec![Some(pass.input(0)?.clone())]).integers(0)?;
+        let ids = pass.integers(0)?;
         let scale = T::near(f64::from(self.scale));
         for (id, g) in ids.iter().zip(pass.gradient_elements::<T>(0)?.chunks_exact(width.max(1))) {
             let row = usize::try_from(*id).ok().filter(|row| *row < rows);
             let row = row.ok_or_else(|| Fault::shape(format!("row {id}"), format!("less than {rows}")))?;
             out[row * width..][..width].iter_mut().zip(g).for_each(|(out, g)| *out += *g * scale);
         }
-        let len = out.len();
-        Ok(vec![None, Some(made(pass.shape(1)?.to_vec(), T::wrap(Buffer::from(out)), len)?)])
+        Ok(vec![None, Some(pass.of_input(1, out)?)])
     }
 }
 

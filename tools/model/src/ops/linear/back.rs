@@ -5,38 +5,34 @@ use crate::fault::{Fault, dims};
 use crate::kernels::mm::{Matrix, Target, Way, mm};
 use crate::kernels::weights::Stored;
 use crate::operator::Context;
-use crate::real::{Real, in_reals, made};
+use crate::real::{Real, in_reals};
 use crate::reverse::{Keeps, Pass, Pullback};
-use crate::tensor::{Buffer, Dtype, Tensor};
+use crate::tensor::{Dtype, Tensor};
 
 impl Linear {
     fn back<T: Real>(&self, pass: &Pass, weights: &[T], context: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
         let &[out, width] = pass.shape(1)? else { return Err(Fault::shape(dims(pass.shape(1)?), "[out, in]")) };
         let g = pass.gradient_elements::<T>(0)?;
         let rows = g.len() / out.max(1);
-        let found = |at: usize, all: Vec<T>| {
-            let len = all.len();
-            made(pass.shape(at)?.to_vec(), T::wrap(Buffer::from(all)), len).map(Some)
-        };
         let mut all = vec![None; 3];
         if pass.wants(0) {
             let mut dx = T::buffer(context, pass.shape(0)?)?;
             let sides = (Matrix::rows(g, rows, out)?, Matrix::rows(weights, out, width)?);
             mm(Target::rows(&mut dx, rows, width)?, sides.0, sides.1, Way::replace())?;
-            all[0] = found(0, dx)?;
+            all[0] = Some(pass.of_input(0, dx)?);
         }
         if pass.wants(1) {
             let mut dw = T::buffer(context, pass.shape(1)?)?;
             let sides = (Matrix::rows(g, rows, out)?.transposed(), Matrix::rows(pass.elements::<T>(0)?, rows, width)?);
             mm(Target::rows(&mut dw, out, width)?, sides.0, sides.1, Way::replace())?;
-            all[1] = found(1, dw)?;
+            all[1] = Some(pass.of_input(1, dw)?);
         }
         if pass.wants(2) {
             let mut sums = vec![0f64; out];
             for g in g.chunks_exact(out.max(1)) {
                 sums.iter_mut().zip(g).for_each(|(sum, g)| *sum += g.wide());
             }
-            all[2] = found(2, sums.into_iter().map(T::near).collect())?;
+            all[2] = Some(pass.of_input(2, sums.into_iter().map(T::near).collect())?);
         }
         Ok(all)
     }
@@ -44,8 +40,7 @@ impl Linear {
 
 impl Pullback for Linear {
     fn keeps(&self, wanted: &[bool]) -> Keeps {
-        let wants = |at: usize| wanted.get(at).copied().unwrap_or(false);
-        Keeps::NOTHING.input_if(1, wants(0)).input_if(0, wants(1))
+        Keeps::crosswise(wanted)
     }
 
     fn pull(&self, pass: &mut Pass, context: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {

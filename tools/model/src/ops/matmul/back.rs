@@ -82,7 +82,7 @@ impl MatMul {
         let right = matrix(right, sizes.k, sizes.n, self.transpose_right)?.transposed();
         let way = Way { scale, ..Way::replace() };
         mm(Target::rows(&mut out, m, sizes.k)?, Matrix::rows(g, m, sizes.n)?, right, way)?;
-        tensor(pass.shape(0)?, out)
+        pass.of_input(0, out)
     }
 
     fn shared_right<T: Real>(
@@ -97,7 +97,7 @@ impl MatMul {
         let sides = (Matrix::rows(left, m, sizes.k)?.transposed(), Matrix::rows(g, m, sizes.n)?);
         let way = Way { scale, ..Way::replace() };
         into(&mut out, sides, (sizes.k, sizes.n, self.transpose_right), way)?;
-        tensor(pass.shape(1)?, out)
+        pass.of_input(1, out)
     }
 
     /// Every product by itself, for one of the sides; what was repeated is then summed.
@@ -145,8 +145,7 @@ impl MatMul {
 
 impl Pullback for MatMul {
     fn keeps(&self, wanted: &[bool]) -> Keeps {
-        let wants = |at: usize| wanted.get(at).copied().unwrap_or(false);
-        Keeps::NOTHING.input_if(1, wants(0)).input_if(0, wants(1))
+        Keeps::crosswise(wanted)
     }
 
     fn pull(&self, pass: &mut Pass, context: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
@@ -175,7 +174,7 @@ impl Gemm {
 
 impl Pullback for Gemm {
     fn keeps(&self, wanted: &[bool]) -> Keeps {
-        MatMul::default().keeps(wanted)
+        Keeps::crosswise(wanted)
     }
 
     fn pull(&self, pass: &mut Pass, context: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {

@@ -6,9 +6,9 @@ use super::{depth, expand, gather, pad, reverse, slice, trilu};
 use crate::fault::Fault;
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::shape::axis;
-use crate::real::{Real, in_reals, made};
+use crate::real::{Real, in_reals};
 use crate::reverse::{Keeps, Pass, Pullback};
-use crate::tensor::{Buffer, Tensor};
+use crate::tensor::Tensor;
 
 /// The gradient of the first input of an operator that moves its elements.
 fn moved(op: &dyn Operator, pass: &Pass, context: &Context<'_>) -> Result<Vec<Option<Tensor>>, Fault> {
@@ -35,8 +35,7 @@ fn gathered<T: Real>(pass: &Pass, places: &[Tensor], context: &Context<'_>) -> R
             }
         }
     }
-    let found = out.len();
-    Ok(vec![Some(made(pass.shape(0)?.to_vec(), T::wrap(Buffer::from(out)), found)?)])
+    Ok(vec![Some(pass.of_input(0, out)?)])
 }
 
 macro_rules! moves {
@@ -103,8 +102,7 @@ fn rows<T: Real>(op: &gather::Gather, pass: &Pass, context: &Context<'_>) -> Res
             out[from..from + len].iter_mut().zip(g).for_each(|(out, g)| *out += *g);
         }
     }
-    let found = out.len();
-    Ok(vec![Some(made(shape.to_vec(), T::wrap(Buffer::from(out)), found)?)])
+    Ok(vec![Some(pass.of_input(0, out)?)])
 }
 
 impl Pullback for Concat {
@@ -131,8 +129,7 @@ fn pieces<T: Real>(at: usize, pass: &Pass, context: &Context<'_>) -> Result<Vec<
             for (out, g) in out.chunks_exact_mut(own.max(1)).zip(g.chunks_exact((whole[at] * inner).max(1))) {
                 out.copy_from_slice(&g[start..start + own]);
             }
-            let len = out.len();
-            Some(made(shape.to_vec(), T::wrap(Buffer::from(out)), len)?)
+            Some(pass.of_input(input, out)?)
         } else {
             None
         });

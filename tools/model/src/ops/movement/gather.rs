@@ -6,7 +6,7 @@ use super::bits::{Bits, moved, tensor};
 use super::index;
 use crate::attributes::Definition;
 use crate::fault::{Fault, dims};
-use crate::operator::{Context, Inputs, Operator};
+use crate::operator::{Context, Inputs, Operator, integers};
 use crate::ops::shape::{axis, strides, walk};
 use crate::ops::{Built, some};
 use crate::reverse::Reverse;
@@ -95,7 +95,7 @@ fn offsets(shape: &[usize], at: usize, chosen: &[usize]) -> Vec<usize> {
 impl Gather {
     /// The places along the axis that are chosen.
     fn chosen(&self, dim: usize, indices: &Tensor) -> Result<Vec<usize>, Fault> {
-        let wanted = Inputs::new(vec![None, Some(indices.clone())]).integers(1)?;
+        let wanted = integers(indices, 1)?;
         wanted.into_iter().map(|one| index(one, dim)).collect()
     }
 

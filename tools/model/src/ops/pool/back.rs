@@ -6,15 +6,9 @@ use super::{AveragePool, GlobalPool, MaxPool, Planes, row_under, step};
 use crate::fault::{Fault, dims};
 use crate::operator::Context;
 use crate::ops::window::Window;
-use crate::real::{Real, in_reals, made};
+use crate::real::{Real, in_reals};
 use crate::reverse::{Keeps, Pass, Pullback};
-use crate::tensor::{Buffer, Tensor};
-
-/// A gradient of the one input.
-fn found<T: Real>(pass: &Pass, all: Vec<T>) -> Result<Vec<Option<Tensor>>, Fault> {
-    let len = all.len();
-    Ok(vec![Some(made(pass.shape(0)?.to_vec(), T::wrap(Buffer::from(all)), len)?)])
-}
+use crate::tensor::Tensor;
 
 /// The planes of the input of a pass, and those of its output.
 fn planes(pass: &Pass, window: &Window) -> Result<Planes, Fault> {
@@ -86,7 +80,7 @@ impl MaxPool {
                 });
             });
         }
-        found(pass, out)
+        Ok(vec![Some(pass.of_input(0, out)?)])
     }
 }
 
@@ -121,7 +115,7 @@ impl AveragePool {
                 });
             });
         }
-        found(pass, out)
+        Ok(vec![Some(pass.of_input(0, out)?)])
     }
 }
 
@@ -153,7 +147,7 @@ impl GlobalPool {
                 out[largest] = g[at];
             }
         });
-        found(pass, out)
+        Ok(vec![Some(pass.of_input(0, out)?)])
     }
 }
 

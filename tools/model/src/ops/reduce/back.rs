@@ -7,9 +7,9 @@ use crate::operator::Context;
 use crate::ops::binary::{Side, stretch};
 use crate::ops::shape::axes;
 use crate::ops::spread::Spread;
-use crate::real::{Real, in_reals, made};
+use crate::real::{Real, in_reals};
 use crate::reverse::{Keeps, Pass, Pullback};
-use crate::tensor::{Buffer, Tensor};
+use crate::tensor::Tensor;
 
 impl Reduce {
     /// Whether the way back is done.
@@ -55,7 +55,7 @@ impl Reduce {
         let shape = pass.shape(0)?;
         let rank = shape.len();
         let given = match pass.has(1) {
-            true => Some(crate::operator::Inputs::new(vec![None, Some(pass.input(1)?.clone())]).integers(1)?),
+            true => Some(pass.integers(1)?),
             false => self.axes.clone(),
         };
         let along = match given.as_deref().unwrap_or(&[]) {
@@ -86,8 +86,7 @@ impl Reduce {
                 }
             });
         });
-        let len = out.len();
-        Ok(vec![Some(made(shape.to_vec(), T::wrap(Buffer::from(out)), len)?)])
+        Ok(vec![Some(pass.of_input(0, out)?)])
     }
 }
 

@@ -15,9 +15,9 @@ use super::{Sees, SelfAttention, Sizes};
 use crate::fault::{Fault, dims};
 use crate::kernels::mm::{Matrix, Target, Way, mm};
 use crate::operator::Context;
-use crate::real::{Real, in_reals, made};
+use crate::real::{Real, in_reals};
 use crate::reverse::{Keeps, Pass, Pullback};
-use crate::tensor::{Buffer, Tensor};
+use crate::tensor::Tensor;
 
 /// Queries, keys and values where they stand, and what of them is seen.
 pub(super) struct Whole<'w, T> {
@@ -168,9 +168,7 @@ impl<T: Real> Whole<'_, T> {
         }
         let mut found = Vec::with_capacity(3);
         for (at, all) in out.into_iter().enumerate() {
-            let all = all?;
-            let len = all.len();
-            found.push(Some(made(pass.shape(at)?.to_vec(), T::wrap(Buffer::from(all)), len)?));
+            found.push(Some(pass.of_input(at, all?)?));
         }
         Ok(found)
     }

@@ -5,6 +5,7 @@ use niwaki_codes::stamp;
 
 use super::{Kind, Softmax};
 use crate::fault::Fault;
+use crate::kernels::weights::dot;
 use crate::kernels::{lanes, math, parts};
 use crate::operator::Context;
 use crate::ops::unary::own;
@@ -36,7 +37,7 @@ fn logarithm_body(g: &mut [f32], y: &[f32], sum: f32) {
 impl Softmax {
     fn row_back(&self, level: Level, g: &mut [f32], y: &[f32]) {
         match self.kind {
-            Kind::Softmax => share(level, g, y, lanes::dot(level, g, y)),
+            Kind::Softmax => share(level, g, y, dot(level, g, y)),
             _ => logarithm(level, g, y, lanes::sum(level, g)),
         }
     }

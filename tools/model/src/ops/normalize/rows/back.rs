@@ -7,6 +7,7 @@
 //! ```
 
 use niwaki_codes::simd::Level;
+use niwaki_codes::stamp;
 use rayon::prelude::*;
 
 use super::{RowNormalization, Rows, moments};
@@ -15,11 +16,9 @@ use crate::kernels::parts;
 use crate::operator::Context;
 use crate::ops::shape::axis;
 use crate::ops::unary::own;
-use crate::real::{Real, made};
+use crate::real::Real;
 use crate::reverse::{Keeps, Pass, Pullback};
-use crate::tensor::{Buffer, Data, Tensor};
-
-use niwaki_codes::stamp;
+use crate::tensor::{Data, Tensor};
 
 /// What one row gives to the gradients of scale and bias.
 type Sums<T> = [Vec<T>; 2];
@@ -131,7 +130,7 @@ impl RowNormalization {
                 sums.iter_mut().zip(&part[of]).for_each(|(sum, x)| *sum += x.wide());
             }
             let sums: Vec<T> = sums.into_iter().map(T::near).collect();
-            made(pass.shape(of + 1)?.to_vec(), T::wrap(Buffer::from(sums)), long)
+            pass.of_input(of + 1, sums)
         };
         let mut found = vec![None; 3];
         for of in 0..2 {
