@@ -3,6 +3,7 @@ measures what they do. Whatever is there already is not made again: an interrupt
 
     python3 tests/scripts/signature_evidence.py run NET.onnx TRAIN TEST WORK OUT.json [--kinds K,K,...] [--severity 5]
         [--start-epochs 1] [--epochs 2] [--layers 2 | --only GLOB,GLOB] [--lr 0.02] [--limit N] [--niwaki PROGRAM] [--train-flags "..."]
+        [--other NAME=TRAIN,TEST]
     python3 tests/scripts/signature_evidence.py table OUT.json ...
 
 TRAIN and TEST are datasets as `niwaki dataset import` makes them. The initialization is the network after
@@ -61,11 +62,11 @@ class Lab:
     def file(self, name):
         return self.work / f"{name}.safetensors"
 
-    def corrupted(self, which, kind):
-        out = self.file(f"{which}-{kind}")
+    def corrupted(self, which, kind, of=None, name=""):
+        out = self.file(f"{name}{which}-{kind}")
         if not out.exists():
             limit = ["--limit", self.args.limit] if self.args.limit and which == "train" else []
-            self.niwaki("dataset", "corrupt", getattr(self.args, which), "--kind", kind, "--severity", self.args.severity,
+            self.niwaki("dataset", "corrupt", of or getattr(self.args, which), "--kind", kind, "--severity", self.args.severity,
                         "-o", out, *limit)
         return out
 
@@ -76,16 +77,16 @@ class Lab:
                         "-o", out)
         return out
 
-    def accuracy(self, weights, data, *patches):
-        words = [word for patch in patches for word in ("--patch", patch)]
+    def accuracy(self, weights, data, *patches, transfer=False):
+        words = [word for patch in patches for word in ("--patch", patch)] + ["--transfer"] * transfer
         answer = self.niwaki("eval", self.args.net, "--weights", weights, "--data", data, *words)
         return round(100 * answer["accuracy"], 2)
 
-    def signature(self, name, robust, *how):
+    def signature(self, name, robust, *how, standard="standard"):
         out = self.file(f"signature-{name}")
         report = self.work / f"signature-{name}.json"
         if not (out.exists() and report.exists()):
-            answer = self.niwaki("signature", "extract", "--init", self.file("init"), "--standard", self.file("standard"),
+            answer = self.niwaki("signature", "extract", "--init", self.file("init"), "--standard", self.file(standard),
                                  "--robust", robust, *how, "-o", out, "--force")
             report.write_text(json.dumps(answer))
         return out, json.loads(report.read_text())
@@ -114,6 +115,40 @@ def controls(lab, robust_signature, kind, clean):
     path = lab.file(f"random-{kind}")
     write(path, out)
     return {"robust": lab.accuracy(path, lab.corrupted("test", kind)), "clean": lab.accuracy(path, clean)}
+
+
+def recalibrated(lab, standard, signature, kind, clean):
+    """The patched network with running statistics of the corrupted training images; none of a network without them."""
+    if not any("running_mean" in name for name in read(standard)):
+        return None
+    out = lab.file(f"recalibrated-{kind}")
+    if not out.exists():
+        lab.niwaki("signature", "apply", standard, signature, "--recalibrate", lab.corrupted("train", kind), "--model",
+                   lab.args.net, "-o", out)
+    return [lab.accuracy(out, lab.corrupted("test", kind)), lab.accuracy(out, clean)]
+
+
+def transferred(lab, signatures, start, layers):
+    """Signatures on a network that was trained on other images, beside its own."""
+    name, _, both = lab.args.other.partition("=")
+    train, test = both.split(",")
+    standard = lab.trained(f"{name}-standard", train, lab.args.epochs, start)
+    found = {"data": name, "clean": lab.accuracy(standard, test), "kinds": {}}
+    own = {}
+    for kind, signature in signatures.items():
+        corrupted = lab.corrupted("test", kind, test, f"{name}-")
+        robust = lab.trained(f"{name}-robust-{kind}", lab.corrupted("train", kind, train, f"{name}-"), lab.args.epochs, start)
+        own[kind], _ = lab.signature(f"{name}-{kind}", robust, *layers, standard=f"{name}-standard")
+        found["kinds"][kind] = {
+            "standard": lab.accuracy(standard, corrupted),
+            "patched": lab.accuracy(standard, corrupted, signature, transfer=True),
+            "patched_clean": lab.accuracy(standard, test, signature, transfer=True),
+            "own": lab.accuracy(standard, corrupted, own[kind]),
+            "robust": lab.accuracy(robust, corrupted),
+        }
+        print(f"{name}, {kind}: {found['kinds'][kind]}", flush=True)
+    found["similarity"] = lab.niwaki("signature", "similarity", *signatures.values(), *own.values())["cosine"]
+    return found
 
 
 def run(args):
@@ -152,6 +187,7 @@ def run(args):
         last = [word for name in names[-args.layers - 1:-1] for word in ("--only", name)]
         deep, _ = lab.signature(f"{kind}-last", robust, *last)
         one["last_layers"] = [lab.accuracy(standard, test, deep), lab.accuracy(standard, clean, deep)]
+        one["recalibrated"] = recalibrated(lab, standard, signatures[kind], kind, clean)
         one["random"] = controls(lab, signatures[kind], kind, clean)
         found["kinds"][kind] = one
         print(f"{kind}: {one['standard']} -> {one['patched']} (robust {one['robust']})", flush=True)
@@ -169,6 +205,8 @@ def run(args):
         found["triples"].append([*triple, *(lab.accuracy(standard, lab.corrupted("test", kind),
                                                          *(f"{signatures[one]}@{1 / 3}" for one in triple))
                                             for kind in triple)])
+    if args.other:
+        found["transfer"] = transferred(lab, signatures, start, layers)
     Path(args.out).write_text(json.dumps(found, indent=1) + "\n")
 
 
@@ -211,7 +249,51 @@ def table(paths):
             three = mean(mean(triple[3:]) for triple in found["triples"])
             before = mean(mean(kinds[kind]["standard"] for kind in triple[:3]) for triple in found["triples"])
             print(f"Three at once, a third of each, {len(found['triples'])} triples: {three:.2f} % (standard {before:.2f} %).")
+        families(kinds, found["similarity"]["cosine"])
+        anew = {kind: one["recalibrated"] for kind, one in kinds.items() if one.get("recalibrated")}
+        if anew:
+            print("With running statistics measured anew on corrupted training images (`--recalibrate`): "
+                  + ", ".join(f"{kind} {robust:.2f} % (clean {clean:.2f} %)" for kind, (robust, clean) in anew.items()) + ".")
+        if found.get("transfer"):
+            elsewhere(found["transfer"])
         print()
+
+
+FAMILIES = {"noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
+            "blur": ("gaussian_blur", "defocus_blur", "zoom_blur", "motion_blur", "glass_blur"),
+            "light": ("contrast", "brightness", "fog", "saturate")}
+
+
+def family(kind):
+    return next((name for name, kinds in FAMILIES.items() if kind in kinds), kind)
+
+
+def families(kinds, cosines):
+    """Mean cosines between signatures of one family, and of two."""
+    kinds = list(kinds)
+    same, other = [], []
+    for a, one in enumerate(kinds):
+        for b in range(a):
+            (same if family(one) == family(kinds[b]) else other).append(cosines[a][b])
+    if same and other:
+        print(f"Cosines between signatures: {mean(same):.3f} within a family (noise, blur, light; {len(same)} pairs), "
+              f"{mean(other):.3f} between two ({len(other)}).")
+
+
+def elsewhere(found):
+    """Signatures on a network trained on other images."""
+    kinds, n = list(found["kinds"]), len(found["kinds"])
+    print(f"\nOn a network trained on {found['data']} from the same initialization (clean accuracy {found['clean']:.2f} %), with "
+          "`--transfer`:\n")
+    print("| corruption | standard | patched with the other's signature | with its own | robust | clean: patched | cosine of both |")
+    print("|---|---|---|---|---|---|---|")
+    for at, (kind, one) in enumerate(found["kinds"].items()):
+        print(f"| {kind} | {one['standard']:.2f} | {one['patched']:.2f} | {one['own']:.2f} | {one['robust']:.2f} | "
+              f"{one['patched_clean']:.2f} | {found['similarity'][at][n + at]:.3f} |")
+    across = [found["similarity"][a][n + b] for a in range(n) for b in range(n) if a != b]
+    same = [found["similarity"][a][n + a] for a in range(n)]
+    if across:
+        print(f"\nCosine of the same corruption across the two datasets {mean(same):.3f}, of different ones {mean(across):.3f}.")
 
 
 def main():
@@ -230,6 +312,7 @@ def main():
     runs.add_argument("--lr", type=float, default=0.02)
     runs.add_argument("--limit", type=int)
     runs.add_argument("--train-flags", default="")
+    runs.add_argument("--other", help="another dataset to transfer to: NAME=TRAIN,TEST")
     runs.add_argument("--niwaki", default="target/release/niwaki")
     tables = verbs.add_parser("table")
     tables.add_argument("found", nargs="+")

@@ -12,6 +12,7 @@ pub mod nets;
 pub mod onnx;
 pub mod onnx_read;
 pub mod random;
+pub mod residual;
 pub mod scene;
 pub mod trained;
 pub mod transcript;

@@ -37,7 +37,7 @@ fn what_does_not_fit_is_refused_by_name() {
     refuse(
         &folder,
         &format!("{apply} @standard.safetensors {} --recalibrate @fog.safetensors -o @no.safetensors", sig(1)),
-        "not supported",
+        "no tensor `images`",
     );
     refuse(&folder, "signature remove @standard.safetensors s0 -o @no.safetensors", "no patch `s0`");
     refuse(&folder, "signature remove @once.safetensors s1 -o @no.safetensors", "its stack has `s0`");

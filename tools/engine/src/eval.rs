@@ -11,6 +11,7 @@ use crate::dataset::Dataset;
 use crate::error::Error;
 use crate::model::Model;
 use crate::progress::Progress;
+pub(crate) use images::check_images;
 pub(crate) use scores::{kl, largest};
 
 /// What was measured; what does not apply is none.

@@ -36,6 +36,7 @@ pub mod model;
 pub mod plan;
 mod progress;
 mod queue;
+mod recalibrate;
 pub mod recipe;
 mod recontain;
 mod report;

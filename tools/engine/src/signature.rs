@@ -20,6 +20,7 @@ mod merge;
 mod opened;
 mod overlay;
 pub mod peft;
+mod recalibrate;
 pub mod signing;
 mod temperature;
 mod units;
@@ -33,5 +34,6 @@ pub use merge::{Application, Applied, Listed, ListedPatch, TensorApplied, apply,
 pub use opened::{Patch, Signature, parse_alpha, path_and_alpha};
 pub(crate) use overlay::Seals;
 pub use overlay::overlaid;
+pub use recalibrate::recalibrated;
 pub use temperature::{Temperature, temperature};
 pub use write::Encoding;

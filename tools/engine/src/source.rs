@@ -29,7 +29,7 @@ use crate::error::{Blame, Error, ErrorKind};
 use crate::signature::Seals;
 
 pub(crate) use codes::Coded;
-pub(crate) use made::Weights;
+pub(crate) use made::{Numbers, Weights};
 pub use onnx::Onnx;
 pub(crate) use onnx::{of_onnx, to_onnx};
 pub use tensor::SourceTensor;

@@ -36,6 +36,7 @@ use crate::error::Error;
 use crate::eval;
 use crate::model::Model;
 use crate::target::file_error;
+pub(crate) use choice::own_statistics;
 pub use settings::{At, Epoch, Settings, Task, Teacher, Trained};
 use state::{State, Sums};
 
@@ -151,7 +152,7 @@ impl<'t> Training<'t> {
         let mut graph = base.clone();
         let at = |e: niwaki_model::Error| Error::from(e.at(model.path()));
         let running = graph.norms(settings.norms);
-        choice::own_statistics(&graph, &running).map_err(|e| e.at(model.path()))?;
+        own_statistics(&graph, &running).map_err(|e| e.at(model.path()))?;
         let wanted = choice::trainable(&graph, &running, settings, model.path())?;
         // Where no gradient goes, nothing is trained.
         let tape = Tape::new(graph, wanted).map_err(at)?;

@@ -103,9 +103,13 @@ pub(crate) struct Apply {
     /// Write although less than half of a patch outlives the rounding to codes
     #[arg(long)]
     pub(crate) allow_loss: bool,
-    /// Compute running statistics anew from this data; needs a model that runs
+    /// Compute running statistics of batch normalizations anew from these images, once all signatures are applied; they
+    /// come and go with the last one
     #[arg(long, value_name = "DATA")]
     pub(crate) recalibrate: Option<PathBuf>,
+    /// The model whose graph runs them, an ONNX file [default: the checkpoint]
+    #[arg(long, value_name = "MODEL", requires = "recalibrate")]
+    pub(crate) model: Option<PathBuf>,
     /// Apply only files that this Ed25519 key signed: FILE.ed25519 beside each, as `signature sign` writes it
     #[arg(long, value_name = "PEM")]
     pub(crate) signed_by: Option<PathBuf>,

@@ -25,25 +25,30 @@ struct Classifier<'m> {
     fixed: Option<usize>,
 }
 
+/// Whether a model takes the images of a dataset, and how many at a time, where that is fixed.
+pub(crate) fn check_images(model: &Model, data: &Dataset) -> Result<Option<usize>, Error> {
+    let unlike = |what: String| Error::from(ErrorKind::Unlike { what }).at(model.path());
+    let graph = model.graph();
+    let [input] = graph.inputs() else {
+        return Err(unlike(format!("a model of {} inputs; images need one", graph.inputs().len())));
+    };
+    let wants = input.dims.as_deref().unwrap_or_default();
+    let takes = |(dim, has): (&Dim, usize)| !matches!(dim, Dim::Fixed(needs) if *needs != has);
+    if !wants.is_empty() && (wants.len() != 4 || !wants[1..].iter().zip(data.shape()).all(takes)) {
+        let [c, h, w] = data.shape();
+        let needs = niwaki_model::dims_text(wants);
+        return Err(unlike(format!("images of {c}x{h}x{w} do not fit its input {needs}")));
+    }
+    match wants.first() {
+        Some(Dim::Fixed(0)) => Err(unlike("a model of no images at a time".to_owned())),
+        Some(Dim::Fixed(batch)) => Ok(Some(*batch)),
+        _ => Ok(None),
+    }
+}
+
 impl<'m> Classifier<'m> {
     fn new(model: &'m Model, data: &Dataset) -> Result<Self, Error> {
-        let unlike = |what: String| Error::from(ErrorKind::Unlike { what }).at(model.path());
-        let graph = model.graph();
-        let [input] = graph.inputs() else {
-            return Err(unlike(format!("a model of {} inputs; images need one", graph.inputs().len())));
-        };
-        let wants = input.dims.as_deref().unwrap_or_default();
-        let takes = |(dim, has): (&Dim, usize)| !matches!(dim, Dim::Fixed(needs) if *needs != has);
-        if !wants.is_empty() && (wants.len() != 4 || !wants[1..].iter().zip(data.shape()).all(takes)) {
-            let [c, h, w] = data.shape();
-            let needs = niwaki_model::dims_text(wants);
-            return Err(unlike(format!("images of {c}x{h}x{w} do not fit its input {needs}")));
-        }
-        let fixed = match wants.first() {
-            Some(Dim::Fixed(0)) => return Err(unlike("a model of no images at a time".to_owned())),
-            Some(Dim::Fixed(batch)) => Some(*batch),
-            _ => None,
-        };
+        let fixed = check_images(model, data)?;
         Ok(Self { model, executor: model.executor()?, fixed })
     }
 

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::bound::Bound;
 use super::identity::Identity;
-use super::opened::Patch;
+use super::opened::{Patch, Signature};
 use super::overlay::check;
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
@@ -167,6 +167,11 @@ pub fn list(opened: &Opened, options: &Options) -> Result<Listed, Error> {
     };
     let old: Vec<Patch<'_>> = current.stack.iter().map(Entry::patch).collect();
     Ok(listed(base, &old))
+}
+
+/// The signatures that are merged into a checkpoint, oldest first.
+pub(super) fn merged(opened: &Opened) -> Result<Vec<Signature>, Error> {
+    Ok(Current::of(opened)?.stack.into_iter().map(|entry| entry.signature).collect())
 }
 
 fn listed(base: Digest, stack: &[Patch<'_>]) -> Listed {

@@ -3,7 +3,6 @@
 //! `softmax(QKᵀ / (T √d))` is linear in the query weights, so dividing their rows by T (of some
 //! heads: the rows of those) is exact. A power of two loses nothing at all.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
 use crate::plan::glob;
 use crate::report::Report;
-use crate::source::{Source, SourceTensor, Weights};
+use crate::source::{Numbers, Source, SourceTensor};
 
 /// Which attention gets which temperature.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,7 +77,7 @@ pub fn temperature(
         about.kinds.insert(name.to_owned(), PatchKind::Scale);
         about.touched.insert(name.to_owned(), digests.get(name).copied());
         let shape = Shape::new(&[rows]).map_err(|e| Error::below(e, crate::error::Blame::Input))?;
-        tensors.push(SourceTensor::made(name.to_owned(), Dtype::F32, shape, Arc::new(Factors(factors))));
+        tensors.push(SourceTensor::made(name.to_owned(), Dtype::F32, shape, Arc::new(Numbers(factors))));
     }
     write(source, tensors, &about, &Encoding::default(), out, (options, progress))
 }
@@ -109,17 +108,4 @@ fn factors(what: &Temperature, rows: usize) -> Result<Vec<f32>, Error> {
     }
     let each = rows / count;
     Ok((0..rows).map(|row| if heads.contains(&(row / each)) { factor } else { 1.0 }).collect())
-}
-
-struct Factors(Vec<f32>);
-
-impl Weights for Factors {
-    fn decode(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
-        out.copy_from_slice(self.0.get(range).unwrap_or_default());
-        Ok(())
-    }
-
-    fn ensure_unchanged(&self) -> Result<(), Error> {
-        Ok(())
-    }
 }

@@ -36,7 +36,7 @@ pub(super) fn check(task: &Task<'_>, settings: &Settings) -> Result<(), Error> {
 }
 
 /// Refuses running statistics that something else takes too, as exporters leave them that make one of equal tensors.
-pub(super) fn own_statistics(graph: &Graph, running: &[Running]) -> Result<(), Error> {
+pub(crate) fn own_statistics(graph: &Graph, running: &[Running]) -> Result<(), Error> {
     for statistic in running {
         let takes = |node: &Node| node.inputs.iter().filter(|input| **input == Some(statistic.weight)).count();
         let users: Vec<&str> =

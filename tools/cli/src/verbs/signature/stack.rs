@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use niwaki_engine::Options;
+use niwaki_engine::dataset::Dataset;
 use niwaki_engine::signature::{self, Application, Applied, Patch, Signature, parse_alpha, path_and_alpha, signing};
-use niwaki_tensors::Limits;
+use niwaki_tensors::{Limits, Overwrite, check_output};
 use serde::Serialize;
 
 use crate::args::Output;
@@ -27,9 +28,6 @@ struct Json {
 /// Writes a checkpoint with signatures added.
 pub(super) fn apply(args: &args::Apply, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let start = Instant::now();
-    if args.recalibrate.is_some() {
-        return Err(Failure::unsupported("`--recalibrate`: it needs a model that runs, and").into());
-    }
     let default = parse_alpha(&args.alpha)?;
     let out = args.output.as_deref().filter(|_| !args.dry_run);
     let opened = open(&args.ckpt)?;
@@ -46,15 +44,32 @@ pub(super) fn apply(args: &args::Apply, session: &mut Session<'_>) -> Result<Ans
         }
         signatures.push((args.name.iter().fold(signature, |signature, name| signature.named(name)), alpha));
     }
-    let patch = |(signature, alpha)| Patch { signature, alpha, transfer: args.transfer };
-    let patches: Vec<_> = signatures.iter().map(|(signature, alpha)| patch((signature, *alpha))).collect();
     let options =
         Options { threads: threads(session), replace: args.force, durable: args.durable, ..Options::default() };
+    if let Some(data) = &args.recalibrate {
+        // Before anything is measured.
+        if let Some(out) = out.filter(|_| !args.ckpt.is_dir()) {
+            check_output(out, if args.force { Overwrite::Replace } else { Overwrite::Refuse })?;
+        }
+        let data = Dataset::open(data)?;
+        let bar = Progress::examples(session);
+        let (model, progress) = (args.model.as_deref(), |done, total| bar.at(done, total));
+        let patches = patches(&signatures, args.transfer);
+        let last = signature::recalibrated(&opened, &patches, model, &data, &options, &progress)?;
+        if let Some((signature, _)) = signatures.last_mut() {
+            *signature = last;
+        }
+    }
+    let patches = patches(&signatures, args.transfer);
     let how = Application { out, allow_loss: args.allow_loss };
     let progress = Progress::new(session);
     let applied = signature::apply(&opened, &patches, how, &options, &|done, total| progress.at(done, total))?;
     drop(progress);
     answer(applied, out, start, session)
+}
+
+fn patches(signatures: &[(Signature, f64)], transfer: bool) -> Vec<Patch<'_>> {
+    signatures.iter().map(|(signature, alpha)| Patch { signature, alpha: *alpha, transfer }).collect()
 }
 
 /// Signs a file.

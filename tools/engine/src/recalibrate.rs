@@ -1,0 +1,80 @@
+//! Running statistics of batch normalizations, computed anew.
+//!
+//! Whoever changes weights changes what flows into the normalizations behind them, and the running statistics say what
+//! flowed there before. One pass over data says what flows there now.
+
+use niwaki_model::{Executor, Run, Running, Tensor};
+
+use crate::dataset::Dataset;
+use crate::error::{Error, ErrorKind};
+use crate::eval;
+use crate::model::Model;
+use crate::progress::Progress;
+use crate::train::own_statistics;
+
+/// Images of a batch, where the model leaves it open.
+const BATCH: usize = 64;
+
+/// A running statistic as data has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Statistic {
+    /// The weight that holds it.
+    pub(crate) running: Running,
+    /// One number a channel.
+    pub(crate) values: Vec<f32>,
+}
+
+/// The means and variances (over all of a batch, not one less) that flow into the batch normalizations of a model while
+/// each normalizes by its batch's own: averages over the batches of `data`, each counted by its images. What does not
+/// fill a batch of a model of a fixed number of images is left out.
+///
+/// # Errors
+///
+/// A model without running statistics, or with one that something else takes too; images that do not fit it; statistics
+/// that are no numbers; those of reading and running.
+pub(crate) fn statistics(model: &Model, data: &Dataset, progress: Progress<'_>) -> Result<Vec<Statistic>, Error> {
+    let unlike = |what: String| Error::from(ErrorKind::Unlike { what }).at(model.path());
+    let fixed = eval::check_images(model, data)?;
+    let mut graph = model.graph().clone();
+    // Of a momentum of 0, nothing is left but the batch.
+    let all = graph.norms(Some(0.0));
+    if all.is_empty() {
+        return Err(unlike("a model without running statistics: there is nothing to compute anew".to_owned()));
+    }
+    own_statistics(&graph, &all).map_err(|e| e.at(model.path()))?;
+    let at: Vec<usize> = all
+        .iter()
+        .filter_map(|running| graph.outputs().iter().position(|value| Some(*value) == running.next))
+        .collect();
+    let executor = Executor::new(graph).map_err(|e| Error::from(e.at(model.path())))?;
+    let batch = fixed.unwrap_or(BATCH);
+    let end = if fixed.is_some() { data.len() / batch * batch } else { data.len() };
+    if end == 0 {
+        return Err(unlike(format!("a model of {batch} images at a time, and {} images", data.len())));
+    }
+    let [c, h, w] = data.shape();
+    let mut sums: Vec<Vec<f64>> = vec![Vec::new(); all.len()];
+    for start in (0..end).step_by(batch) {
+        let items = start..(start + batch).min(end);
+        let count = items.len();
+        let mut images = vec![0.0; count * data.item_len()];
+        data.batch(items.clone(), &mut images)?;
+        let images = Tensor::of([count, c, h, w], images).ok_or_else(|| unlike(format!("images of {c}x{h}x{w}")))?;
+        let made = executor.run(vec![images], Run::default()).map_err(|e| Error::from(e.at(model.path())))?.outputs;
+        for (sum, at) in sums.iter_mut().zip(&at) {
+            let values = made.get(*at).and_then(Tensor::get::<f32>).unwrap_or_default();
+            sum.resize(values.len(), 0.0);
+            sum.iter_mut().zip(values).for_each(|(sum, x)| *sum += f64::from(*x) * count as f64);
+        }
+        progress(items.end as u64, end as u64);
+    }
+    let statistic = |(running, sum): (Running, Vec<f64>)| {
+        let values: Vec<f32> = sum.into_iter().map(|sum| (sum / end as f64) as f32).collect();
+        let name = executor.graph().name(running.weight);
+        match values.iter().all(|x| x.is_finite()) {
+            true => Ok(Statistic { running, values }),
+            false => Err(unlike("of this data is no finite number".to_owned()).of(name)),
+        }
+    };
+    all.into_iter().zip(sums).map(statistic).collect()
+}
