@@ -75,6 +75,11 @@ def encoders():
     yield "roberta", of.RobertaConfig(**sizes, pad_token_id=1, type_vocab_size=1), of.RobertaModel
     distil = dict(vocab_size=VOCABULARY, dim=16, hidden_dim=24, n_layers=2, n_heads=4, max_position_embeddings=64)
     yield "distilbert", of.DistilBertConfig(**distil), of.DistilBertModel
+    labels = dict(id2label={0: "bad", 1: "so-so", 2: "good"}, label2id={"bad": 0, "so-so": 1, "good": 2})
+    yield "bert-classes", of.BertConfig(**sizes, **labels), of.BertForSequenceClassification
+    config = of.RobertaConfig(**sizes, **labels, pad_token_id=1, type_vocab_size=1)
+    yield "roberta-classes", config, of.RobertaForSequenceClassification
+    yield "distilbert-classes", of.DistilBertConfig(**distil, **labels), of.DistilBertForSequenceClassification
 
 
 def shaken(model):
@@ -127,14 +132,20 @@ def main(out):
         # Roberta finds its padding by the token, not by the mask.
         ids = torch.where(mask == 1, ids, torch.full_like(ids, config.pad_token_id or 0))
         inputs = dict(input_ids=ids, attention_mask=mask)
-        if name == "bert":
+        if name.startswith("bert"):
             inputs["token_type_ids"] = (torch.arange(10)[None] >= 5).long().repeat(3, 1)
+        scores = {}
         with torch.no_grad():
-            hidden = model(**inputs).last_hidden_state
+            if name.endswith("-classes"):
+                found = model(**inputs, output_hidden_states=True)
+                hidden, scores = found.hidden_states[-1], {"scores": found.logits}
+            else:
+                hidden = model(**inputs).last_hidden_state
         weight = mask[..., None].float()
         mean = (hidden * weight).sum(1) / weight.sum(1)
         embedding = torch.nn.functional.normalize(mean, dim=-1)
-        save(out / name, model, torch.float32, inputs | {"last_hidden_state": hidden, "embedding": embedding})
+        results = {"last_hidden_state": hidden, "embedding": embedding} | scores
+        save(out / name, model, torch.float32, inputs | results)
         print(name, tuple(hidden.shape), float(hidden.abs().max()))
 
 

@@ -216,3 +216,19 @@ impl Transformer {
         text("model.safetensors.index.json", &json!({"metadata": {"total_size": 1}, "weight_map": map}));
     }
 }
+
+/// A tokenizer of 40 words: `wN` is token N, and texts stand between `w1` and `w2`.
+pub fn words() -> Value {
+    let vocabulary: serde_json::Map<String, Value> = (0..40).map(|at| (format!("w{at}"), at.into())).collect();
+    let special = |id: &str| json!({"SpecialToken": {"id": id, "type_id": 0}});
+    let token = |id: &str, number: u32| json!({"id": id, "ids": [number], "tokens": [id]});
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+    json!({
+        "version": "1.0", "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+        "padding": null, "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": {"type": "TemplateProcessing", "single": [special("w1"), text, special("w2")],
+            "pair": [special("w1"), text, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"w1": token("w1", 1), "w2": token("w2", 2)}},
+        "decoder": null, "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "w0"},
+    })
+}

@@ -185,18 +185,7 @@ fn encoder() -> Folder {
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(golden.join(name), folder.path().join("bert").join(name)).unwrap();
     }
-    let vocabulary: serde_json::Map<String, Value> = (0..40).map(|at| (format!("w{at}"), at.into())).collect();
-    let special = |id: &str| serde_json::json!({"SpecialToken": {"id": id, "type_id": 0}});
-    let token = |id: &str, number: u32| serde_json::json!({"id": id, "ids": [number], "tokens": [id]});
-    let text = serde_json::json!({"Sequence": {"id": "A", "type_id": 0}});
-    let tokenizer = serde_json::json!({
-        "version": "1.0", "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
-        "padding": null, "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "post_processor": {"type": "TemplateProcessing", "single": [special("w1"), text, special("w2")],
-            "pair": [special("w1"), text, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {"w1": token("w1", 1), "w2": token("w2", 2)}},
-        "decoder": null, "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "w0"},
-    });
+    let tokenizer = niwaki_conformance::transformer::words();
     std::fs::write(folder.path().join("bert/tokenizer.json"), tokenizer.to_string()).unwrap();
     let longest = vec!["w9"; 100].join(" ");
     let lines = format!("w5 w6 w7\n\nw8 w9 w10 w11 w12\n  \nw13\nw14 w15 w16\n{longest}\n");

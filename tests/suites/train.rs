@@ -80,7 +80,7 @@ fn an_interrupted_training_goes_on_to_the_same_bytes() {
     let data = niwaki_engine::dataset::Dataset::open(sample().as_ref()).unwrap();
     let task = niwaki_engine::train::Task {
         model: &model,
-        data: &data,
+        data: niwaki_engine::train::Lessons::Images(&data),
         eval: None,
         teacher: None,
         rewind: None,

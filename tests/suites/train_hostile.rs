@@ -10,7 +10,7 @@ use niwaki_conformance::trained::refuse;
 use niwaki_engine::Error;
 use niwaki_engine::dataset::{Augment, Dataset};
 use niwaki_engine::model::Model;
-use niwaki_engine::train::{Course, Settings, Task, Trained, train};
+use niwaki_engine::train::{Course, Lessons, Settings, Task, Trained, train};
 use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
 
 fn fixture(name: &str) -> PathBuf {
@@ -51,7 +51,7 @@ impl Scene {
     fn task<'t>(&'t self, out: &'t Path) -> Task<'t> {
         Task {
             model: &self.model,
-            data: &self.data,
+            data: Lessons::Images(&self.data),
             eval: None,
             teacher: None,
             rewind: None,
@@ -117,10 +117,10 @@ fn a_state_of_other_inputs_is_refused() {
         let error = trained(task, settings).unwrap_err().to_string();
         assert!(error.contains(&format!("of another training: `{key}` was")), "{error}");
     };
-    refused(&Task { data: &other, ..task }, &settings(), "data");
+    refused(&Task { data: Lessons::Images(&other), ..task }, &settings(), "data");
     refused(&Task { model: &fresh, ..task }, &settings(), "model");
     refused(&Task { teacher: Some(&scene.model), ..task }, &settings(), "teacher");
-    refused(&Task { eval: Some(&other), ..task }, &settings(), "eval-data");
+    refused(&Task { eval: Some(Lessons::Images(&other)), ..task }, &settings(), "eval-data");
     refused(&task, &Settings { rate: 0.02, ..settings() }, "lr");
     refused(&task, &Settings { epochs: 3, ..settings() }, "epochs");
     assert!(std::fs::read(scene.at("out.safetensors.state")).unwrap() == state && !out.exists());
@@ -160,7 +160,7 @@ fn the_best_weights_are_written_also_after_an_interruption() {
     let settings =
         Settings { epochs: 4, rate: 0.3, course: Course::Constant, best: true, keep: vec![1, 2, 3, 4], ..settings() };
     let out = scene.at("out.safetensors");
-    let task = Task { eval: Some(&eval), ..scene.task(&out) };
+    let task = Task { eval: Some(Lessons::Images(&eval)), ..scene.task(&out) };
     kill(&task, &settings, 140);
     let found = trained(&task, &settings).unwrap();
     let accuracies: Vec<_> = found.epochs.iter().map(|epoch| epoch.eval_accuracy.unwrap()).collect();

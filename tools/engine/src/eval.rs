@@ -1,5 +1,6 @@
 //! How well a model does on data.
 
+pub mod classes;
 pub mod embeddings;
 mod images;
 mod scores;

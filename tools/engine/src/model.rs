@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use half::{bf16, f16};
-use niwaki_model::hf::Blueprint;
-use niwaki_model::{Data, Dim, Dtype, Executor, Graph, Outcome, Run, Tensor, ValueId};
+use niwaki_model::hf::{Blueprint, DecoderGraph, EncoderGraph};
+use niwaki_model::{Data, Decoder, Dim, Dtype, Encoder, Executor, Graph, Outcome, Run, Tensor, ValueId};
 use niwaki_tensors::{Checkpoint, Limits, Overwrite, write_file};
 
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
-use crate::folder;
+use crate::folder::{self, Language};
 use crate::given::Given;
 use crate::source::{Names, Opened, Source, SourceTensor};
 
@@ -20,6 +20,8 @@ use crate::source::{Names, Opened, Source, SourceTensor};
 pub struct Model {
     path: PathBuf,
     graph: Graph,
+    /// What a Hugging Face folder says of it, without the graph.
+    language: Option<Blueprint>,
 }
 
 /// What became of a model's weights when others took their place.
@@ -39,7 +41,7 @@ impl Model {
     /// Those of [`niwaki_model::onnx::open`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let graph = niwaki_model::onnx::open(path)?;
-        Ok(Self { path: path.to_owned(), graph })
+        Ok(Self { path: path.to_owned(), graph, language: None })
     }
 
     /// Opens an ONNX file, and puts what is given in the place of its weights or over them.
@@ -73,17 +75,35 @@ impl Model {
     ///
     /// Those of [`folder::blueprint`].
     pub fn of_folder<'g>(path: &Path, given: impl Into<Given<'g>>) -> Result<(Self, Replaced), Error> {
-        let (blueprint, replaced) = folder::blueprint(path, given)?;
-        let graph = match blueprint {
-            Blueprint::Decoder(decoder) => decoder.graph,
-            Blueprint::Encoder(encoder) => encoder.graph,
-        };
-        Ok((Self { path: path.to_owned(), graph }, replaced))
+        let (mut blueprint, replaced) = folder::blueprint(path, given)?;
+        let graph = std::mem::take(match &mut blueprint {
+            Blueprint::Decoder(decoder) => &mut decoder.graph,
+            Blueprint::Encoder(encoder) => &mut encoder.graph,
+        });
+        Ok((Self { path: path.to_owned(), graph, language: Some(blueprint) }, replaced))
     }
 
     /// The same model with another graph.
     pub(crate) fn with(&self, graph: Graph) -> Self {
-        Self { path: self.path.clone(), graph }
+        Self { path: self.path.clone(), graph, language: self.language.clone() }
+    }
+
+    /// What a Hugging Face folder says of it, without the graph; none of an ONNX model.
+    pub fn language(&self) -> Option<&Blueprint> {
+        self.language.as_ref()
+    }
+
+    /// The model of a Hugging Face folder, ready to run; none of an ONNX model.
+    pub(crate) fn ready(&self) -> Result<Option<Language>, Error> {
+        let ready = self.language.clone().map(|blueprint| match blueprint {
+            Blueprint::Decoder(of) => {
+                Decoder::new(DecoderGraph { graph: self.graph.clone(), ..of }).map(Language::Decoder)
+            }
+            Blueprint::Encoder(of) => {
+                Encoder::new(EncoderGraph { graph: self.graph.clone(), ..of }).map(Language::Encoder)
+            }
+        });
+        Ok(ready.transpose().map_err(|e| e.at(&self.path))?)
     }
 
     /// The file, or the folder.

@@ -1,10 +1,11 @@
-//! Training of classifiers of images: forward, back, a step; again.
+//! Training: forward, back, a step; again.
 //!
 //! ```text
 //! for each pass over the data, in an order of its own:
-//!     for each batch: images, shifted, mirrored, mixed
-//!         outputs          = forward(images)
-//!         loss, dloss      = cross entropy(outputs, classes), and KL(teacher || outputs)
+//!     for each batch: images, shifted, mirrored, mixed; windows of tokens, one after the other; or texts
+//!         outputs          = forward(inputs)
+//!         loss, dloss      = cross entropy(outputs, classes or next tokens), and KL(teacher || outputs);
+//!                            of texts 1 - cosine(their vectors, the teacher's)
 //!         gradients        = backward(dloss)
 //!         weights          = step(weights, gradients, rate)
 //!         running statistics of normalizations = what the batch made of them
@@ -16,6 +17,7 @@
 mod choice;
 mod init;
 mod inputs;
+mod lessons;
 mod output;
 mod settings;
 mod state;
@@ -33,10 +35,11 @@ use niwaki_tensors::{Overwrite, check_output};
 
 use crate::dataset::shuffled;
 use crate::error::Error;
-use crate::eval;
 use crate::model::Model;
 use crate::target::file_error;
 pub(crate) use choice::own_statistics;
+use lessons::Draw;
+pub use lessons::{Lessons, Material};
 pub use settings::{At, Epoch, Settings, Task, Teacher, Trained};
 use state::{State, Sums};
 
@@ -153,7 +156,7 @@ impl<'t> Training<'t> {
         let at = |e: niwaki_model::Error| Error::from(e.at(model.path()));
         let running = graph.norms(settings.norms);
         own_statistics(&graph, &running).map_err(|e| e.at(model.path()))?;
-        let wanted = choice::trainable(&graph, &running, settings, model.path())?;
+        let wanted = choice::trainable(model, &graph, &running, settings)?;
         // Where no gradient goes, nothing is trained.
         let tape = Tape::new(graph, wanted).map_err(at)?;
         let size = |value: &ValueId| tape.graph().constant(*value).map_or(0, Tensor::len);
@@ -169,7 +172,7 @@ impl<'t> Training<'t> {
         };
         let optimizer = Optimizer::new(settings.method, &sizes);
         let teacher = task.teacher.map(Model::executor).transpose()?;
-        let black = (0..data.shape()[0]).map(|channel| data.preprocessing().value(0.0, channel)).collect();
+        let black = data.black();
         Ok(Self {
             task,
             settings,
@@ -226,17 +229,25 @@ impl<'t> Training<'t> {
     /// Cuts the nodes into segments, where memory is limited.
     fn fit(&mut self) -> Result<(), Error> {
         let Some(limit) = self.settings.memory else { return Ok(()) };
-        let [c, h, w] = self.task.data.shape();
-        let images = Tensor::of([self.settings.batch, c, h, w], vec![0.0f32; self.settings.batch * c * h * w]);
+        let items = self.task.data.largest(self.settings.batch);
+        let shares = self.task.data.shares(self.task.model, &items, &self.draw())?;
         let at = |e: niwaki_model::Error| Error::from(e.at(self.task.model.path()));
-        self.tape.fit(images.into_iter().collect(), limit).map_err(at)
+        // Of several shares gradients are added up.
+        let sums = if shares.len() > 1 { self.sizes.iter().sum::<usize>() as u64 * 4 } else { 0 };
+        let inputs = shares.into_iter().next().map(|share| share.inputs).unwrap_or_default();
+        self.tape.fit(inputs, limit.saturating_sub(sums)).map_err(at)
+    }
+
+    /// What the examples of the next step are drawn with.
+    fn draw(&self) -> Draw<'_> {
+        Draw { settings: self.settings, black: &self.black, epoch: self.epoch, step: self.optimizer.steps }
     }
 
     /// Ends a pass.
     fn end(&mut self) -> Result<Epoch, Error> {
         let measured = match self.task.eval {
             None => None,
-            Some(data) => Some(eval::images(&self.model(), None, data, None, &|_, _| {})?),
+            Some(data) => Some(data.measure(&self.model(), self.task.teacher)?),
         };
         self.epoch += 1;
         self.step = 0;
@@ -247,10 +258,16 @@ impl<'t> Training<'t> {
             accuracy: sums.accuracy(),
             eval_accuracy: measured.as_ref().and_then(|found| found.accuracy),
             eval_loss: measured.as_ref().and_then(|found| found.loss),
+            eval_cosine: measured.as_ref().and_then(|found| found.cosine),
             rate: self.rate,
         };
         // The first of equals.
-        let better = self.epochs.iter().all(|before| before.eval_accuracy < epoch.eval_accuracy);
+        let better = self.epochs.iter().all(|before| match self.task.data {
+            Lessons::Images(_) => epoch.eval_accuracy > before.eval_accuracy,
+            Lessons::Windows(_) => epoch.eval_loss < before.eval_loss,
+            Lessons::Texts(texts) if texts.labelled() => epoch.eval_accuracy > before.eval_accuracy,
+            Lessons::Texts(_) => epoch.eval_cosine > before.eval_cosine,
+        });
         if self.settings.best && better {
             let weights = self.weights().into_iter().map(|(value, tensor)| (value, tensor.clone())).collect();
             self.best = Some(Best { epoch: self.epoch, weights });

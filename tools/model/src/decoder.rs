@@ -1,5 +1,7 @@
 //! Decoders: tokens in, logits of the next out, and a cache of what came before.
 
+use std::ops::Range;
+
 use crate::error::{Error, ErrorKind};
 use crate::execute::{Executor, Run};
 use crate::graph::ValueId;
@@ -10,11 +12,8 @@ use crate::tensor::Tensor;
 #[derive(Debug)]
 pub struct Decoder {
     executor: Executor,
-    cached: Vec<[usize; 2]>,
-    windows: Vec<Option<usize>>,
-    hidden: Vec<ValueId>,
-    vocabulary: usize,
-    context: usize,
+    /// What it is, without its graph.
+    of: DecoderGraph,
 }
 
 /// Keys and values of the text so far, as far as later tokens can see them. It grows in place.
@@ -46,15 +45,58 @@ impl Cache {
     }
 }
 
+impl DecoderGraph {
+    /// Keys and values of no text.
+    pub fn no_text(&self) -> Vec<Tensor> {
+        let empty = |[heads, size]: &[usize; 2]| Tensor::of::<f32>([0, *heads, *size], Vec::new());
+        self.cached.iter().flat_map(|each| [empty(each), empty(each)]).flatten().collect()
+    }
+
+    /// The graph's inputs for tokens that follow a text of `before` with those keys and values, and logits of `rows`.
+    ///
+    /// # Errors
+    ///
+    /// No tokens, or some that the model does not have.
+    pub fn inputs(
+        &self,
+        tokens: &[u32],
+        rows: Range<usize>,
+        before: usize,
+        cache: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>, Error> {
+        self.check(tokens)?;
+        let mut inputs = vec![
+            Tensor::vector(tokens.iter().map(|token| i64::from(*token)).collect()),
+            Tensor::vector((before..before + tokens.len()).map(|at| at as i64).collect()),
+            Tensor::vector(rows.map(|at| at as i64).collect()),
+        ];
+        inputs.extend(cache);
+        Ok(inputs)
+    }
+
+    /// Refuses tokens that the model does not have.
+    fn check(&self, tokens: &[u32]) -> Result<(), Error> {
+        let wrong =
+            |found: String, needs: String| Error::from(ErrorKind::Input { name: "input_ids".to_owned(), found, needs });
+        if tokens.is_empty() {
+            return Err(wrong("no token".to_owned(), "one or more".to_owned()));
+        }
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= self.vocabulary) {
+            return Err(wrong(format!("token {token}"), format!("less than {}", self.vocabulary)));
+        }
+        Ok(())
+    }
+}
+
 impl Decoder {
     /// Makes a decoder ready.
     ///
     /// # Errors
     ///
     /// Those of [`Executor::new`].
-    pub fn new(of: DecoderGraph) -> Result<Self, Error> {
-        let DecoderGraph { graph, cached, windows, hidden, vocabulary, context } = of;
-        Ok(Self { executor: Executor::new(graph)?, cached, windows, hidden, vocabulary, context })
+    pub fn new(mut of: DecoderGraph) -> Result<Self, Error> {
+        let graph = std::mem::take(&mut of.graph);
+        Ok(Self { executor: Executor::new(graph)?, of })
     }
 
     /// What runs it.
@@ -65,24 +107,22 @@ impl Decoder {
     /// The hidden states [tokens, width] between layers, for whoever watches a run: what the first takes,
     /// and what each gives.
     pub fn hidden(&self) -> &[ValueId] {
-        &self.hidden
+        &self.of.hidden
     }
 
     /// How many tokens there are.
     pub fn vocabulary(&self) -> usize {
-        self.vocabulary
+        self.of.vocabulary
     }
 
     /// How long texts may be, as the model says it.
     pub fn context(&self) -> usize {
-        self.context
+        self.of.context
     }
 
     /// A cache without text.
     pub fn cache(&self) -> Cache {
-        let empty = |[heads, size]: &[usize; 2]| Tensor::of::<f32>([0, *heads, *size], Vec::new());
-        let tensors = self.cached.iter().flat_map(|each| [empty(each), empty(each)]).flatten().collect();
-        Cache { tensors, len: 0 }
+        Cache { tensors: self.of.no_text(), len: 0 }
     }
 
     /// Goes on with the text of the cache: logits [1, vocabulary] after the last token, or
@@ -101,31 +141,17 @@ impl Decoder {
     ///
     /// Those of [`forward`](Self::forward).
     pub fn observed(&self, cache: &mut Cache, tokens: &[u32], wanted: Wanted, how: Run<'_>) -> Result<Tensor, Error> {
-        let wrong =
-            |found: String, needs: String| Error::from(ErrorKind::Input { name: "input_ids".to_owned(), found, needs });
-        if tokens.is_empty() {
-            return Err(wrong("no token".to_owned(), "one or more".to_owned()));
-        }
-        if let Some(token) = tokens.iter().find(|token| **token as usize >= self.vocabulary) {
-            return Err(wrong(format!("token {token}"), format!("less than {}", self.vocabulary)));
-        }
+        self.of.check(tokens)?;
         let past = std::mem::replace(cache, self.cache());
         let first = past.len;
-        let integers = |all: Vec<i64>| Tensor::vector(all);
-        let last = tokens.len() - 1;
         let rows = match wanted {
-            Wanted::Last => last..tokens.len(),
+            Wanted::Last => tokens.len().saturating_sub(1)..tokens.len(),
             Wanted::All => 0..tokens.len(),
         };
-        let mut inputs = vec![
-            integers(tokens.iter().map(|token| i64::from(*token)).collect()),
-            integers((first..first + tokens.len()).map(|at| at as i64).collect()),
-            integers(rows.map(|at| at as i64).collect()),
-        ];
-        inputs.extend(past.tensors);
+        let inputs = self.of.inputs(tokens, rows, first, past.tensors)?;
         let mut outputs = self.executor.run(inputs, how)?.outputs.into_iter();
         let logits = outputs.next().ok_or(ErrorKind::Outputs { found: 0, needs: 1 })?;
-        let windows = self.windows.iter().flat_map(|window| [*window; 2]);
+        let windows = self.of.windows.iter().flat_map(|window| [*window; 2]);
         let tensors = outputs.zip(windows).map(|(tensor, window)| match window {
             Some(window) => latest(tensor, window),
             None => tensor,

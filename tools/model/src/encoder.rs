@@ -10,11 +10,8 @@ use crate::tensor::Tensor;
 #[derive(Debug)]
 pub struct Encoder {
     executor: Executor,
-    hidden: Vec<ValueId>,
-    vocabulary: usize,
-    context: usize,
-    first: usize,
-    types: bool,
+    /// What it is, without its graph.
+    of: EncoderGraph,
 }
 
 /// One text as tokens.
@@ -32,54 +29,14 @@ impl<'t> From<&'t [u32]> for Text<'t> {
     }
 }
 
-impl Encoder {
-    /// Makes an encoder ready.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Executor::new`].
-    pub fn new(of: EncoderGraph) -> Result<Self, Error> {
-        let EncoderGraph { graph, hidden, vocabulary, context, first, types } = of;
-        Ok(Self { executor: Executor::new(graph)?, hidden, vocabulary, context, first, types })
-    }
-
-    /// What runs it.
-    pub fn executor(&self) -> &Executor {
-        &self.executor
-    }
-
-    /// The hidden states [texts, longest, width] between layers, for whoever watches a run: what the first
-    /// takes, and what each gives.
-    pub fn hidden(&self) -> &[ValueId] {
-        &self.hidden
-    }
-
-    /// How many tokens there are.
-    pub fn vocabulary(&self) -> usize {
-        self.vocabulary
-    }
-
-    /// How long texts may be.
-    pub fn context(&self) -> usize {
-        self.context
-    }
-
-    /// The last hidden state [texts, longest, width]; behind the end of a text it means nothing.
+impl EncoderGraph {
+    /// The graph's inputs for texts, filled up to the longest.
     ///
     /// # Errors
     ///
     /// No texts, texts without tokens or longer than the model allows, and tokens that it does not
     /// have.
-    pub fn forward(&self, texts: &[Text<'_>]) -> Result<Tensor, Error> {
-        self.observed(texts, Run::default())
-    }
-
-    /// The same, watched.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`forward`](Self::forward).
-    pub fn observed(&self, texts: &[Text<'_>], how: Run<'_>) -> Result<Tensor, Error> {
+    pub fn inputs(&self, texts: &[Text<'_>]) -> Result<Vec<Tensor>, Error> {
         let wrong =
             |found: String, needs: String| Error::from(ErrorKind::Input { name: "input_ids".to_owned(), found, needs });
         let longest = texts.iter().map(|text| text.tokens.len()).max().unwrap_or(0);
@@ -106,6 +63,74 @@ impl Encoder {
         if self.types {
             inputs.push(padded(&|text, nth| text.types.map_or(0, |types| at(types, nth)))?);
         }
+        Ok(inputs)
+    }
+}
+
+impl Encoder {
+    /// Makes an encoder ready.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Executor::new`].
+    pub fn new(mut of: EncoderGraph) -> Result<Self, Error> {
+        let graph = std::mem::take(&mut of.graph);
+        Ok(Self { executor: Executor::new(graph)?, of })
+    }
+
+    /// What runs it.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// The hidden states [texts, longest, width] between layers, for whoever watches a run: what the first
+    /// takes, and what each gives.
+    pub fn hidden(&self) -> &[ValueId] {
+        &self.of.hidden
+    }
+
+    /// How many tokens there are.
+    pub fn vocabulary(&self) -> usize {
+        self.of.vocabulary
+    }
+
+    /// How long texts may be.
+    pub fn context(&self) -> usize {
+        self.of.context
+    }
+
+    /// The names of the classes that it tells; none where it tells none.
+    pub fn classes(&self) -> &[String] {
+        &self.of.classes
+    }
+
+    /// Scores of classes, [texts, classes].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`forward`](Self::forward), and an encoder that tells no classes.
+    pub fn scores(&self, texts: &[Text<'_>]) -> Result<Tensor, Error> {
+        let outcome = self.executor.run(self.of.inputs(texts)?, Run::default())?;
+        outcome.outputs.into_iter().nth(1).ok_or_else(|| ErrorKind::Outputs { found: 1, needs: 2 }.into())
+    }
+
+    /// The last hidden state [texts, longest, width]; behind the end of a text it means nothing.
+    ///
+    /// # Errors
+    ///
+    /// No texts, texts without tokens or longer than the model allows, and tokens that it does not
+    /// have.
+    pub fn forward(&self, texts: &[Text<'_>]) -> Result<Tensor, Error> {
+        self.observed(texts, Run::default())
+    }
+
+    /// The same, watched.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`forward`](Self::forward).
+    pub fn observed(&self, texts: &[Text<'_>], how: Run<'_>) -> Result<Tensor, Error> {
+        let inputs = self.of.inputs(texts)?;
         let outcome = self.executor.run(inputs, how)?;
         outcome.outputs.into_iter().next().ok_or_else(|| ErrorKind::Outputs { found: 0, needs: 1 }.into())
     }
@@ -117,19 +142,27 @@ impl Encoder {
     /// Those of [`forward`](Self::forward).
     pub fn embed(&self, texts: &[Text<'_>]) -> Result<Tensor, Error> {
         let hidden = self.forward(texts)?;
-        let (&[_, longest, width], Some(all)) = (hidden.shape(), hidden.get::<f32>()) else {
-            return Err(ErrorKind::Model("a last hidden state of other dimensions".to_owned()).into());
-        };
-        let mut out = vec![0.0f32; texts.len() * width];
-        for ((text, rows), out) in texts.iter().zip(all.chunks(longest * width)).zip(out.chunks_mut(width)) {
-            for row in rows.chunks(width).take(text.tokens.len()) {
-                out.iter_mut().zip(row).for_each(|(sum, x)| *sum += *x);
-            }
-            let length = out.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
-            // The mean's direction is the sum's.
-            out.iter_mut().for_each(|x| *x = (f64::from(*x) / length.max(1e-12)) as f32);
-        }
-        let found = out.len();
-        Tensor::of([texts.len(), width], out).ok_or_else(|| ErrorKind::Model(format!("{found} results")).into())
+        let lengths: Vec<usize> = texts.iter().map(|text| text.tokens.len()).collect();
+        let wrong = || ErrorKind::Model("a last hidden state of other dimensions".to_owned()).into();
+        pooled(&hidden, &lengths).ok_or_else(wrong)
     }
+}
+
+/// A vector of length 1 for each text, [texts, width], of its tokens' [texts, longest, width]: their mean. None of what is
+/// no such tensor of floats.
+pub fn pooled(hidden: &Tensor, lengths: &[usize]) -> Option<Tensor> {
+    let (&[texts, longest, width], all) = (hidden.shape(), hidden.get::<f32>()?) else { return None };
+    if texts != lengths.len() || longest * width == 0 {
+        return None;
+    }
+    let mut out = vec![0.0f32; texts * width];
+    for ((length, rows), out) in lengths.iter().zip(all.chunks(longest * width)).zip(out.chunks_mut(width)) {
+        for row in rows.chunks(width).take(*length) {
+            out.iter_mut().zip(row).for_each(|(sum, x)| *sum += *x);
+        }
+        let length = out.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+        // The mean's direction is the sum's.
+        out.iter_mut().for_each(|x| *x = (f64::from(*x) / length.max(1e-12)) as f32);
+    }
+    Tensor::of([texts, width], out)
 }

@@ -59,12 +59,15 @@ pub struct DecoderGraph {
     pub vocabulary: usize,
     /// How long texts may be, as the model says it.
     pub context: usize,
+    /// The weights that are one more in the graph than in their file: Gemma's norms.
+    pub raised: Vec<ValueId>,
 }
 
 /// The graph of an encoder.
 ///
 /// Its inputs are `input_ids`, `positions`, `attention_mask` and, where it has them,
-/// `token_type_ids`, all `[B, T]`. Its output is the last hidden state `[B, T, width]`.
+/// `token_type_ids`, all `[B, T]`. Its outputs are the last hidden state `[B, T, width]` and, where it tells classes of
+/// texts, `scores` `[B, classes]`.
 #[derive(Clone, Debug)]
 pub struct EncoderGraph {
     /// The graph.
@@ -79,6 +82,8 @@ pub struct EncoderGraph {
     pub first: usize,
     /// Whether tokens have types.
     pub types: bool,
+    /// The names of the classes that it tells; none where it tells none.
+    pub classes: Vec<String>,
 }
 
 /// Opens the model in a folder.

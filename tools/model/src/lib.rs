@@ -29,7 +29,7 @@ mod tensor;
 
 pub use attributes::{Attribute, Definition};
 pub use decoder::{Cache, Decoder, Wanted};
-pub use encoder::{Encoder, Text};
+pub use encoder::{Encoder, Text, pooled};
 pub use error::{Error, ErrorKind};
 pub use execute::{Executor, Observer, Outcome, Run, dims_text};
 pub use fault::Fault;

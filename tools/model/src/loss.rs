@@ -1,10 +1,13 @@
 //! Losses: means over a batch, and their gradients. Sums are of doubles, in the order of the batch.
 
+mod directions;
+
 use rayon::prelude::*;
 
 use crate::fault::{Fault, dims};
 use crate::real::{Real, in_reals};
 use crate::tensor::{Data, Dtype, Tensor};
+pub use directions::directions;
 
 /// What an example is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -269,6 +272,20 @@ mod tests {
         for kind in [Each::Binary, Each::Square, Each::Smooth { beta: 0.5 }] {
             check(&y, |y| each(y, &targets, kind).unwrap());
         }
+    }
+
+    #[test]
+    fn vectors_of_texts_are_drawn_to_their_aims() {
+        let (hidden, aims) = (random(&[3, 4, 5], 3).unwrap(), random(&[3, 5], 4).unwrap());
+        check(&hidden, |hidden| directions(hidden, &[4, 1, 2], &aims).unwrap());
+        // Aims of any length; a text whose vector is its aim has no loss, one across from it a loss of 1.
+        let hidden = Tensor::of([2, 2, 2], vec![1.0f64, 0.0, 3.0, 0.0, 0.0, 2.0, 9.0, 9.0]).unwrap();
+        let aims = Tensor::of([2, 2], vec![0.5f64, 0.0, 7.0, 0.0]).unwrap();
+        let found = directions(&hidden, &[2, 1], &aims).unwrap();
+        assert!((found.mean - 0.5).abs() < 1e-15 && (found.count, found.right) == (2, 2));
+        assert_eq!(found.gradient.get::<f64>().unwrap()[6..], [0.0, 0.0], "what fills up does not count");
+        assert!(directions(&hidden, &[2], &aims).is_err() && directions(&hidden, &[2, 3], &aims).is_err());
+        assert!(directions(&hidden, &[2, 0], &aims).is_err());
     }
 
     #[test]

@@ -26,7 +26,7 @@ const DECODERS: [&str; 13] = [
     "qwen2-window",
     "qwen3",
 ];
-const ENCODERS: [&str; 3] = ["bert", "distilbert", "roberta"];
+const ENCODERS: [&str; 6] = ["bert", "distilbert", "roberta", "bert-classes", "distilbert-classes", "roberta-classes"];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/hf").join(name)
@@ -143,6 +143,12 @@ fn every_encoder_computes_what_transformers_does() {
             close(&found[part.clone()], &hidden[part], name);
         }
         close(&all(&encoder.embed(&texts).unwrap()), &floats(&expected, "embedding"), name);
+        if name.ends_with("-classes") {
+            assert_eq!(encoder.classes(), ["bad", "so-so", "good"]);
+            close(&all(&encoder.scores(&texts).unwrap()), &floats(&expected, "scores"), name);
+        } else {
+            assert!(encoder.classes().is_empty() && encoder.scores(&texts).is_err());
+        }
         // A text alone is as it is beside others.
         close(&all(&encoder.embed(&texts[1..2]).unwrap()), &floats(&expected, "embedding")[width..2 * width], name);
         assert!(encoder.forward(&[]).is_err());

@@ -8,15 +8,16 @@ use super::{Output, number, real};
 
 #[derive(Args, Debug)]
 pub(crate) struct Train {
-    /// A model that tells what is on images: an .onnx file with a dynamic batch
+    /// A model that tells what is on images, an .onnx file with a dynamic batch; or a Hugging Face folder
     pub(crate) model: PathBuf,
-    /// Images with labels, as `dataset import` makes them
+    /// Images with labels, as `dataset import` makes them; for a folder a text or a dataset of tokens, of which a decoder
+    /// learns each next token and an encoder, line by line, its teacher's vectors
     #[arg(long, value_name = "DATA")]
     pub(crate) data: PathBuf,
     /// Passes over the data
     #[arg(long, value_name = "E", value_parser = number::<u64>)]
     pub(crate) epochs: u64,
-    /// Images to measure it on after each pass
+    /// The same, to measure it on after each pass
     #[arg(long, value_name = "DATA")]
     pub(crate) eval_data: Option<PathBuf>,
     /// Checkpoint whose tensors take the place of the weights of their names
@@ -65,13 +66,13 @@ pub(crate) enum Init {
 /// How weights follow their gradients.
 #[derive(Args, Debug)]
 pub(crate) struct Steps {
-    /// Images of a step
-    #[arg(long, value_name = "N", default_value = "128", value_parser = number::<usize>)]
-    pub(crate) batch: usize,
-    /// How weights follow their gradients
-    #[arg(long, value_name = "WAY", default_value = "sgd")]
-    pub(crate) optimizer: Optimizer,
-    /// The highest learning rate [default: 0.1, with Adam 0.001]
+    /// Images of a step, windows of text or texts [default: 128 images, 8 windows, 32 texts]
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
+    pub(crate) batch: Option<usize>,
+    /// How weights follow their gradients [default: sgd, of text adamw]
+    #[arg(long, value_name = "WAY")]
+    pub(crate) optimizer: Option<Optimizer>,
+    /// The highest learning rate [default: 0.1, with Adam 0.001, of text 0.00005]
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub(crate) lr: Option<f64>,
     /// How the rate goes
@@ -126,8 +127,8 @@ pub(crate) struct Images {
 /// What a teacher says.
 #[derive(Args, Debug)]
 pub(crate) struct Teaching {
-    /// Weights of the same model whose outputs are to be matched
-    #[arg(long, value_name = "CKPT")]
+    /// What outputs are to be matched: those of a model of the same inputs and outputs, or of this one with other weights
+    #[arg(long, value_name = "MODEL|CKPT")]
     pub(crate) teacher: Option<PathBuf>,
     /// What outputs are divided by before they are compared with the teacher's
     #[arg(long, value_name = "T", default_value = "4", requires = "teacher", value_parser = positive)]

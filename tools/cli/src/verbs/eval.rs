@@ -73,10 +73,23 @@ fn embeddings(
         note_unknown(&replaced, against, session);
         reference
     });
-    let texts = Texts::open(&args.data, &args.model, encoder.context())?;
+    let texts = Texts::open(&args.data, &args.model, encoder.context(), encoder.classes())?;
     let bar = Progress::examples(session);
     let start = Instant::now();
     let progress = |done, total| bar.at(done, total);
+    if texts.labelled() {
+        if output.is_some() {
+            return Err(
+                Failure::usage("`--output` takes embeddings; of texts with classes the accuracy is measured").into()
+            );
+        }
+        let found = on_threads(session, || {
+            eval::classes::evaluate(encoder, reference.as_ref(), &texts, args.limit, &progress)
+        })?;
+        let items_per_second = found.examples as f64 / start.elapsed().as_secs_f64();
+        drop(bar);
+        return say(&found, items_per_second, session);
+    }
     let (found, vectors) =
         on_threads(session, || eval::embeddings::evaluate(encoder, reference.as_ref(), &texts, args.limit, &progress))?;
     let items_per_second = found.examples as f64 / start.elapsed().as_secs_f64();

@@ -1,10 +1,12 @@
 //! `train`: weights that fit data.
 
+use std::path::Path;
 use std::time::Instant;
 
 use niwaki_engine::Given;
-use niwaki_engine::dataset::{Augment, Dataset};
-use niwaki_engine::train::{self, At, Method, Settings, Task, Teacher, Trained};
+use niwaki_engine::dataset::Augment;
+use niwaki_engine::model::Model;
+use niwaki_engine::train::{self, At, Epoch, Lessons, Material, Method, Settings, Task, Teacher, Trained};
 use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
@@ -26,23 +28,18 @@ struct Json<'a> {
 /// Trains a model.
 pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Stop> {
     check_output(&args.output)?;
-    if args.model.is_dir() {
-        let failure = Failure::unsupported("training of Hugging Face folders");
-        return Err(failure.into());
-    }
     if args.epochs == 0 {
         return Err(Failure::usage("`--epochs 0`: at least one pass is needed").into());
     }
     let model = load(&args.model, args.weights.as_deref().into(), session)?;
-    let teacher = args.teaching.teacher.as_deref();
-    let teacher = teacher.map(|weights| load(&args.model, Given::from(Some(weights)), session)).transpose()?;
-    let data = Dataset::open(&args.data)?;
-    let eval = args.eval_data.as_deref().map(Dataset::open).transpose()?;
-    let settings = settings(args, session.global.seed.unwrap_or(0))?;
+    let teacher = args.teaching.teacher.as_deref().map(|path| teacher(path, args, session)).transpose()?;
+    let data = Material::open(&args.data, &model)?;
+    let eval = args.eval_data.as_deref().map(|eval| Material::open(eval, &model)).transpose()?;
+    let settings = settings(args, data.lessons(), session.global.seed.unwrap_or(0))?;
     let task = Task {
         model: &model,
-        data: &data,
-        eval: eval.as_ref(),
+        data: data.lessons(),
+        eval: eval.as_ref().map(Material::lessons),
         teacher: teacher.as_ref(),
         rewind: args.rewind.as_deref(),
         output: &args.output.output,
@@ -56,19 +53,32 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
         bar.at(at.done, at.all);
         bar.say(format!("pass {} of {}, loss {:.4}, {:.2} %", at.epoch, args.epochs, at.loss, at.accuracy * 100.0));
         if let Some(epoch) = at.ended {
-            let eval =
-                epoch.eval_accuracy.map_or_else(String::new, |share| format!(", measured {:.2} %", share * 100.0));
-            bar.line(format!("pass {}: loss {:.4}, {:.2} %{eval}", epoch.epoch, epoch.loss, epoch.accuracy * 100.0));
+            let (epoch, loss, percent, eval) = (epoch.epoch, epoch.loss, epoch.accuracy * 100.0, measured(epoch));
+            bar.line(format!("pass {epoch}: loss {loss:.4}, {percent:.2} %{eval}"));
         }
     };
     let trained = on_threads(session, || train::train(&task, &settings, &mut told))?;
     let seconds = start.elapsed().as_secs_f64();
     drop(bar);
-    say(args, &Json { trained: &trained, items_per_second: done as f64 / seconds, seconds }, session)
+    say(
+        args,
+        data.lessons().name(),
+        &Json { trained: &trained, items_per_second: done as f64 / seconds, seconds },
+        session,
+    )
+}
+
+/// A model of its own, or this one with other weights.
+fn teacher(path: &Path, args: &Train, session: &mut Session<'_>) -> Result<Model, Stop> {
+    let onnx = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+    if onnx || path.join("config.json").is_file() {
+        return load(path, Given::default(), session);
+    }
+    load(&args.model, Given::from(Some(path)), session)
 }
 
 /// The answer.
-fn say(args: &Train, answer: &Json<'_>, session: &mut Session<'_>) -> Result<Answer, Stop> {
+fn say(args: &Train, items: &str, answer: &Json<'_>, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let Json { trained, items_per_second, .. } = *answer;
     for (node, op) in &trained.stops {
         session.detail(&format!("gradients end at `{node}` ({op})"));
@@ -78,17 +88,26 @@ fn say(args: &Train, answer: &Json<'_>, session: &mut Session<'_>) -> Result<Ans
         return Ok(Answer::Yes);
     }
     let rows = trained.epochs.iter().map(|epoch| {
-        let eval = epoch.eval_accuracy.map_or_else(String::new, |share| format!("   measured {:.2} %", share * 100.0));
-        format!("pass {:<4} loss {:.4}   accuracy {:.2} %{eval}", epoch.epoch, epoch.loss, epoch.accuracy * 100.0)
+        let (eval, percent) = (measured(epoch).replace(", ", "   "), epoch.accuracy * 100.0);
+        format!("pass {:<4} loss {:.4}   accuracy {percent:.2} %{eval}", epoch.epoch, epoch.loss)
     });
     session.say_all(rows)?;
     let Trained { weights, tensors, steps, peak_bytes, .. } = *trained;
     session.say(format!("{weights} weights in {tensors} tensors trained in {steps} steps"))?;
     let most = human(peak_bytes as u64);
-    session.say(format!("{items_per_second:.0} images a second, values took {most} at most"))?;
+    // Windows of text take a while: a rate of less than ten needs its fraction.
+    let digits = if items_per_second < 10.0 { 2 } else { 0 };
+    session.say(format!("{items_per_second:.digits$} {items} a second, values took {most} at most"))?;
     let which = if args.best { format!(", the weights of pass {}", trained.written_epoch) } else { String::new() };
     session.say(format!("wrote {}{which}", args.output.output.display()))?;
     Ok(Answer::Yes)
+}
+
+/// What is said of a pass that was measured.
+fn measured(epoch: &Epoch) -> String {
+    let accuracy = epoch.eval_accuracy.map(|share| format!(", measured {:.2} %", share * 100.0));
+    let cosine = epoch.eval_cosine.map(|cosine| format!(", measured cosine {cosine:.6}"));
+    accuracy.or(cosine).unwrap_or_default()
 }
 
 /// Where the rate is multiplied, as shares of all passes.
@@ -102,10 +121,16 @@ fn milestones(args: &Train) -> Result<Vec<f64>, Stop> {
     Ok(if given.is_empty() { vec![1.0 / 3.0, 2.0 / 3.0] } else { given.iter().map(share).collect() })
 }
 
-fn settings(args: &Train, seed: u64) -> Result<Settings, Stop> {
+fn settings(args: &Train, data: Lessons<'_>, seed: u64) -> Result<Settings, Stop> {
     let (steps, images, teaching) = (&args.steps, &args.images, &args.teaching);
     let adam = |decoupled| Method::Adam { betas: [0.9, 0.999], epsilon: 1e-8, decoupled };
-    let method = match steps.optimizer {
+    let (batch, optimizer, rates) = match data {
+        Lessons::Images(_) => (128, Optimizer::Sgd, [0.1, 0.001]),
+        Lessons::Windows(_) => (8, Optimizer::Adamw, [0.1, 5e-5]),
+        Lessons::Texts(_) => (32, Optimizer::Adamw, [0.1, 5e-5]),
+    };
+    let optimizer = steps.optimizer.unwrap_or(optimizer);
+    let method = match optimizer {
         Optimizer::Sgd => Method::Sgd { momentum: steps.momentum as f32, nesterov: !steps.no_nesterov },
         Optimizer::Adam => adam(false),
         Optimizer::Adamw => adam(true),
@@ -115,9 +140,10 @@ fn settings(args: &Train, seed: u64) -> Result<Settings, Stop> {
     }
     Ok(Settings {
         epochs: args.epochs,
-        batch: steps.batch,
+        // What nobody asked for fits a small dataset too.
+        batch: steps.batch.unwrap_or_else(|| batch.min(data.len())),
         method,
-        rate: steps.lr.unwrap_or(if steps.optimizer == Optimizer::Sgd { 0.1 } else { 0.001 }),
+        rate: steps.lr.unwrap_or(rates[usize::from(optimizer != Optimizer::Sgd)]),
         course: match steps.schedule {
             Course::Constant => train::Course::Constant,
             Course::Cosine => train::Course::Cosine,

@@ -66,6 +66,11 @@ impl Tokens {
         &self.path
     }
 
+    /// The checkpoint behind it.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
     /// How many windows there are: at least one.
     pub fn len(&self) -> usize {
         self.items

@@ -21,56 +21,95 @@ const BATCH: usize = 16;
 /// Texts of which every pair is compared.
 const PAIRED: usize = 2048;
 
-/// Texts as tokens.
+/// Texts as tokens, and their classes.
 #[derive(Debug)]
-pub struct Texts(Vec<Vec<u32>>);
+pub struct Texts {
+    all: Vec<Vec<u32>>,
+    /// Of each text; empty where they have none.
+    labels: Vec<usize>,
+}
 
 impl Texts {
     /// The texts of a file: of a dataset of tokens its windows, as they are; of a text in UTF-8 its
     /// lines that are not blank, of which the tokenizer of a model's folder makes tokens, with those
-    /// that the model expects around them, cut to as many as the model allows: `context`.
+    /// that the model expects around them, cut to as many as the model allows: `context`. In a file named `.tsv` a text's
+    /// class stands before it, and a tab between: one of `classes`, or its number.
     ///
     /// # Errors
     ///
-    /// Those of [`Tokens::open`] and [`Tokenizer::open`]; a file without texts, and a text without
-    /// tokens.
-    pub fn open(data: &Path, folder: &Path, context: usize) -> Result<Self, Error> {
-        if data.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
+    /// Those of [`Tokens::open`] and [`Tokenizer::open`]; a file without texts, a text without
+    /// tokens, and one without a class or with one that is not known.
+    pub fn open(data: &Path, folder: &Path, context: usize, classes: &[String]) -> Result<Self, Error> {
+        let named = |extension: &str| data.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
+        if named("safetensors") {
             let tokens = Tokens::open(data)?;
             let window = |at| {
                 let mut window = vec![0; tokens.length()];
                 tokens.batch([at], &mut window).map(|()| window)
             };
-            return (0..tokens.len()).map(window).collect::<Result<_, _>>().map(Self);
+            return Ok(Self { all: (0..tokens.len()).map(window).collect::<Result<_, _>>()?, labels: Vec::new() });
         }
         let tokenizer = Tokenizer::open(folder)?.within(context)?;
         let wrong = |found: String, expected: &str| {
             Error::from(ErrorKind::Data(DataFault::File { found, expected: expected.to_owned() })).at(data)
         };
         let of_lines = |text: &str| {
-            let mut all = Vec::new();
+            let (mut all, mut labels) = (Vec::new(), Vec::new());
             for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                let tokens = tokenizer.tokens(line, true)?;
+                let text = if named("tsv") {
+                    let (class, text) = line.split_once('\t').unwrap_or((line, ""));
+                    let class = class_of(class, classes);
+                    labels.push(class.ok_or_else(|| {
+                        let known =
+                            if classes.is_empty() { "a model that tells classes" } else { "CLASS, a tab and a text" };
+                        wrong(format!("line {} has no class of the model's", at + 1), known)
+                    })?);
+                    text
+                } else {
+                    line
+                };
+                let tokens = tokenizer.tokens(text, true)?;
                 if tokens.is_empty() {
                     return Err(wrong(format!("line {} has no tokens", at + 1), "at least one"));
                 }
                 all.push(tokens);
             }
-            Ok(all)
+            Ok(Self { all, labels })
         };
-        let all = utf8(data, of_lines)?;
-        if all.is_empty() { Err(wrong("has blank lines only".to_owned(), "a text a line")) } else { Ok(Self(all)) }
+        let texts = utf8(data, of_lines)?;
+        if texts.is_empty() { Err(wrong("has blank lines only".to_owned(), "a text a line")) } else { Ok(texts) }
+    }
+
+    /// The class of text number `at`; none where they have none.
+    pub(crate) fn label(&self, at: usize) -> Option<usize> {
+        self.labels.get(at).copied()
+    }
+
+    /// Whether they have classes.
+    pub fn labelled(&self) -> bool {
+        !self.labels.is_empty()
+    }
+
+    /// The tokens of text number `at`.
+    pub(crate) fn get(&self, at: usize) -> &[u32] {
+        self.all.get(at).map_or(&[], Vec::as_slice)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
+}
+
+/// A class by its name, or its number.
+fn class_of(text: &str, classes: &[String]) -> Option<usize> {
+    let named = classes.iter().position(|name| name == text);
+    named.or_else(|| text.parse().ok().filter(|class| *class < classes.len()))
 }
 
 /// The vectors of the first `limit` texts, [texts, width]. Against a `reference`, the same model with other weights,
@@ -88,7 +127,7 @@ pub fn evaluate(
     limit: Option<usize>,
     progress: Progress<'_>,
 ) -> Result<(Evaluation, Tensor), Error> {
-    let texts = &texts.0[..limit.unwrap_or(usize::MAX).min(texts.len())];
+    let texts = &texts.all[..limit.unwrap_or(usize::MAX).min(texts.len())];
     // Texts of one length together: nothing is filled up.
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|at| texts[*at].len());

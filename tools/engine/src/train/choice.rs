@@ -5,24 +5,27 @@ use std::path::Path;
 
 use niwaki_model::{Dim, Dtype, Graph, Node, Running, ValueId};
 
-use super::{Settings, Task};
-use crate::dataset::Dataset;
+use super::{Lessons, Settings, Task, lessons};
 use crate::error::{Error, ErrorKind};
+use crate::model::Model;
 use crate::plan::glob;
 
 /// Refuses settings, data and models that do not go together.
 pub(super) fn check(task: &Task<'_>, settings: &Settings) -> Result<(), Error> {
     let usage = |what: String| Error::from(ErrorKind::Usage { what });
     let (model, data) = (task.model, task.data);
-    if !data.labelled() {
-        return Err(usage("images without labels".to_owned()).at(data.path()));
-    }
+    lessons::check(task, settings)?;
     if settings.batch == 0 || settings.batch > data.len() {
-        let what = format!("batches of {}: the dataset has {} images", settings.batch, data.len());
-        return Err(usage(what).at(data.path()).hinting("`--batch` sets the images of a step"));
+        let (name, what) = (data.name(), settings.batch);
+        let e = usage(format!("batches of {what}: the dataset has {} {name}", data.len()));
+        return Err(data.at(e).hinting(format!("`--batch` sets the {name} of a step")));
     }
-    if settings.best && !task.eval.is_some_and(Dataset::labelled) {
-        let e = usage("the best pass, without images with labels to measure it on".to_owned());
+    let measures = match task.eval {
+        Some(Lessons::Images(data)) => data.labelled(),
+        other => other.is_some(),
+    };
+    if settings.best && !measures {
+        let e = usage(format!("the best pass, without {} to measure it on", data.name()));
         return Err(e.hinting("`--eval-data` takes them"));
     }
     if let Some(epoch) = settings.keep.iter().find(|epoch| **epoch > settings.epochs) {
@@ -50,14 +53,17 @@ pub(crate) fn own_statistics(graph: &Graph, running: &[Running]) -> Result<(), E
     Ok(())
 }
 
-/// The weights that train: single floats of at least one dimension that nodes take, running statistics aside.
+/// The weights that train: single floats of at least one dimension that nodes take, running statistics aside; in models
+/// of Hugging Face halves too.
 pub(super) fn trainable(
+    model: &Model,
     graph: &Graph,
     running: &[Running],
     settings: &Settings,
-    path: &Path,
 ) -> Result<Vec<ValueId>, Error> {
+    let path = model.path();
     check_globs(graph, settings, path)?;
+    let halves = model.language().is_some();
     let globs = |all: &[String]| all.iter().map(|text| glob(text)).collect::<Result<Vec<_>, Error>>();
     let (only, freeze) = (globs(&settings.only)?, globs(&settings.freeze)?);
     let taken: BTreeSet<ValueId> =
@@ -68,7 +74,8 @@ pub(super) fn trainable(
         .filter(|(value, tensor)| {
             let name = graph.name(*value);
             let named = only.is_empty() || only.iter().any(|glob| glob.is_match(name));
-            let train = tensor.dtype() == Dtype::F32 && tensor.rank() > 0 && named;
+            let float = tensor.dtype() == Dtype::F32 || halves && matches!(tensor.dtype(), Dtype::F16 | Dtype::BF16);
+            let train = float && tensor.rank() > 0 && named;
             train
                 && taken.contains(value)
                 && !statistics.contains(value)

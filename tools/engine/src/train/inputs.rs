@@ -2,12 +2,13 @@
 
 use blake3::Hasher;
 use niwaki_container::Digest;
-use niwaki_model::{Data, Dtype, Graph, Tensor};
+use niwaki_model::hf::Blueprint;
+use niwaki_model::{Data, Dtype, Graph, Tensor, ValueId};
 use niwaki_tensors::{Checkpoint, Limits};
 
-use super::{Settings, Task, init};
-use crate::dataset::Dataset;
+use super::{Settings, Task, choice, init};
 use crate::error::{Error, ErrorKind};
+use crate::model::Model;
 
 /// The key of the metadata of weights that says after which pass they were kept.
 pub(super) const EPOCH: &str = "niwaki.train.epoch";
@@ -17,6 +18,7 @@ pub(super) fn beginning(task: &Task<'_>, settings: &Settings) -> Result<(Graph, 
     let mut graph = task.model.graph().clone();
     // Graphs that were exported to train are measured with running statistics too.
     graph.norms(None);
+    widen(task.model, &mut graph, settings)?;
     if settings.fresh {
         init::fresh(&mut graph, settings.seed);
     }
@@ -27,7 +29,7 @@ pub(super) fn beginning(task: &Task<'_>, settings: &Settings) -> Result<(Graph, 
         let what = format!("weights of pass {epoch}: a training of {} is at its end", settings.epochs);
         return Err(Error::from(ErrorKind::Usage { what }).at(path));
     }
-    rewind(&mut graph, &checkpoint)?;
+    rewind(task.model, &mut graph, &checkpoint)?;
     Ok((graph, epoch))
 }
 
@@ -36,8 +38,30 @@ pub(super) fn written(tensor: &Tensor) -> bool {
     matches!(tensor.dtype(), Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16) && tensor.rank() > 0
 }
 
+/// Makes single floats of the halves that train.
+fn widen(model: &Model, graph: &mut Graph, settings: &Settings) -> Result<(), Error> {
+    if model.language().is_none() {
+        return Ok(());
+    }
+    for value in choice::trainable(model, graph, &[], settings)? {
+        if let Some(tensor) = graph.constant(value).filter(|tensor| tensor.dtype() != Dtype::F32).cloned() {
+            graph.set_weight(value, tensor.widened());
+        }
+    }
+    Ok(())
+}
+
+/// Adds a number to a weight that stands one higher in the graph than in its file; others stay as they are.
+pub(super) fn shifted(model: &Model, value: ValueId, tensor: Tensor, by: f32) -> Tensor {
+    let raised = matches!(model.language(), Some(Blueprint::Decoder(decoder)) if decoder.raised.contains(&value));
+    match tensor.get::<f32>().filter(|_| raised) {
+        Some(all) => Tensor::of(tensor.shape(), all.iter().map(|x| x + by).collect()).unwrap_or(tensor),
+        None => tensor,
+    }
+}
+
 /// Takes all weights of a checkpoint that a training wrote: those that were frozen then, too.
-fn rewind(graph: &mut Graph, checkpoint: &Checkpoint) -> Result<(), Error> {
+fn rewind(model: &Model, graph: &mut Graph, checkpoint: &Checkpoint) -> Result<(), Error> {
     let wanted: Vec<_> =
         graph.weights().filter(|(_, tensor)| written(tensor)).map(|(value, t)| (value, t.clone())).collect();
     for (value, tensor) in wanted {
@@ -50,7 +74,7 @@ fn rewind(graph: &mut Graph, checkpoint: &Checkpoint) -> Result<(), Error> {
         }
         let data = Data::from_bytes(view.dtype(), bytes::Bytes::copy_from_slice(view.bytes()));
         if let Some(tensor) = data.and_then(|data| Tensor::new(view.shape(), data)) {
-            graph.set_weight(value, tensor);
+            graph.set_weight(value, shifted(model, value, tensor, 1.0));
         }
     }
     Ok(())
@@ -60,8 +84,8 @@ fn rewind(graph: &mut Graph, checkpoint: &Checkpoint) -> Result<(), Error> {
 pub(super) fn described(task: &Task<'_>, graph: &Graph) -> Vec<(String, String)> {
     let list = [
         ("model", Some(of_graph(graph))),
-        ("data", Some(of_data(task.data))),
-        ("eval-data", task.eval.map(of_data)),
+        ("data", Some(task.data.digest())),
+        ("eval-data", task.eval.map(|data| data.digest())),
         ("teacher", task.teacher.map(|teacher| of_graph(teacher.graph()))),
     ];
     let text = |digest: Option<Digest>| digest.map_or("none".to_owned(), |digest| digest.to_string()[..16].to_owned());
@@ -77,19 +101,6 @@ fn of_graph(graph: &Graph) -> Digest {
     for (value, tensor) in graph.weights() {
         hasher.update(format!("{} {} {:?}\n", graph.name(value), tensor.dtype(), tensor.shape()).as_bytes());
         hasher.update(&tensor.data().to_bytes());
-    }
-    hasher.finalize().into()
-}
-
-/// Tensors and metadata.
-fn of_data(data: &Dataset) -> Digest {
-    let (mut hasher, checkpoint) = (Hasher::new(), data.checkpoint());
-    for (key, value) in checkpoint.metadata() {
-        hasher.update(format!("{key} {value}\n").as_bytes());
-    }
-    for tensor in checkpoint.tensors() {
-        hasher.update(format!("{} {} {:?}\n", tensor.name(), tensor.dtype(), tensor.shape()).as_bytes());
-        hasher.update(tensor.bytes());
     }
     hasher.finalize().into()
 }

@@ -30,10 +30,11 @@ pub(super) fn write(model: &Model, epoch: u64, path: &Path, overwrite: Overwrite
     let graph = model.graph();
     let mut all = Vec::new();
     for (value, tensor) in graph.weights().filter(|(_, tensor)| inputs::written(tensor)) {
-        all.push((graph.name(value), tensor, tensor.data().to_bytes()));
+        let tensor = inputs::shifted(model, value, tensor.clone(), -1.0);
+        all.push((graph.name(value), tensor.shape().to_vec(), tensor.dtype(), tensor.data().to_bytes()));
     }
     let tensors: Vec<_> =
-        all.iter().map(|(name, tensor, bytes)| (*name, tensor.dtype(), tensor.shape(), bytes.as_slice())).collect();
+        all.iter().map(|(name, shape, dtype, bytes)| (*name, *dtype, shape.as_slice(), bytes.as_slice())).collect();
     Ok(write_file(path, &tensors, &[("format", "pt"), (inputs::EPOCH, &epoch.to_string())], overwrite)?)
 }
 

@@ -7,7 +7,8 @@ use niwaki_model::schedule::Course;
 use niwaki_tensors::Overwrite;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{Augment, Dataset};
+use super::Lessons;
+use crate::dataset::Augment;
 use crate::model::Model;
 
 /// How a model is trained.
@@ -15,7 +16,7 @@ use crate::model::Model;
 pub struct Settings {
     /// Passes over the data.
     pub epochs: u64,
-    /// Images of a step; the last one of a pass has those that are left. Of a single image, a normalization of planes of one
+    /// Images, windows or texts of a step; the last one of a pass has those that are left. Of a single image, a normalization of planes of one
     /// pixel by the batch leaves nothing.
     pub batch: usize,
     /// How weights follow their gradients.
@@ -102,10 +103,10 @@ impl Default for Settings {
 pub struct Task<'t> {
     /// What is trained.
     pub model: &'t Model,
-    /// Images with their classes.
-    pub data: &'t Dataset,
-    /// Images to measure it on after each pass.
-    pub eval: Option<&'t Dataset>,
+    /// What it learns from.
+    pub data: Lessons<'t>,
+    /// What it is measured on after each pass.
+    pub eval: Option<Lessons<'t>>,
     /// What its outputs are to be like.
     pub teacher: Option<&'t Model>,
     /// Weights to begin with, and the pass at which they were kept.
@@ -123,12 +124,15 @@ pub struct Epoch {
     pub epoch: u64,
     /// The mean loss of its steps.
     pub loss: f64,
-    /// The share of images whose class had the largest output, of 1; mixed images count for the larger share.
+    /// The share of images whose class had the largest output, of 1; mixed images count for the larger share. Of windows
+    /// the share of tokens, of texts that of those to whose vector no other text's of their step is nearer.
     pub accuracy: f64,
-    /// The share of the images to measure on.
+    /// The share of what it was measured on: images, or tokens.
     pub eval_accuracy: Option<f64>,
     /// Their mean cross entropy.
     pub eval_loss: Option<f64>,
+    /// The mean cosine between the vectors of texts and a teacher's.
+    pub eval_cosine: Option<f64>,
     /// The learning rate of the last step.
     pub rate: f64,
 }
@@ -136,9 +140,9 @@ pub struct Epoch {
 /// How far a training is.
 #[derive(Clone, Copy, Debug)]
 pub struct At<'a> {
-    /// Images done since it began, or went on.
+    /// Images, windows or texts done since it began, or went on.
     pub done: u64,
-    /// Images of all passes that were left then.
+    /// Those of all passes that were left then.
     pub all: u64,
     /// The pass, from 1 on.
     pub epoch: u64,

@@ -1,42 +1,90 @@
-//! One step: images, forward, back, weights.
+//! One step: examples, forward, back, weights.
 
 use std::path::Path;
 
-use niwaki_model::loss::{Loss, Target, cross_entropy, divergence};
+use niwaki_model::loss::{Loss, cross_entropy, directions, divergence};
 use niwaki_model::optimizer::{Step, norm};
-use niwaki_model::{Data, Run, Running, Tensor, ValueId};
+use niwaki_model::{Data, Executor, Run, Running, Tensor, ValueId, pooled};
 use rayon::prelude::*;
 
+use super::lessons::{Aim, Share};
 use super::{Teacher, Training};
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
 
+/// Gradients that one thread adds up at a time.
+const PART: usize = 1 << 16;
+
+/// What came of a share of a step.
+struct Passed {
+    loss: Loss,
+    gradients: Vec<Option<Tensor>>,
+    statistics: Vec<(ValueId, Tensor)>,
+    /// The most bytes that values and gradients took.
+    peak: usize,
+}
+
 impl Training<'_> {
     /// One step.
     pub(super) fn step(&mut self, items: &[usize]) -> Result<(), Error> {
-        let (images, targets) = self.batch(items)?;
+        let shares = self.task.data.shares(self.task.model, items, &self.draw())?;
+        let inputs: Vec<Vec<Tensor>> = shares.iter().map(|share| share.inputs.clone()).collect();
+        let all: usize = shares.iter().map(|share| share.count).sum();
+        let mut sum: Option<Vec<Option<Tensor>>> = None;
+        let mut changed = Vec::new();
+        for share in shares {
+            let Passed { loss, gradients, statistics, peak } = self.pass(share, all)?;
+            let sums = if sum.is_some() { self.sizes.iter().sum::<usize>() * size_of::<f32>() } else { 0 };
+            self.peak = self.peak.max(peak + sums);
+            match &mut sum {
+                None => sum = Some(gradients),
+                Some(sum) => sum.iter_mut().zip(gradients).for_each(|(sum, more)| add(sum, more)),
+            }
+            changed.extend(statistics);
+            self.sums.add(loss.mean, loss.count, loss.right);
+        }
+        self.update(&sum.unwrap_or_default(), &inputs)?;
+        for (weight, tensor) in changed {
+            self.tape.set_weight(weight, tensor);
+        }
+        Ok(())
+    }
+
+    /// Forward and back for a share of the `all` examples of a step.
+    fn pass(&self, share: Share, all: usize) -> Result<Passed, Error> {
         let at = |e: niwaki_model::Error| Error::from(e.at(self.task.model.path()));
-        let forward = self.tape.forward(vec![images.clone()], None).map_err(at)?;
-        let outputs =
-            forward.outputs.first().cloned().ok_or_else(|| self.unlike("a model without outputs".to_owned()))?;
-        let loss = self.loss(&outputs, &targets, &images)?;
+        let forward = self.tape.forward(share.inputs.clone(), None).map_err(at)?;
+        let place = share.aim.output();
+        let outputs = forward.outputs.get(place).cloned();
+        let outputs = outputs.ok_or_else(|| self.unlike("a model without outputs".to_owned()))?;
+        let mut loss = self.loss(&outputs, &share)?;
         if !loss.mean.is_finite() {
-            return Err(self.diverged("the loss", &images));
+            return Err(self.diverged("the loss", &[share.inputs]));
         }
         let statistics: Vec<(ValueId, Tensor)> = self.statistics(&forward.outputs);
         let mut seeds = vec![None; forward.outputs.len()];
-        seeds[0] = Some(loss.gradient);
+        if share.count < all {
+            let part = share.count as f32 / all as f32;
+            if let Data::F32(gradient) = loss.gradient.data_mut() {
+                gradient.to_mut().iter_mut().for_each(|x| *x *= part);
+            }
+        }
+        seeds[place] = Some(loss.gradient.clone());
         drop(outputs);
         let back = self.tape.backward(forward, seeds).map_err(at)?;
-        self.peak = self.peak.max(back.peak_bytes);
+        Ok(Passed { loss, gradients: back.gradients, statistics, peak: back.peak_bytes })
+    }
+
+    /// Lets the weights follow their gradients.
+    fn update(&mut self, gradients: &[Option<Tensor>], inputs: &[Vec<Tensor>]) -> Result<(), Error> {
         let gradients: Vec<Option<&[f32]>> =
-            back.gradients.iter().map(|g| g.as_ref().and_then(Tensor::get::<f32>)).collect();
+            gradients.iter().map(|g| g.as_ref().and_then(Tensor::get::<f32>)).collect();
         let all = norm(gradients.iter().copied().flatten());
         if !all.is_finite() {
             let first = gradients.iter().position(|g| g.is_some_and(|g| g.iter().any(|x| !x.is_finite())));
             let name = first.map(|at| self.tape.graph().name(self.tape.wanted()[at]));
             let what = name.map_or("the norm of the gradients".to_owned(), |name| format!("the gradient of `{name}`"));
-            return Err(self.diverged(&what, &images));
+            return Err(self.diverged(&what, inputs));
         }
         let scale = self.settings.clip.filter(|most| all > *most).map_or(1.0, |most| most / all);
         self.rate = self.schedule.at(self.optimizer.steps);
@@ -50,51 +98,25 @@ impl Training<'_> {
                 self.optimizer.update(nth, weights.to_mut(), gradient, step);
             }
         }
-        for (weight, tensor) in statistics {
-            self.tape.set_weight(weight, tensor);
-        }
-        self.sums.add(loss.mean, loss.count, loss.right);
         Ok(())
     }
 
-    /// Images and what they are of.
-    fn batch(&self, items: &[usize]) -> Result<(Tensor, Vec<Target>), Error> {
-        let (data, augment, seed) = (self.task.data, self.settings.augment, self.settings.seed);
-        let [c, h, w] = data.shape();
-        let each = data.item_len();
-        let mut images = vec![0.0f32; items.len() * each];
-        images.par_chunks_mut(each).zip(items).try_for_each(|(image, item)| {
-            data.batch([*item], image)?;
-            augment.places([c, h, w], &self.black, [seed, self.epoch, *item as u64], image);
-            Ok::<(), Error>(())
-        })?;
-        let classes = items.iter().map(|item| data.label(*item)).collect::<Result<Vec<_>, _>>()?;
-        let targets = match augment.mixture(seed, self.optimizer.steps, items.len()) {
-            None => classes.into_iter().map(Target::Class).collect(),
-            Some((share, others)) => {
-                let own = images.clone();
-                images.par_chunks_mut(each).zip(&others).for_each(|(image, other)| {
-                    let other = &own[other * each..][..each];
-                    image.iter_mut().zip(other).for_each(|(x, y)| *x = share as f32 * *x + (1.0 - share as f32) * y);
-                });
-                let mixed =
-                    |(at, other): (usize, &usize)| Target::Mixed { first: classes[at], second: classes[*other], share };
-                others.iter().enumerate().map(mixed).collect()
-            }
-        };
-        let tensor = Tensor::of([items.len(), c, h, w], images);
-        Ok((tensor.ok_or_else(|| self.unlike(format!("images of {c}x{h}x{w}")))?, targets))
-    }
-
-    fn loss(&self, outputs: &Tensor, targets: &[Target], images: &Tensor) -> Result<Loss, Error> {
+    fn loss(&self, outputs: &Tensor, share: &Share) -> Result<Loss, Error> {
         let fault = |e: niwaki_model::Fault| self.unlike(e.to_string());
+        let theirs = self.teacher.as_ref().map(|teacher| self.taught(teacher, share)).transpose()?;
+        let targets = match (&share.aim, &theirs) {
+            (Aim::Targets { all, .. }, _) => all,
+            (Aim::Vectors(lengths), Some(theirs)) => {
+                let aims =
+                    pooled(theirs, lengths).ok_or_else(|| self.unlike("a teacher of another kind".to_owned()))?;
+                return directions(outputs, lengths, &aims).map_err(fault);
+            }
+            (Aim::Vectors(_), None) => return Err(self.unlike("texts without a teacher".to_owned())),
+        };
         let loss = cross_entropy(outputs, targets, self.settings.smoothing).map_err(fault)?;
-        let Some(teacher) = &self.teacher else { return Ok(loss) };
-        let at = |e: niwaki_model::Error| Error::from(e.at(self.task.teacher.map_or(Path::new(""), Model::path)));
-        let theirs = teacher.run(vec![images.clone()], Run::default()).map_err(at)?.outputs;
-        let theirs = theirs.first().ok_or_else(|| self.unlike("a teacher without outputs".to_owned()))?;
+        let Some(theirs) = theirs else { return Ok(loss) };
         let Teacher { temperature, share } = self.settings.teacher;
-        let apart = divergence(outputs, theirs, temperature).map_err(fault)?;
+        let apart = divergence(outputs, &theirs, temperature).map_err(fault)?;
         let both = |a: &Tensor, b: &Tensor| {
             let (a, b) = (a.get::<f32>()?, b.get::<f32>()?);
             let sum = a.iter().zip(b).map(|(a, b)| (1.0 - share as f32) * a + share as f32 * b).collect();
@@ -103,6 +125,13 @@ impl Training<'_> {
         let gradient = both(&loss.gradient, &apart.gradient)
             .ok_or_else(|| self.unlike("outputs that are no floats".to_owned()))?;
         Ok(Loss { mean: (1.0 - share) * loss.mean + share * apart.mean, gradient, ..loss })
+    }
+
+    /// What a teacher makes of a share.
+    fn taught(&self, teacher: &Executor, share: &Share) -> Result<Tensor, Error> {
+        let at = |e: niwaki_model::Error| Error::from(e.at(self.task.teacher.map_or(Path::new(""), Model::path)));
+        let theirs = teacher.run(share.inputs.clone(), Run::default()).map_err(at)?.outputs;
+        theirs.into_iter().nth(share.aim.output()).ok_or_else(|| self.unlike("a teacher without outputs".to_owned()))
     }
 
     /// What becomes of running statistics.
@@ -116,26 +145,29 @@ impl Training<'_> {
     }
 
     /// The error of a training whose numbers are no longer any.
-    fn diverged(&self, what: &str, images: &Tensor) -> Error {
+    fn diverged(&self, what: &str, inputs: &[Vec<Tensor>]) -> Error {
         let graph = self.tape.graph();
         let mut first: Option<ValueId> = None;
-        let mut look = |value: ValueId, tensor: &Tensor| {
-            if first.is_none() && tensor.get::<f32>().is_some_and(|all| all.iter().any(|x| !x.is_finite())) {
-                first = Some(value);
-            }
-        };
-        // Weights are still those that the step began with.
-        let ran = self.tape.forward(vec![images.clone()], Some(&mut look));
+        let mut failed = None;
+        for inputs in inputs {
+            let mut look = |value: ValueId, tensor: &Tensor| {
+                if first.is_none() && tensor.get::<f32>().is_some_and(|all| all.iter().any(|x| !x.is_finite())) {
+                    first = Some(value);
+                }
+            };
+            // Weights are still those that the step began with.
+            failed = failed.or(self.tape.forward(inputs.clone(), Some(&mut look)).err());
+        }
         let maker = |value: ValueId| graph.nodes().iter().find(|node| node.outputs.contains(&Some(value)));
-        let place = match (ran, first) {
-            (Ok(_), None) => "all values of the way forward are".to_owned(),
+        let place = match (failed, first) {
+            (None, None) => "all values of the way forward are".to_owned(),
             (_, Some(value)) => match maker(value) {
                 Some(node) => {
                     format!("the first node whose values are not all is `{}` ({})", node.name, node.op.name())
                 }
                 None => format!("input `{}` has some that are not", graph.name(value)),
             },
-            (Err(e), None) => e.to_string(),
+            (Some(e), None) => e.to_string(),
         };
         let what = format!("{what} is no finite number in step {} of pass {}; {place}", self.step + 1, self.epoch + 1);
         let e = Error::from(ErrorKind::Diverged { what }).at(self.task.model.path());
@@ -144,5 +176,18 @@ impl Training<'_> {
 
     fn unlike(&self, what: String) -> Error {
         Error::from(ErrorKind::Unlike { what }).at(self.task.model.path())
+    }
+}
+
+/// Adds gradients up.
+fn add(sum: &mut Option<Tensor>, more: Option<Tensor>) {
+    match (sum.as_mut().map(Tensor::data_mut), more) {
+        (Some(Data::F32(sum)), Some(more)) => {
+            let more = more.get::<f32>().unwrap_or_default();
+            let parts = sum.to_mut().par_chunks_mut(PART).zip(more.par_chunks(PART));
+            parts.for_each(|(sum, more)| sum.iter_mut().zip(more).for_each(|(sum, x)| *sum += x));
+        }
+        (None, more) => *sum = more,
+        _ => {}
     }
 }

@@ -107,6 +107,11 @@ impl Config {
         all.map(Some).ok_or_else(|| self.wrong(key, "a list of texts"))
     }
 
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// What stands under a key, as keys of its own.
     pub(super) fn object(&self, key: &str) -> Result<Option<Self>, Error> {
         let Some(value) = self.value(key) else { return Ok(None) };

@@ -239,7 +239,8 @@ pub(super) fn build(config: &Config, kind: DecoderKind, lookup: Lookup<'_>) -> R
     };
     let windows = facts.sees.iter().map(before).collect();
     let Facts { vocabulary, context, .. } = facts;
-    Ok(DecoderGraph { graph: builder.finish()?, cached, windows, hidden, vocabulary, context })
+    let raised = std::mem::take(&mut builder.raised);
+    Ok(DecoderGraph { graph: builder.finish()?, cached, windows, hidden, vocabulary, context, raised })
 }
 
 impl Facts {
@@ -292,9 +293,10 @@ fn norm(builder: &mut Builder<'_>, facts: &Facts, name: &str, x: ValueId) -> Res
 }
 
 fn rms(builder: &mut Builder<'_>, facts: &Facts, (name, len): (&str, usize), x: ValueId) -> Result<ValueId, Error> {
-    // Gemma stores how far its norms are from one.
-    let more = if facts.kind.is_gemma() { 1.0 } else { 0.0 };
-    let weight = builder.vector(&format!("{name}.weight"), len, more)?;
+    let weight = match facts.kind.is_gemma() {
+        true => builder.raised(&format!("{name}.weight"), len)?,
+        false => builder.vector(&format!("{name}.weight"), len)?,
+    };
     let op =
         onnx("RMSNormalization", &[("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(facts.epsilon as f32))])?;
     Ok(node(&mut builder.graph, name.to_owned(), op, &[x, weight]))
@@ -354,7 +356,7 @@ impl Layer<'_, '_> {
         let name = self.name(part);
         let mut inputs = vec![x, self.builder.weight(&format!("{name}.weight"), &[out, width])?];
         if bias {
-            inputs.push(self.builder.vector(&format!("{name}.bias"), out, 0.0)?);
+            inputs.push(self.builder.vector(&format!("{name}.bias"), out)?);
         }
         Ok(self.builder.graph.node(name, Linear { heads }, &inputs))
     }

@@ -15,7 +15,7 @@ use crate::ops::embedding::Embedding;
 use crate::ops::gate::{Activation, Gate};
 use crate::ops::linear::Linear;
 use crate::ops::self_attention::{Sees, SelfAttention};
-use crate::tensor::Dtype;
+use crate::tensor::{Dtype, Tensor};
 
 /// What the configuration says of an encoder.
 struct Facts {
@@ -128,6 +128,7 @@ pub(super) fn build(config: &Config, kind: EncoderKind, lookup: Lookup<'_>) -> R
     let mut input = |name: &str| builder.graph.input(name, Some(Dtype::I64), dims());
     let (ids, positions, mask) = (input("input_ids"), input("positions"), input("attention_mask"));
     let types = (facts.types > 0).then(|| input("token_type_ids"));
+    let classes = classes(config)?;
     let mut parts = Encoding { builder, facts: &facts, names, within };
     let mut x = parts.embeddings(ids, positions, types)?;
     let mut hidden = vec![x];
@@ -135,8 +136,10 @@ pub(super) fn build(config: &Config, kind: EncoderKind, lookup: Lookup<'_>) -> R
         x = parts.layer(layer, x, mask)?;
         hidden.push(x);
     }
+    let scores = (!classes.is_empty()).then(|| parts.scores(kind, x, classes.len())).transpose()?;
     let Encoding { mut builder, .. } = parts;
     builder.graph.output(x);
+    scores.into_iter().for_each(|scores| builder.graph.output(scores));
     Ok(EncoderGraph {
         graph: builder.finish()?,
         hidden,
@@ -144,7 +147,25 @@ pub(super) fn build(config: &Config, kind: EncoderKind, lookup: Lookup<'_>) -> R
         context: facts.places.saturating_sub(facts.first),
         first: facts.first,
         types: types.is_some(),
+        classes,
     })
+}
+
+/// The names of the classes that the model tells, where it does.
+fn classes(config: &Config) -> Result<Vec<String>, Error> {
+    if !config.architecture().ends_with("ForSequenceClassification") {
+        return Ok(Vec::new());
+    }
+    if config.text("problem_type")?.is_some_and(|kind| kind != "single_label_classification") {
+        return Err(config.wrong("problem_type", "single_label_classification"));
+    }
+    let Some(names) = config.object("id2label")? else {
+        return Ok((0..config.size("num_labels")?.unwrap_or(2)).map(|class| class.to_string()).collect());
+    };
+    let needs = "a name for every class, counted from 0";
+    let all: Option<Vec<String>> =
+        (0..names.len()).map(|class| names.text(&class.to_string()).ok().flatten().map(str::to_owned)).collect();
+    all.filter(|all| !all.is_empty()).ok_or_else(|| config.wrong("id2label", needs))
 }
 
 /// An encoder on its way.
@@ -182,8 +203,8 @@ impl Encoding<'_, '_> {
 
     fn norm(&mut self, part: &str, x: ValueId) -> Result<ValueId, Error> {
         let name = format!("{}{part}", self.within);
-        let weight = self.builder.vector(&format!("{name}.weight"), self.facts.hidden, 0.0)?;
-        let bias = self.builder.vector(&format!("{name}.bias"), self.facts.hidden, 0.0)?;
+        let weight = self.builder.vector(&format!("{name}.weight"), self.facts.hidden)?;
+        let bias = self.builder.vector(&format!("{name}.bias"), self.facts.hidden)?;
         let epsilon = Attribute::Float(self.facts.epsilon as f32);
         let op = onnx("LayerNormalization", &[("axis", Attribute::Int(-1)), ("epsilon", epsilon)])?;
         Ok(node(&mut self.builder.graph, name, op, &[x, weight, bias]))
@@ -198,8 +219,27 @@ impl Encoding<'_, '_> {
     ) -> Result<ValueId, Error> {
         let name = format!("{}{part}", self.within);
         let weight = self.builder.weight(&format!("{name}.weight"), &[out, width])?;
-        let bias = self.builder.vector(&format!("{name}.bias"), out, 0.0)?;
+        let bias = self.builder.vector(&format!("{name}.bias"), out)?;
         Ok(self.builder.graph.node(name, Linear { heads }, &[x, weight, bias]))
+    }
+
+    /// Scores of classes, of the first token's vector.
+    fn scores(&mut self, kind: EncoderKind, x: ValueId, classes: usize) -> Result<ValueId, Error> {
+        let width = self.facts.hidden;
+        let first = self.builder.graph.weight("first token", Tensor::scalar(0i64));
+        let op = onnx("Gather", &[("axis", Attribute::Int(1))])?;
+        let x = node(&mut self.builder.graph, "first".to_owned(), op, &[x, first]);
+        let (dense, act, last) = match kind {
+            EncoderKind::Bert => (format!("{}pooler.dense", self.within), "Tanh", "classifier"),
+            EncoderKind::Roberta => ("classifier.dense".to_owned(), "Tanh", "classifier.out_proj"),
+            EncoderKind::DistilBert => ("pre_classifier".to_owned(), "Relu", "classifier"),
+        };
+        let within = std::mem::take(&mut self.within);
+        let x = self.linear(&dense, x, [width, width], None)?;
+        let x = node(&mut self.builder.graph, format!("{dense}.{act}"), onnx(act, &[])?, &[x]);
+        let x = self.linear(last, x, [classes, width], None)?;
+        self.within = within;
+        Ok(x)
     }
 
     fn layer(&mut self, at: usize, x: ValueId, mask: ValueId) -> Result<ValueId, Error> {

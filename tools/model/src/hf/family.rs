@@ -39,10 +39,22 @@ const FAMILIES: &[(&str, &[&str], Family)] = &[
     ("gemma", &["GemmaForCausalLM"], Family::Decoder(DecoderKind::Gemma)),
     ("gemma2", &["Gemma2ForCausalLM"], Family::Decoder(DecoderKind::Gemma2)),
     ("gemma3_text", &["Gemma3ForCausalLM"], Family::Decoder(DecoderKind::Gemma3)),
-    ("bert", &["BertModel", "BertForMaskedLM"], Family::Encoder(EncoderKind::Bert)),
-    ("roberta", &["RobertaModel", "RobertaForMaskedLM"], Family::Encoder(EncoderKind::Roberta)),
-    ("xlm-roberta", &["XLMRobertaModel", "XLMRobertaForMaskedLM"], Family::Encoder(EncoderKind::Roberta)),
-    ("distilbert", &["DistilBertModel", "DistilBertForMaskedLM"], Family::Encoder(EncoderKind::DistilBert)),
+    ("bert", &["BertModel", "BertForMaskedLM", "BertForSequenceClassification"], Family::Encoder(EncoderKind::Bert)),
+    (
+        "roberta",
+        &["RobertaModel", "RobertaForMaskedLM", "RobertaForSequenceClassification"],
+        Family::Encoder(EncoderKind::Roberta),
+    ),
+    (
+        "xlm-roberta",
+        &["XLMRobertaModel", "XLMRobertaForMaskedLM", "XLMRobertaForSequenceClassification"],
+        Family::Encoder(EncoderKind::Roberta),
+    ),
+    (
+        "distilbert",
+        &["DistilBertModel", "DistilBertForMaskedLM", "DistilBertForSequenceClassification"],
+        Family::Encoder(EncoderKind::DistilBert),
+    ),
 ];
 
 /// The family of a model. Where no class is named, its type decides.

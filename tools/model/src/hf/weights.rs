@@ -50,13 +50,15 @@ pub fn stored(checkpoint: &Arc<Checkpoint>, name: &str) -> Result<Option<Tensor>
 /// A graph on its way, and the weights that it did not find.
 pub(super) struct Builder<'b> {
     pub(super) graph: Graph,
+    /// The weights that are one more here than in their file.
+    pub(super) raised: Vec<ValueId>,
     lookup: Lookup<'b>,
     wrong: Vec<String>,
 }
 
 impl<'b> Builder<'b> {
     pub(super) fn new(lookup: Lookup<'b>) -> Self {
-        Self { graph: Graph::default(), lookup, wrong: Vec::new() }
+        Self { graph: Graph::default(), raised: Vec::new(), lookup, wrong: Vec::new() }
     }
 
     /// Whether there is a weight of that name.
@@ -88,13 +90,22 @@ impl<'b> Builder<'b> {
         })
     }
 
-    /// A small weight, as single floats, and `more` added to each.
-    pub(super) fn vector(&mut self, name: &str, len: usize, more: f32) -> Result<ValueId, Error> {
+    /// A small weight, as single floats.
+    pub(super) fn vector(&mut self, name: &str, len: usize) -> Result<ValueId, Error> {
         let Some(tensor) = self.find(name, &[len])? else { return Ok(self.graph.value(name)) };
         let mut wide = vec![0.0; len];
         Stored::of(&tensor, 0)?.widen(0, &mut wide);
-        wide.iter_mut().for_each(|x| *x += more);
         Ok(self.graph.weight(name, Tensor::vector(wide)))
+    }
+
+    /// The same, of which the file says how far it is from one.
+    pub(super) fn raised(&mut self, name: &str, len: usize) -> Result<ValueId, Error> {
+        let value = self.vector(name, len)?;
+        if let Some(Data::F32(all)) = self.graph.weight_mut(value).map(Tensor::data_mut) {
+            all.to_mut().iter_mut().for_each(|x| *x += 1.0);
+            self.raised.push(value);
+        }
+        Ok(value)
     }
 
     /// The graph, once all is there.

@@ -9,7 +9,7 @@ use crate::kernels::parts::PART;
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::binary::made;
 use crate::ops::element_type::dtype;
-use crate::ops::halves::{Half, widened};
+use crate::ops::halves::Half;
 use crate::ops::number::Number;
 use crate::ops::{Built, some};
 use crate::reverse::{Keeps, Pass, Pullback, Reverse};
@@ -104,7 +104,7 @@ pub(crate) fn cast(tensor: Tensor, to: Dtype, context: &Context<'_>) -> Result<T
     }
     if to == Dtype::F32 && Half::of(tensor.dtype()).is_some() {
         context.len::<f32>(tensor.shape())?;
-        return Ok(widened(tensor));
+        return Ok(tensor.widened());
     }
     if let (Data::F32(x), Some(half)) = (tensor.data(), Half::of(to)) {
         return made(tensor.shape().to_vec(), half.round(x.as_slice()));

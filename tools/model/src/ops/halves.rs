@@ -38,7 +38,7 @@ impl Half {
         run: impl FnOnce(&mut Inputs) -> Result<Vec<Tensor>, Fault>,
     ) -> Result<Vec<Tensor>, Fault> {
         let all = std::mem::take(inputs).into_vec().into_iter();
-        *inputs = Inputs::new(all.map(|tensor| tensor.map(widened)).collect());
+        *inputs = Inputs::new(all.map(|tensor| tensor.map(Tensor::widened)).collect());
         let mut outputs = run(inputs)?;
         for output in outputs.iter_mut().take(rounded) {
             if let Data::F32(buffer) = output.data() {
@@ -65,23 +65,25 @@ impl Half {
     }
 }
 
-/// Halves as single floats; all else as it is.
-pub(crate) fn widened(mut tensor: Tensor) -> Tensor {
-    let wide = match tensor.data() {
-        Data::F16(x) => {
-            let mut y = vec![0f32; x.as_slice().len()];
-            x.as_slice().convert_to_f32_slice(&mut y);
-            y
-        }
-        Data::Bf16(x) => {
-            let mut y = vec![0f32; x.as_slice().len()];
-            x.as_slice().convert_to_f32_slice(&mut y);
-            y
-        }
-        _ => return tensor,
-    };
-    *tensor.data_mut() = Data::F32(Buffer::from(wide));
-    tensor
+impl Tensor {
+    /// Halves as single floats; all else as it is.
+    pub fn widened(mut self) -> Self {
+        let wide = match self.data() {
+            Data::F16(x) => {
+                let mut y = vec![0f32; x.as_slice().len()];
+                x.as_slice().convert_to_f32_slice(&mut y);
+                y
+            }
+            Data::Bf16(x) => {
+                let mut y = vec![0f32; x.as_slice().len()];
+                x.as_slice().convert_to_f32_slice(&mut y);
+                y
+            }
+            _ => return self,
+        };
+        *self.data_mut() = Data::F32(Buffer::from(wide));
+        self
+    }
 }
 
 #[cfg(test)]

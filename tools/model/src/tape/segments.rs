@@ -80,16 +80,17 @@ impl Tape {
             |at: usize| spans.iter().filter(move |(_, [from, to])| *from <= at && at <= *to).map(|(value, _)| *value);
         let gradients =
             |at: usize| -> u64 { alive(at).filter(|value| self.needs[value.index()]).map(|value| size(&value)).sum() };
+        let of_weights = self.gradients_of_weights();
         let inputs: u64 = self.graph.inputs().iter().map(|input| size(&input.value)).sum();
         let mut most = 0;
         let mut before: BTreeSet<ValueId> = self.graph.inputs().iter().map(|input| input.value).collect();
         let mut held = inputs;
         for (segment, entries) in bounds.windows(2).zip(entries) {
             held += entries.iter().filter(|value| before.insert(**value)).map(size).sum::<u64>();
-            let after = gradients(segment[1]);
+            let after = gradients(segment[1]) + of_weights[segment[1]];
             let mut kept: BTreeSet<ValueId> = BTreeSet::new();
             let mut all = 0u64;
-            for at in segment[0]..segment[1] {
+            for (at, weights) in of_weights.iter().enumerate().take(segment[1]).skip(segment[0]) {
                 for value in self.kept_values(at) {
                     if kept.insert(value) && !before.contains(&value) {
                         all += size(&value);
@@ -98,10 +99,23 @@ impl Tape {
                 let own = alive(at).filter(|value| !before.contains(value) && !kept.contains(value));
                 let own: u64 = own.map(|value| size(&value)).sum();
                 // Computed once more, then taken back.
-                most = most.max(held + all + (own + after).max(gradients(at)));
+                most = most.max(held + all + (own + after).max(gradients(at) + weights));
             }
         }
         most
+    }
+
+    /// For each node the bytes of the gradients of weights that there are once it is taken back, and none behind the last.
+    fn gradients_of_weights(&self) -> Vec<u64> {
+        let nodes = self.graph.nodes();
+        let mut bytes = vec![0; nodes.len() + 1];
+        for weight in &self.wanted {
+            let last = nodes.iter().rposition(|node| node.inputs.contains(&Some(*weight)));
+            if let (Some(last), Some(tensor)) = (last, self.graph.constant(*weight)) {
+                bytes[..=last].iter_mut().for_each(|sum| *sum += tensor.data().bytes() as u64);
+            }
+        }
+        bytes
     }
 
     /// From which node to which each value is there; inputs aside.
