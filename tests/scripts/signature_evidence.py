@@ -2,7 +2,7 @@
 measures what they do. Whatever is there already is not made again: an interrupted run goes on.
 
     python3 tests/scripts/signature_evidence.py run NET.onnx TRAIN TEST WORK OUT.json [--kinds K,K,...] [--severity 5]
-        [--start-epochs 1] [--epochs 2] [--layers 2 | --only GLOB,GLOB] [--lr 0.02] [--limit N] [--niwaki PROGRAM] [--train-flags "..."]
+        [--start-epochs 1] [--epochs 2] [--layers 2 | --only GLOB,GLOB] [--lr 0.02] [--tune-lr LR] [--limit N] [--niwaki PROGRAM] [--train-flags "..."]
         [--other NAME=TRAIN,TEST]
     python3 tests/scripts/signature_evidence.py table OUT.json ...
 
@@ -159,10 +159,10 @@ def run(args):
     train = args.train
     lr = ["--lr", args.lr]
     lab.trained("init", train, args.start_epochs, ["--init", "random", *lr, "--seed", 1])
-    start = ["--weights", lab.file("init"), *lr, "--seed", 2]
+    start = ["--weights", lab.file("init"), "--lr", args.tune_lr or args.lr, "--seed", 2]
     standard = lab.trained("standard", train, args.epochs, start)
     found = {"net": Path(args.net).stem, "severity": args.severity, "layers": args.only or f"the first {args.layers} layers", "epochs": args.epochs,
-             "start_epochs": args.start_epochs, "lr": args.lr, "clean": lab.accuracy(standard, clean),
+             "start_epochs": args.start_epochs, "lr": args.lr, "tune_lr": args.tune_lr or args.lr, "clean": lab.accuracy(standard, clean),
              "init_clean": lab.accuracy(lab.file("init"), clean), "kinds": {}, "pairs": [], "triples": []}
     signatures, everything = {}, {}
     for kind in kinds:
@@ -310,6 +310,7 @@ def main():
     runs.add_argument("--layers", type=int, default=2)
     runs.add_argument("--only", help="globs of the tensors that signatures keep, with commas between; else --layers")
     runs.add_argument("--lr", type=float, default=0.02)
+    runs.add_argument("--tune-lr", type=float, help="of the networks that go on from the initialization [default: --lr]")
     runs.add_argument("--limit", type=int)
     runs.add_argument("--train-flags", default="")
     runs.add_argument("--other", help="another dataset to transfer to: NAME=TRAIN,TEST")
