@@ -26,6 +26,7 @@ mod script;
 mod signature;
 mod tensors;
 mod text;
+mod training;
 
 pub use codes::{block_view, elastic_view, float_view, mask_view, positions_view, sparse_view, uniform_view};
 pub use container::container_meta;
@@ -38,6 +39,7 @@ pub use onnx::onnx_model;
 pub use signature::{correction_stream, signature_about, undo_record};
 pub use tensors::{safetensors_header, safetensors_index};
 pub use text::{public_key_pem, recipe_text, scheme_text};
+pub use training::training_state;
 
 /// A function over bytes, under the name of its program and of its folder of seeds.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +74,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "scheme_text", run: scheme_text },
     Target { name: "signature_about", run: signature_about },
     Target { name: "sparse_view", run: sparse_view },
+    Target { name: "training_state", run: training_state },
     Target { name: "undo_record", run: undo_record },
     Target { name: "uniform_view", run: uniform_view },
 ];

@@ -41,6 +41,7 @@ pub(crate) use choice::own_statistics;
 use lessons::Draw;
 pub use lessons::{Lessons, Material};
 pub use settings::{At, Epoch, Settings, Task, Teacher, Trained};
+pub use state::check_state;
 use state::{State, Sums};
 
 /// Trains a model, and writes its weights.

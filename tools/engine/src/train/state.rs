@@ -49,7 +49,42 @@ pub(super) struct State {
 /// The key of the metadata.
 const KEY: &str = "niwaki.train.state";
 
+/// Refuses what no state of a training of so many passes, of so many steps each, says of itself: the text under
+/// `niwaki.train.state` in the metadata of its file.
+///
+/// # Errors
+///
+/// Text that is no such JSON, passes and steps beyond the end, and sums that contradict each other.
+pub fn check_state(text: &str, passes: u64, steps: u64) -> Result<(), Error> {
+    let found = State::parse(text).and_then(|state| state.check(passes, steps));
+    found.map_err(|why| ErrorKind::Journal { why }.into())
+}
+
 impl State {
+    fn parse(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+
+    /// Whether it is of a training of so many passes, of so many steps each.
+    fn check(&self, passes: u64, steps: u64) -> Result<(), String> {
+        let Self { epoch, step, .. } = *self;
+        if epoch > passes || step >= steps.max(1) || epoch == passes && step > 0 {
+            return Err(format!("at step {step} of pass {epoch}: {passes} passes of {steps} steps expected"));
+        }
+        let before = epoch.checked_mul(steps).and_then(|done| done.checked_add(step));
+        if before != Some(self.steps) {
+            return Err(format!(
+                "{} steps were done, at step {step} of pass {epoch} of {steps} steps each",
+                self.steps
+            ));
+        }
+        let passed = self.epochs.iter().map(|pass| pass.epoch).chain(self.best);
+        match passed.into_iter().find(|pass| !(1..=epoch).contains(pass)) {
+            Some(pass) => Err(format!("a pass {pass} that has ended, of {epoch}")),
+            None => Ok(()),
+        }
+    }
+
     /// Where the state of a training with that output stands.
     pub(super) fn path(output: &Path) -> PathBuf {
         let mut name = output.file_name().unwrap_or_default().to_os_string();
@@ -132,12 +167,14 @@ impl Training<'_> {
         let checkpoint = Checkpoint::open(path, &Limits::default())?;
         let metadata = checkpoint.metadata();
         let text = metadata.get(KEY).ok_or_else(|| journal(format!("no `{KEY}` in its metadata")))?;
-        let state: State = serde_json::from_str(text).map_err(|e| journal(e.to_string()))?;
+        let state = State::parse(text).map_err(journal)?;
         for ((key, now), (old_key, then)) in described(self).iter().zip(&state.settings) {
             if (key, now) != (old_key, then) {
                 return Err(journal(format!("of another training: `{old_key}` was {then}, is {now}")));
             }
         }
+        let steps = self.task.data.len().div_ceil(self.settings.batch) as u64;
+        state.check(self.settings.epochs, steps).map_err(journal)?;
         let floats = |name: &str, len: usize| {
             let view = checkpoint.get(name).ok_or_else(|| journal(format!("no tensor `{name}`")))?;
             let all = decoded(&view)?;
