@@ -47,6 +47,8 @@ pub enum ErrorKind {
     Passes,
     /// The weights were others in the pass before.
     Changed,
+    /// A mask that does not keep as many weights as it has to.
+    Slots,
     /// A size that no mask can have.
     Mask(niwaki_codes::Error),
     /// Hidden states before and after a block that do not correspond.
@@ -121,6 +123,7 @@ impl fmt::Display for Error {
             ErrorKind::Bits { needs, has } => write!(f, "mask row needs {needs} bytes, has {has}"),
             ErrorKind::Passes => write!(f, "counts belong to different passes over the tensor"),
             ErrorKind::Changed => write!(f, "weights changed between two passes over the tensor"),
+            ErrorKind::Slots => write!(f, "the mask does not keep as many weights as it has to"),
             ErrorKind::Mask(_) => write!(f, "size fits no mask"),
             ErrorKind::States { before, after, width } => {
                 write!(f, "hidden states of {before} and {after} numbers; expected as many, in rows of {width}")

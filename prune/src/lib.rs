@@ -1,4 +1,4 @@
-//! Chooses masks, and blocks to remove: patterns, ratios, selection by magnitude, scores of layers.
+//! Chooses masks, and blocks to remove: patterns, budgets, selection by magnitude or by search, scores of layers.
 //!
 //! ```
 //! use niwaki_codes::simd::Level;
@@ -25,16 +25,26 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+#[cfg(feature = "alloc")]
+mod budget;
 mod error;
+#[cfg(feature = "alloc")]
+pub mod jackpot;
 pub mod layers;
 mod magnitude;
+#[cfg(feature = "alloc")]
+mod overlap;
 mod pattern;
 mod rule;
 #[cfg(feature = "alloc")]
 mod select;
 
+#[cfg(feature = "alloc")]
+pub use budget::{Budget, Budgets};
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "alloc")]
+pub use overlap::Overlap;
 pub use pattern::{NofM, Pattern, Ratio};
 pub use rule::{Rule, Tally};
 #[cfg(feature = "alloc")]
-pub use select::{Counts, Pass, Step, magnitude_mask};
+pub use select::{Counts, Pass, Step, magnitude_mask, mask_of_count};

@@ -70,9 +70,16 @@ impl Pattern {
         let elements = (rows as u64).saturating_mul(cols as u64);
         match self {
             Self::NofM(run) => Step::Done(Rule::NofM(*run)),
-            Self::Keep(_) if elements == 0 => Step::Done(Rule::Threshold { bits: 0, ties: 0 }),
-            Self::Keep(ratio) => Step::Observe(Pass { elements, keep: ratio.of(elements), digit: Digit::Upper }),
+            Self::Keep(ratio) => begin(elements, ratio.of(elements)),
         }
+    }
+}
+
+/// Begins to look for the `keep` largest of so many weights.
+pub(crate) fn begin(elements: u64, keep: u64) -> Step {
+    match elements {
+        0 => Step::Done(Rule::Threshold { bits: 0, ties: 0 }),
+        _ => Step::Observe(Pass { elements, keep, digit: Digit::Upper }),
     }
 }
 
@@ -203,11 +210,29 @@ pub fn magnitude_mask(
     cols: usize,
     weights: &[f32],
 ) -> Result<Mask, Error> {
+    choose(level, pattern.select(rows, cols), (rows, cols), weights)
+}
+
+/// The mask of the `count` largest magnitudes of a tensor of `rows` by `cols`, at most all of them; among equal ones,
+/// those before.
+///
+/// # Errors
+///
+/// Those of [`magnitude_mask`].
+pub fn mask_of_count(level: Level, count: u64, rows: usize, cols: usize, weights: &[f32]) -> Result<Mask, Error> {
+    let elements = (rows as u64).saturating_mul(cols as u64);
+    match count.min(elements) {
+        0 => Ok(Mask::new(rows, cols, vec![0; MaskView::part_len(rows, cols)?])?),
+        count => choose(level, begin(elements, count), (rows, cols), weights),
+    }
+}
+
+fn choose(level: Level, step: Step, (rows, cols): (usize, usize), weights: &[f32]) -> Result<Mask, Error> {
     let mut bytes = vec![0; MaskView::part_len(rows, cols)?];
     if weights.len() != rows * cols {
         return Err(ErrorKind::Count { needs: (rows * cols) as u64, has: weights.len() as u64 }.into());
     }
-    let mut step = pattern.select(rows, cols);
+    let mut step = step;
     let rule = loop {
         match step {
             Step::Done(rule) => break rule,
