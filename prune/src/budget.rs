@@ -63,14 +63,19 @@ impl Budget {
     }
 }
 
+/// The whole number in a product of a share; what lacks a millionth of the next one lacks it by rounding.
+fn whole(share: f64, size: u64) -> u64 {
+    (share * size as f64 + 1e-6) as u64
+}
+
 /// What of so many is not among the whole number that is dropped.
 fn rest(size: u64, keep: Ratio) -> u64 {
-    size - ((1.0 - keep.get()) * size as f64) as u64
+    size - whole(1.0 - keep.get(), size)
 }
 
 fn global(level: Level, keep: Ratio, tensors: &[(&[usize], &[f32])]) -> Result<Vec<u64>, Error> {
     let all: u64 = tensors.iter().map(|(_, weights)| weights.len() as u64).sum();
-    let count = (all as f64 * keep.get()) as u64;
+    let count = whole(keep.get(), all);
     let mut step = select::begin(all, count.clamp(u64::from(all > 0), all));
     let threshold = loop {
         match step {
@@ -149,6 +154,8 @@ mod tests {
         assert_eq!(counts(Budget::Global, 1.0, &tensors).counts, [4, 2, 4]);
         // A whole number is dropped: 0.7 of 4 is 2, of 2 it is 1.
         assert_eq!(counts(Budget::Uniform, 0.3, &tensors).counts, [2, 1, 2]);
+        // 10 times 1 - 0.9 is a little less than 1.
+        assert_eq!(whole(1.0 - 0.9, 10), 1);
         let nan = [f32::NAN; 2];
         assert!(Budget::Global.divide(Level::Scalar, Ratio::new(0.5).unwrap(), &[(&[2], &nan)]).is_err());
     }

@@ -7,7 +7,7 @@ use niwaki_codes::Mask;
 use crate::{Error, ErrorKind};
 
 /// How many weights two masks keep, each and both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Overlap {
     /// Weights of the tensor.
     pub elements: u64,
@@ -17,6 +17,8 @@ pub struct Overlap {
     pub second: u64,
     /// Those that both keep.
     pub both: u64,
+    /// Those that both would keep, were the second drawn anew, of each tensor as many.
+    pub expected: f64,
 }
 
 impl Overlap {
@@ -32,11 +34,14 @@ impl Overlap {
             return Err(ErrorKind::Count { needs: elements(first), has: elements(second) }.into());
         }
         let count = |bytes: &mut dyn Iterator<Item = u8>| bytes.map(|byte| u64::from(byte.count_ones())).sum();
+        let (elements, first_kept, second_kept): (u64, u64, u64) =
+            (elements(first), count(&mut first.bytes().iter().copied()), count(&mut second.bytes().iter().copied()));
         Ok(Self {
-            elements: elements(first),
-            first: count(&mut first.bytes().iter().copied()),
-            second: count(&mut second.bytes().iter().copied()),
+            elements,
+            first: first_kept,
+            second: second_kept,
             both: count(&mut first.bytes().iter().zip(second.bytes()).map(|(a, b)| a & b)),
+            expected: first_kept as f64 * second_kept as f64 / elements.max(1) as f64,
         })
     }
 
@@ -50,16 +55,15 @@ impl Overlap {
         self.both as f64 / (self.first + self.second - self.both).max(1) as f64
     }
 
-    /// [`share`](Self::share) of a second mask that keeps as many at random.
+    /// [`share`](Self::share) of a second mask that keeps as many of each tensor at random.
     pub fn chance(&self) -> f64 {
-        self.second as f64 / self.elements.max(1) as f64
+        self.expected / self.first.max(1) as f64
     }
 
-    /// [`iou`](Self::iou) of a second mask that keeps as many at random, about.
+    /// [`iou`](Self::iou) of such a mask, about.
     pub fn iou_by_chance(&self) -> f64 {
-        let both = self.first as f64 * self.chance();
-        let one = self.first as f64 + self.second as f64 - both;
-        if one > 0.0 { both / one } else { 0.0 }
+        let one = self.first as f64 + self.second as f64 - self.expected;
+        if one > 0.0 { self.expected / one } else { 0.0 }
     }
 }
 
@@ -69,6 +73,7 @@ impl AddAssign for Overlap {
         self.first += other.first;
         self.second += other.second;
         self.both += other.both;
+        self.expected += other.expected;
     }
 }
 
@@ -82,15 +87,18 @@ mod tests {
         let a = Mask::from_fn(2, 9, |row, col| row == 0 && col < 6).unwrap();
         let b = Mask::from_fn(2, 9, |_, col| col >= 4).unwrap();
         let mut found = Overlap::of(&a, &b).unwrap();
-        assert_eq!(found, Overlap { elements: 18, first: 6, second: 10, both: 2 });
+        assert_eq!(found, Overlap { elements: 18, first: 6, second: 10, both: 2, expected: 60.0 / 18.0 });
         let near = |x: f64, y: f64| assert!((x - y).abs() < 1e-15, "{x} {y}");
         near(found.share(), 2.0 / 6.0);
         near(found.iou(), 2.0 / 14.0);
         near(found.chance(), 10.0 / 18.0);
         // As many at random: 6 * 10 / 18 of both.
         near(found.iou_by_chance(), (60.0 / 18.0) / (16.0 - 60.0 / 18.0));
-        found += found;
-        assert_eq!(found.both, 4);
+        // Tensors that are kept whole are no merit.
+        let whole = Mask::from_fn(2, 9, |_, _| true).unwrap();
+        found += Overlap::of(&whole, &whole).unwrap();
+        near(found.chance(), (60.0 / 18.0 + 18.0) / 24.0);
+        assert_eq!((found.both, found.elements), (20, 36));
         assert!(Overlap::of(&a, &Mask::from_fn(9, 2, |_, _| true).unwrap()).is_err());
         assert_eq!(Overlap::default().share(), 0.0);
     }

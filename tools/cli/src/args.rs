@@ -2,6 +2,7 @@
 
 pub(crate) mod dataset;
 pub(crate) mod layers;
+pub(crate) mod mask;
 pub(crate) mod signature;
 pub(crate) mod train;
 
@@ -96,6 +97,9 @@ pub(crate) enum Verb {
     /// Rank the layers of a transformer by how much they matter, and write it without some
     #[command(subcommand)]
     Layers(layers::Layers),
+    /// Choose which weights stay: by criteria, or by a search in which all of them stay as they are
+    #[command(subcommand)]
+    Mask(mask::Mask),
     /// Train a model on data; a training that was interrupted goes on
     Train(Box<train::Train>),
     /// Run a model once on named tensors

@@ -10,6 +10,7 @@ mod export;
 mod generate;
 mod inspect;
 mod layers;
+mod mask;
 mod patches;
 mod plan;
 mod run;
@@ -44,6 +45,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Dataset(args) => dataset::run(&args, session),
         Verb::Signature(args) => signature::run(&args, session),
         Verb::Layers(args) => layers::run(&args, session),
+        Verb::Mask(args) => mask::run(&args, session),
         Verb::Train(args) => train::run(&args, session),
         Verb::Run(args) => run::run(&args, session),
         Verb::Eval(args) => eval::run(&args, session),

@@ -126,7 +126,11 @@ impl Model {
     }
 
     /// Puts tensors of a checkpoint in the place of weights.
-    fn replace(&mut self, source: &Source<'_>, which: fn(&SourceTensor<'_>) -> bool) -> Result<Replaced, Error> {
+    pub(crate) fn replace(
+        &mut self,
+        source: &Source<'_>,
+        which: fn(&SourceTensor<'_>) -> bool,
+    ) -> Result<Replaced, Error> {
         let opened = source.opened();
         let weights: BTreeMap<String, ValueId> =
             self.graph.weights().map(|(value, _)| (self.graph.name(value).to_owned(), value)).collect();

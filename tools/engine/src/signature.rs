@@ -36,4 +36,5 @@ pub(crate) use overlay::Seals;
 pub use overlay::overlaid;
 pub use recalibrate::recalibrated;
 pub use temperature::{Temperature, temperature};
+pub(crate) use units::Units;
 pub use write::Encoding;

@@ -15,8 +15,10 @@
 //! interrupted: what it needs to go on stands beside the output, in `OUT.state`.
 
 mod choice;
+mod gradients;
 mod init;
 mod inputs;
+mod learner;
 mod lessons;
 mod output;
 mod settings;
@@ -27,7 +29,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use niwaki_model::optimizer::Method;
-use niwaki_model::optimizer::Optimizer;
 pub use niwaki_model::schedule::Course;
 use niwaki_model::schedule::Schedule;
 use niwaki_model::{Executor, Graph, Running, Tape, Tensor, ValueId};
@@ -35,10 +36,14 @@ use niwaki_tensors::{Overwrite, check_output};
 
 use crate::dataset::shuffled;
 use crate::error::Error;
+use crate::jackpot::{Masking, Masks};
 use crate::model::Model;
 use crate::target::file_error;
 pub(crate) use choice::own_statistics;
-use lessons::Draw;
+pub(crate) use gradients::gradients;
+use learner::Learner;
+pub(crate) use learner::{Found, Pace};
+pub(crate) use lessons::Draw;
 pub use lessons::{Lessons, Material};
 pub use settings::{At, Epoch, Settings, Task, Teacher, Trained};
 pub use state::check_state;
@@ -52,7 +57,17 @@ use state::{State, Sums};
 /// that is no number, with the step and the first node whose values are none; memory that is not enough; those of
 /// reading and writing.
 pub fn train(task: &Task<'_>, settings: &Settings, progress: &mut dyn FnMut(At<'_>)) -> Result<Trained, Error> {
-    let mut training = Training::new(task, settings)?;
+    run(task, settings, None, progress)
+}
+
+/// Trains, or searches masks instead.
+pub(crate) fn run(
+    task: &Task<'_>,
+    settings: &Settings,
+    masks: Option<&Masking<'_>>,
+    progress: &mut dyn FnMut(At<'_>),
+) -> Result<Trained, Error> {
+    let mut training = Training::new(task, settings, masks)?;
     let state = State::path(task.output);
     let began = training.begin(&state)?;
     let all = settings.epochs * task.data.len() as u64;
@@ -95,9 +110,9 @@ pub fn train(task: &Task<'_>, settings: &Settings, progress: &mut dyn FnMut(At<'
     let written_epoch = training.write_last()?;
     std::fs::remove_file(&state).map_err(|e| file_error(&e, &state))?;
     Ok(Trained {
-        steps: training.optimizer.steps,
+        steps: training.steps,
         tensors: training.tape.wanted().len(),
-        weights: training.sizes.iter().sum(),
+        weights: training.weights,
         peak_bytes: training.peak,
         segments: training.tape.segments(),
         written_epoch,
@@ -105,6 +120,11 @@ pub fn train(task: &Task<'_>, settings: &Settings, progress: &mut dyn FnMut(At<'
         stops: training.tape.stops().iter().map(|stop| (stop.node.clone(), stop.op.to_owned())).collect(),
         epochs: training.epochs,
     })
+}
+
+/// Writes the weights of a model: into its graph where the output is named `.onnx`, else as a checkpoint of all floats.
+pub(crate) fn write_weights(model: &Model, path: &Path, overwrite: Overwrite) -> Result<(), Error> {
+    output::write(model, None, path, overwrite)
 }
 
 /// Where the weights after a pass are kept.
@@ -123,17 +143,17 @@ struct Training<'t> {
     /// What it is of.
     described: Vec<(String, String)>,
     running: Vec<Running>,
-    optimizer: Optimizer,
+    learner: Learner,
     schedule: Schedule,
-    /// The number of weights of each tensor that trains, and whether it decays.
-    sizes: Vec<usize>,
-    decays: Vec<bool>,
+    /// Weights whose gradients are added up.
+    weights: usize,
     teacher: Option<Executor>,
     /// What a black pixel of each channel is.
     black: Vec<f32>,
-    /// Passes that are done, and steps of the one under way.
+    /// Passes that are done, steps of the one under way, and of all.
     epoch: u64,
     step: u64,
+    steps: u64,
     sums: Sums,
     epochs: Vec<Epoch>,
     best: Option<Best>,
@@ -148,22 +168,31 @@ struct Best {
 }
 
 impl<'t> Training<'t> {
-    fn new(task: &'t Task<'t>, settings: &'t Settings) -> Result<Self, Error> {
+    fn new(task: &'t Task<'t>, settings: &'t Settings, masks: Option<&Masking<'_>>) -> Result<Self, Error> {
         let (model, data) = (task.model, task.data);
         choice::check(task, settings)?;
         let (base, epoch) = inputs::beginning(task, settings)?;
-        let described = inputs::described(task, &base);
+        let mut described = inputs::described(task, &base);
+        described.extend(masks.map(|how| ("masks".to_owned(), format!("{how:?}"))));
         let mut graph = base.clone();
         let at = |e: niwaki_model::Error| Error::from(e.at(model.path()));
         let running = graph.norms(settings.norms);
         own_statistics(&graph, &running).map_err(|e| e.at(model.path()))?;
-        let wanted = choice::trainable(model, &graph, &running, settings)?;
+        let (learner, wanted) = match masks {
+            None => {
+                let wanted = choice::trainable(model, &graph, &running, settings)?;
+                (Learner::weights(&graph, &wanted, settings), wanted)
+            }
+            Some(how) => {
+                let masks = Masks::begin(model, &graph, settings, how)?;
+                masks.apply(&mut graph);
+                let wanted = masks.values();
+                (Learner::Masks(masks), wanted)
+            }
+        };
         // Where no gradient goes, nothing is trained.
         let tape = Tape::new(graph, wanted).map_err(at)?;
-        let size = |value: &ValueId| tape.graph().constant(*value).map_or(0, Tensor::len);
-        let sizes: Vec<usize> = tape.wanted().iter().map(size).collect();
-        let rank = |value: &ValueId| tape.graph().constant(*value).map_or(0, Tensor::rank);
-        let decays = tape.wanted().iter().map(|value| settings.decay_all || rank(value) > 1).collect();
+        let weights = tape.wanted().iter().filter_map(|value| tape.graph().constant(*value)).map(Tensor::len).sum();
         let steps = data.len().div_ceil(settings.batch) as u64;
         let schedule = Schedule {
             course: settings.course.clone(),
@@ -171,7 +200,6 @@ impl<'t> Training<'t> {
             warmup: (settings.warmup * steps as f64).round() as u64,
             steps: steps * settings.epochs,
         };
-        let optimizer = Optimizer::new(settings.method, &sizes);
         let teacher = task.teacher.map(Model::executor).transpose()?;
         let black = data.black();
         Ok(Self {
@@ -181,14 +209,14 @@ impl<'t> Training<'t> {
             base,
             described,
             running,
-            optimizer,
+            learner,
             schedule,
-            sizes,
-            decays,
+            weights,
             teacher,
             black,
             epoch,
             step: 0,
+            steps: 0,
             sums: Sums::default(),
             epochs: Vec::new(),
             best: None,
@@ -205,7 +233,7 @@ impl<'t> Training<'t> {
         } else {
             let steps = self.task.data.len().div_ceil(self.settings.batch) as u64;
             // The rate goes back together with the weights.
-            self.optimizer.steps = self.epoch * steps;
+            self.steps = self.epoch * steps;
             for epoch in &self.settings.keep {
                 check_output(&kept(self.task.output, *epoch), self.task.overwrite)?;
             }
@@ -234,14 +262,14 @@ impl<'t> Training<'t> {
         let shares = self.task.data.shares(self.task.model, &items, &self.draw())?;
         let at = |e: niwaki_model::Error| Error::from(e.at(self.task.model.path()));
         // Of several shares gradients are added up.
-        let sums = if shares.len() > 1 { self.sizes.iter().sum::<usize>() as u64 * 4 } else { 0 };
+        let sums = if shares.len() > 1 { self.weights as u64 * 4 } else { 0 };
         let inputs = shares.into_iter().next().map(|share| share.inputs).unwrap_or_default();
         self.tape.fit(inputs, limit.saturating_sub(sums)).map_err(at)
     }
 
     /// What the examples of the next step are drawn with.
     fn draw(&self) -> Draw<'_> {
-        Draw { settings: self.settings, black: &self.black, epoch: self.epoch, step: self.optimizer.steps }
+        Draw { settings: self.settings, black: &self.black, epoch: self.epoch, step: self.steps }
     }
 
     /// Ends a pass.
@@ -261,6 +289,7 @@ impl<'t> Training<'t> {
             eval_loss: measured.as_ref().and_then(|found| found.loss),
             eval_cosine: measured.as_ref().and_then(|found| found.cosine),
             rate: self.rate,
+            flips: self.learner.flips(),
         };
         // The first of equals.
         let better = self.epochs.iter().all(|before| match self.task.data {
@@ -300,15 +329,19 @@ impl<'t> Training<'t> {
         let (out, overwrite) = (self.task.output, self.task.overwrite);
         match &self.best {
             Some(Best { epoch, weights }) => {
-                output::write(&self.model_with(weights.iter().cloned()), *epoch, out, overwrite)?;
+                output::write(&self.model_with(weights.iter().cloned()), Some(*epoch), out, overwrite)?;
                 Ok(*epoch)
             }
             None => self.write(out, overwrite).map(|()| self.epoch),
         }
     }
 
-    /// Writes the weights as they are.
+    /// Writes the weights as they are, or masks.
     fn write(&self, path: &Path, overwrite: Overwrite) -> Result<(), Error> {
-        output::write(&self.model(), self.epoch, path, overwrite)
+        if let Learner::Masks(masks) = &self.learner {
+            let statistics = self.running.iter().map(|running| running.weight);
+            return masks.write(self.tape.graph(), &statistics.collect::<Vec<_>>(), path, overwrite);
+        }
+        output::write(&self.model(), Some(self.epoch), path, overwrite)
     }
 }

@@ -175,7 +175,7 @@ fn part(text: &str) -> Result<f64, String> {
 }
 
 /// Bytes, with or without a unit.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let wrong = || "expected a size: 500000000, 800MiB, 2GiB".to_owned();
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
     let found = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));

@@ -11,7 +11,8 @@ use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
 use super::{check_output, load, on_threads};
-use crate::args::train::{Course, Norms, Optimizer, Train};
+use crate::args::Output;
+use crate::args::train::{Course, Images, Norms, Optimizer, Steps, Teaching, Train};
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
 use crate::session::{Answer, Session};
@@ -32,10 +33,20 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
         return Err(Failure::usage("`--epochs 0`: at least one pass is needed").into());
     }
     let model = load(&args.model, args.weights.as_deref().into(), session)?;
-    let teacher = args.teaching.teacher.as_deref().map(|path| teacher(path, args, session)).transpose()?;
+    let teacher = args.teaching.teacher.as_deref().map(|path| teacher(path, &args.model, session)).transpose()?;
     let data = Material::open(&args.data, &model)?;
     let eval = args.eval_data.as_deref().map(|eval| Material::open(eval, &model)).transpose()?;
-    let settings = settings(args, data.lessons(), session.global.seed.unwrap_or(0))?;
+    let how = How { epochs: args.epochs, steps: &args.steps, images: &args.images, teaching: &args.teaching };
+    let settings = Settings {
+        fresh: args.init.is_some(),
+        only: args.only.clone(),
+        freeze: args.freeze.clone(),
+        memory: args.memory,
+        keep: args.keep_epoch.clone(),
+        best: args.best,
+        save_every: args.save_every,
+        ..settings(&how, data.lessons(), session.global.seed.unwrap_or(0))?
+    };
     let task = Task {
         model: &model,
         data: data.lessons(),
@@ -43,19 +54,14 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
         teacher: teacher.as_ref(),
         rewind: args.rewind.as_deref(),
         output: &args.output.output,
-        overwrite: if args.output.force { Overwrite::Replace } else { Overwrite::Refuse },
+        overwrite: overwrite(&args.output),
     };
     let bar = Progress::training(session);
     let start = Instant::now();
     let mut done = 0;
     let mut told = |at: At<'_>| {
         done = at.done;
-        bar.at(at.done, at.all);
-        bar.say(format!("pass {} of {}, loss {:.4}, {:.2} %", at.epoch, args.epochs, at.loss, at.accuracy * 100.0));
-        if let Some(epoch) = at.ended {
-            let (epoch, loss, percent, eval) = (epoch.epoch, epoch.loss, epoch.accuracy * 100.0, measured(epoch));
-            bar.line(format!("pass {epoch}: loss {loss:.4}, {percent:.2} %{eval}"));
-        }
+        told(&bar, args.epochs, at);
     };
     let trained = on_threads(session, || train::train(&task, &settings, &mut told))?;
     let seconds = start.elapsed().as_secs_f64();
@@ -69,12 +75,12 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
 }
 
 /// A model of its own, or this one with other weights.
-fn teacher(path: &Path, args: &Train, session: &mut Session<'_>) -> Result<Model, Stop> {
+pub(super) fn teacher(path: &Path, model: &Path, session: &mut Session<'_>) -> Result<Model, Stop> {
     let onnx = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
     if onnx || path.join("config.json").is_file() {
         return load(path, Given::default(), session);
     }
-    load(&args.model, Given::from(Some(path)), session)
+    load(model, Given::from(Some(path)), session)
 }
 
 /// The answer.
@@ -103,26 +109,49 @@ fn say(args: &Train, items: &str, answer: &Json<'_>, session: &mut Session<'_>) 
     Ok(Answer::Yes)
 }
 
+/// Shows how far a training is.
+pub(super) fn told(bar: &Progress, epochs: u64, at: At<'_>) {
+    bar.at(at.done, at.all);
+    bar.say(format!("pass {} of {}, loss {:.4}, {:.2} %", at.epoch, epochs, at.loss, at.accuracy * 100.0));
+    if let Some(epoch) = at.ended {
+        let (epoch, loss, percent, eval) = (epoch.epoch, epoch.loss, epoch.accuracy * 100.0, measured(epoch));
+        bar.line(format!("pass {epoch}: loss {loss:.4}, {percent:.2} %{eval}"));
+    }
+}
+
+/// Whether an output may be there.
+pub(super) fn overwrite(output: &Output) -> Overwrite {
+    if output.force { Overwrite::Replace } else { Overwrite::Refuse }
+}
+
 /// What is said of a pass that was measured.
-fn measured(epoch: &Epoch) -> String {
+pub(super) fn measured(epoch: &Epoch) -> String {
     let accuracy = epoch.eval_accuracy.map(|share| format!(", measured {:.2} %", share * 100.0));
     let cosine = epoch.eval_cosine.map(|cosine| format!(", measured cosine {cosine:.6}"));
     accuracy.or(cosine).unwrap_or_default()
 }
 
 /// Where the rate is multiplied, as shares of all passes.
-fn milestones(args: &Train) -> Result<Vec<f64>, Stop> {
-    let given = &args.steps.milestones;
-    if let Some(wrong) = given.iter().find(|milestone| **milestone >= args.epochs as f64) {
-        let what = format!("`--milestones {wrong}`: expected passes before the end, {}", args.epochs);
+fn milestones(how: &How<'_>) -> Result<Vec<f64>, Stop> {
+    let given = &how.steps.milestones;
+    if let Some(wrong) = given.iter().find(|milestone| **milestone >= how.epochs as f64) {
+        let what = format!("`--milestones {wrong}`: expected passes before the end, {}", how.epochs);
         return Err(Failure::usage(what).into());
     }
-    let share = |milestone: &f64| milestone / args.epochs as f64;
+    let share = |milestone: &f64| milestone / how.epochs as f64;
     Ok(if given.is_empty() { vec![1.0 / 3.0, 2.0 / 3.0] } else { given.iter().map(share).collect() })
 }
 
-fn settings(args: &Train, data: Lessons<'_>, seed: u64) -> Result<Settings, Stop> {
-    let (steps, images, teaching) = (&args.steps, &args.images, &args.teaching);
+/// How steps are made, as the flags have it that trainings and searches share.
+pub(super) struct How<'a> {
+    pub(super) epochs: u64,
+    pub(super) steps: &'a Steps,
+    pub(super) images: &'a Images,
+    pub(super) teaching: &'a Teaching,
+}
+
+pub(super) fn settings(how: &How<'_>, data: Lessons<'_>, seed: u64) -> Result<Settings, Stop> {
+    let How { epochs, steps, images, teaching } = *how;
     let adam = |decoupled| Method::Adam { betas: [0.9, 0.999], epsilon: 1e-8, decoupled };
     let (batch, optimizer, rates) = match data {
         Lessons::Images(_) => (128, Optimizer::Sgd, [0.1, 0.001]),
@@ -139,7 +168,7 @@ fn settings(args: &Train, data: Lessons<'_>, seed: u64) -> Result<Settings, Stop
         return Err(Failure::usage("`--milestones` means nothing without `--schedule step`").into());
     }
     Ok(Settings {
-        epochs: args.epochs,
+        epochs,
         // What nobody asked for fits a small dataset too.
         batch: steps.batch.unwrap_or_else(|| batch.min(data.len())),
         method,
@@ -147,7 +176,7 @@ fn settings(args: &Train, data: Lessons<'_>, seed: u64) -> Result<Settings, Stop
         course: match steps.schedule {
             Course::Constant => train::Course::Constant,
             Course::Cosine => train::Course::Cosine,
-            Course::Step => train::Course::Step { factor: steps.gamma, milestones: milestones(args)? },
+            Course::Step => train::Course::Step { factor: steps.gamma, milestones: milestones(how)? },
             Course::OneCycle => train::Course::OneCycle,
         },
         warmup: steps.warmup,
@@ -159,12 +188,6 @@ fn settings(args: &Train, data: Lessons<'_>, seed: u64) -> Result<Settings, Stop
         clip: steps.clip,
         teacher: Teacher { temperature: teaching.temperature, share: teaching.teacher_share },
         seed,
-        fresh: args.init.is_some(),
-        only: args.only.clone(),
-        freeze: args.freeze.clone(),
-        memory: args.memory,
-        keep: args.keep_epoch.clone(),
-        best: args.best,
-        save_every: args.save_every,
+        ..Settings::default()
     })
 }

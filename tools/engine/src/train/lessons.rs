@@ -64,17 +64,17 @@ impl Material {
 }
 
 /// Examples that go through a model together.
-pub(super) struct Share {
+pub(crate) struct Share {
     /// What goes in.
-    pub(super) inputs: Vec<Tensor>,
+    pub(crate) inputs: Vec<Tensor>,
     /// What should come out.
-    pub(super) aim: Aim,
+    pub(crate) aim: Aim,
     /// How many examples count: images, tokens or texts.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 /// What should come out.
-pub(super) enum Aim {
+pub(crate) enum Aim {
     /// Classes, or the next tokens, by row of an output.
     Targets {
         /// Which output.
@@ -88,7 +88,7 @@ pub(super) enum Aim {
 
 impl Aim {
     /// The output that it is of.
-    pub(super) fn output(&self) -> usize {
+    pub(crate) fn output(&self) -> usize {
         match self {
             Self::Targets { output, .. } => *output,
             Self::Vectors(_) => 0,
@@ -97,13 +97,13 @@ impl Aim {
 }
 
 /// What examples are drawn with.
-pub(super) struct Draw<'d> {
-    pub(super) settings: &'d Settings,
+pub(crate) struct Draw<'d> {
+    pub(crate) settings: &'d Settings,
     /// What a black pixel of each channel is.
-    pub(super) black: &'d [f32],
+    pub(crate) black: &'d [f32],
     /// The pass and, of all, the step.
-    pub(super) epoch: u64,
-    pub(super) step: u64,
+    pub(crate) epoch: u64,
+    pub(crate) step: u64,
 }
 
 impl Lessons<'_> {
@@ -163,7 +163,7 @@ impl Lessons<'_> {
     }
 
     /// What a black pixel of each channel is; nothing where there are no pixels.
-    pub(super) fn black(&self) -> Vec<f32> {
+    pub(crate) fn black(&self) -> Vec<f32> {
         match self {
             Self::Images(data) => (0..data.shape()[0]).map(|c| data.preprocessing().value(0.0, c)).collect(),
             Self::Windows(_) | Self::Texts(_) => Vec::new(),
@@ -171,7 +171,7 @@ impl Lessons<'_> {
     }
 
     /// The examples `items`: those that go through the model together, and those after them.
-    pub(super) fn shares(&self, model: &Model, items: &[usize], draw: &Draw<'_>) -> Result<Vec<Share>, Error> {
+    pub(crate) fn shares(&self, model: &Model, items: &[usize], draw: &Draw<'_>) -> Result<Vec<Share>, Error> {
         match self {
             Self::Images(data) => Ok(vec![images(data, items, draw)?]),
             Self::Windows(windows) => items.iter().map(|item| window(windows, model, *item)).collect(),

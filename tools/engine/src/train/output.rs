@@ -21,9 +21,9 @@ fn is_onnx(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
-/// Writes the weights of a model as they are after a pass: into its graph where the output is named `.onnx`, else as a
+/// Writes the weights of a model, as they are after a pass where one is named: into its graph where the output is named `.onnx`, else as a
 /// checkpoint of all floats under their names.
-pub(super) fn write(model: &Model, epoch: u64, path: &Path, overwrite: Overwrite) -> Result<(), Error> {
+pub(super) fn write(model: &Model, epoch: Option<u64>, path: &Path, overwrite: Overwrite) -> Result<(), Error> {
     if is_onnx(path) {
         return onnx(model, path, overwrite);
     }
@@ -35,7 +35,10 @@ pub(super) fn write(model: &Model, epoch: u64, path: &Path, overwrite: Overwrite
     }
     let tensors: Vec<_> =
         all.iter().map(|(name, shape, dtype, bytes)| (*name, *dtype, shape.as_slice(), bytes.as_slice())).collect();
-    Ok(write_file(path, &tensors, &[("format", "pt"), (inputs::EPOCH, &epoch.to_string())], overwrite)?)
+    let epoch = epoch.map(|epoch| epoch.to_string());
+    let metadata: Vec<(&str, &str)> =
+        [("format", "pt")].into_iter().chain(epoch.as_deref().map(|epoch| (inputs::EPOCH, epoch))).collect();
+    Ok(write_file(path, &tensors, &metadata, overwrite)?)
 }
 
 /// The floats of a graph that train, by name.

@@ -135,6 +135,9 @@ pub struct Epoch {
     pub eval_cosine: Option<f64>,
     /// The learning rate of the last step.
     pub rate: f64,
+    /// Where masks were searched, the mean number of weights that changed places in a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flips: Option<f64>,
 }
 
 /// How far a training is.

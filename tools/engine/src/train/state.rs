@@ -133,7 +133,7 @@ impl Training<'_> {
             settings: described(self),
             epoch: self.epoch,
             step: self.step,
-            steps: self.optimizer.steps,
+            steps: self.steps,
             sums: self.sums,
             epochs: self.epochs.clone(),
             best: self.best.as_ref().map(|best| best.epoch),
@@ -148,10 +148,10 @@ impl Training<'_> {
         for (value, tensor) in self.best.iter().flat_map(|best| &best.weights) {
             all.push((format!("best.{}", value.index()), tensor.shape(), tensor.data().to_bytes()));
         }
-        let sizes: Vec<[usize; 1]> = self.optimizer.moments.iter().map(|moments| [moments.len()]).collect();
-        for (nth, moments) in self.optimizer.moments.iter().enumerate() {
-            let bytes = Data::F32(moments.clone().into()).to_bytes();
-            all.push((format!("moments.{nth}"), &sizes[nth], bytes));
+        let saved = self.learner.saved();
+        let sizes: Vec<[usize; 1]> = saved.iter().map(|(_, numbers)| [numbers.len()]).collect();
+        for ((name, numbers), size) in saved.into_iter().zip(&sizes) {
+            all.push((name, size, Data::F32(numbers.into()).to_bytes()));
         }
         let tensors: Vec<_> =
             all.iter().map(|(name, shape, bytes)| (name.as_str(), Dtype::F32, *shape, bytes.as_slice())).collect();
@@ -198,11 +198,8 @@ impl Training<'_> {
             let (value, tensor) = of("weights", value)?;
             self.tape.set_weight(value, tensor);
         }
-        for nth in 0..self.optimizer.moments.len() {
-            let len = self.optimizer.moments[nth].len();
-            self.optimizer.moments[nth] = floats(&format!("moments.{nth}"), len)?;
-        }
-        self.optimizer.steps = state.steps;
+        self.learner.restore(&floats)?;
+        self.steps = state.steps;
         (self.epoch, self.step, self.sums, self.epochs) = (state.epoch, state.step, state.sums, state.epochs);
         Ok(())
     }

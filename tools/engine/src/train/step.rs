@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use niwaki_model::loss::{Loss, cross_entropy, directions, divergence};
-use niwaki_model::optimizer::{Step, norm};
+use niwaki_model::optimizer::norm;
 use niwaki_model::{Data, Executor, Run, Running, Tensor, ValueId, pooled};
 use rayon::prelude::*;
 
+use super::learner::Pace;
 use super::lessons::{Aim, Share};
 use super::{Teacher, Training};
 use crate::error::{Error, ErrorKind};
@@ -34,7 +35,7 @@ impl Training<'_> {
         let mut changed = Vec::new();
         for share in shares {
             let Passed { loss, gradients, statistics, peak } = self.pass(share, all)?;
-            let sums = if sum.is_some() { self.sizes.iter().sum::<usize>() * size_of::<f32>() } else { 0 };
+            let sums = if sum.is_some() { self.weights * size_of::<f32>() } else { 0 };
             self.peak = self.peak.max(peak + sums);
             match &mut sum {
                 None => sum = Some(gradients),
@@ -87,18 +88,11 @@ impl Training<'_> {
             return Err(self.diverged(&what, inputs));
         }
         let scale = self.settings.clip.filter(|most| all > *most).map_or(1.0, |most| most / all);
-        self.rate = self.schedule.at(self.optimizer.steps);
-        self.optimizer.steps += 1;
-        let wanted = self.tape.wanted().to_vec();
-        for (nth, (value, gradient)) in wanted.into_iter().zip(gradients).enumerate() {
-            let Some(gradient) = gradient else { continue };
-            let decay = if self.decays[nth] { self.settings.decay as f32 } else { 0.0 };
-            let step = Step { rate: self.rate as f32, decay, scale: scale as f32 };
-            if let Some(Data::F32(weights)) = self.tape.weight_mut(value).map(Tensor::data_mut) {
-                self.optimizer.update(nth, weights.to_mut(), gradient, step);
-            }
-        }
-        Ok(())
+        self.rate = self.schedule.at(self.steps);
+        self.steps += 1;
+        let (settings, rate, steps) = (self.settings, self.rate, self.schedule.steps);
+        let pace = Pace { settings, rate, scale, step: self.steps, steps };
+        self.learner.update(&mut self.tape, &gradients, pace).map_err(|e| e.at(self.task.model.path()))
     }
 
     fn loss(&self, outputs: &Tensor, share: &Share) -> Result<Loss, Error> {

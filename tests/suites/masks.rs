@@ -1,0 +1,334 @@
+//! Masks by criteria and by search, on the bundled network and on small ones.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::path::Path;
+
+use niwaki_conformance::folder::{Folder, repository};
+use niwaki_conformance::llama::write_llama;
+use niwaki_conformance::residual::network;
+use niwaki_conformance::scene::run;
+use niwaki_conformance::trained::refuse;
+use niwaki_engine::jackpot::{Keep, Masking, Restriction, Start, search};
+use niwaki_engine::mask::MaskFile;
+use niwaki_engine::model::Model;
+use niwaki_engine::train::{Material, Method, Settings, Task};
+use niwaki_engine::{Budget, Ratio};
+use niwaki_tensors::{Checkpoint, Limits, Overwrite};
+use serde_json::Value;
+
+fn fixture(name: &str) -> String {
+    repository().join("tests/fixtures/fashion-cnn").join(name).display().to_string()
+}
+
+fn json(folder: &Folder, line: &str) -> Value {
+    run(folder, &format!("{line} --json")).json()
+}
+
+fn floats(path: &str, name: &str) -> Vec<f32> {
+    let checkpoint = Checkpoint::open(path, &Limits::default()).unwrap();
+    checkpoint.get(name).unwrap().f32s().unwrap().to_vec()
+}
+
+/// Names and shapes of the bundled network's tensors that are masked.
+const MASKED: [(&str, usize, usize); 3] = [("conv1.weight", 8, 9), ("conv2.weight", 16, 72), ("fc1.weight", 64, 784)];
+
+/// Whether weights are kept, in the order of a tensor.
+fn bits(folder: &Folder, file: &str, (name, rows, cols): (&str, usize, usize)) -> Vec<bool> {
+    let mask = MaskFile::open(folder.at(file).as_ref()).unwrap().mask(name, (rows, cols)).unwrap();
+    (0..rows * cols).map(|at| mask.view().keeps(at / cols, at % cols).unwrap()).collect()
+}
+
+#[test]
+fn magnitudes_are_cut_by_one_threshold() {
+    let folder = Folder::new("mask-magnitude");
+    let (model, weights) = (fixture("model.onnx"), fixture("model.safetensors"));
+    let said = json(&folder, &format!("mask score {model} --by magnitude --sparsity 0.9 -o @m.safetensors"));
+    let mut all: Vec<f32> = MASKED.iter().flat_map(|(name, ..)| floats(&weights, name)).map(f32::abs).collect();
+    all.sort_by(|a, b| b.total_cmp(a));
+    let threshold = all[all.len() / 10 - 1];
+    for (at, tensor) in MASKED.into_iter().enumerate() {
+        let kept: Vec<bool> = floats(&weights, tensor.0).iter().map(|w| w.abs() >= threshold).collect();
+        assert!(bits(&folder, "m.safetensors", tensor) == kept, "{}", tensor.0);
+        let count = kept.iter().filter(|kept| **kept).count();
+        assert_eq!(said["tensors"][at]["kept"].as_u64(), Some(count as u64), "{said}");
+    }
+    // The classifier is no part of it, and the checkpoint alone says the same.
+    assert_eq!(said["tensors"].as_array().unwrap().len(), 3);
+    run(
+        &folder,
+        &format!("mask score {weights} --by magnitude --sparsity 0.9 --only conv* --only fc1* -o @c.safetensors"),
+    );
+    for tensor in MASKED {
+        assert!(bits(&folder, "c.safetensors", tensor) == bits(&folder, "m.safetensors", tensor));
+    }
+    // Other budgets: the same share of each, and n of every m.
+    let said =
+        json(&folder, &format!("mask score {model} --by magnitude --sparsity 0.75 --budget uniform -o @u.safetensors"));
+    for tensor in said["tensors"].as_array().unwrap() {
+        assert!((tensor["sparsity"].as_f64().unwrap() - 0.75).abs() < 1e-9, "{tensor}");
+    }
+    run(&folder, &format!("mask score {model} --by magnitude --pattern 2:4 -o @n.safetensors"));
+    for run in bits(&folder, "n.safetensors", MASKED[2]).chunks(4) {
+        assert_eq!(run.iter().filter(|kept| **kept).count(), 2);
+    }
+    let random = |seed: u64, out: &str| {
+        run(&folder, &format!("mask score {model} --by random --sparsity 0.9 --seed {seed} -o @{out}"));
+    };
+    random(1, "r1.safetensors");
+    random(2, "r2.safetensors");
+    let compared = json(&folder, "mask compare @r1.safetensors @r2.safetensors");
+    let (overlap, chance) = (compared["all"]["overlap"].as_f64().unwrap(), compared["all"]["chance"].as_f64().unwrap());
+    assert!((overlap - chance).abs() < 0.05, "{compared}");
+    let same = json(&folder, "mask compare @m.safetensors @m.safetensors");
+    assert_eq!((same["all"]["overlap"].as_f64(), same["all"]["iou"].as_f64()), (Some(1.0), Some(1.0)));
+}
+
+#[test]
+fn gradients_tell_weights_too_and_counts_are_taken_over() {
+    let folder = Folder::new("mask-snip");
+    let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
+    let data = format!("--data {sample} --examples 96");
+    let score = |by: &str, more: &str, out: &str| {
+        json(&folder, &format!("mask score {model} --by {by} --sparsity 0.9 {more} -o @{out}.safetensors"))
+    };
+    score("magnitude", "--budget l1", "m");
+    let own = score("snip", &format!("{data} --budget own --threads 1"), "own");
+    score("snip", &format!("{data} --budget own --threads 3"), "again");
+    assert!(fs::read(folder.at("own.safetensors")).unwrap() == fs::read(folder.at("again.safetensors")).unwrap());
+    let (kept, weights) = (own["kept"].as_f64().unwrap(), own["weights"].as_f64().unwrap());
+    assert!((kept / weights - 0.1).abs() < 0.001, "{own}");
+    score("snip", &format!("{data} --counts-of {}", folder.at("m.safetensors")), "s");
+    score("gradient", &format!("{data} --counts-of {}", folder.at("m.safetensors")), "g");
+    let compared = json(&folder, "mask compare @m.safetensors @s.safetensors");
+    for tensor in compared["tensors"].as_array().unwrap() {
+        assert_eq!(tensor["first"], tensor["second"], "{tensor}");
+    }
+    // What is large matters to the loss more often than chance has it.
+    assert!(compared["all"]["overlap"].as_f64() > compared["all"]["chance"].as_f64(), "{compared}");
+    assert_ne!(fs::read(folder.at("s.safetensors")).unwrap(), fs::read(folder.at("g.safetensors")).unwrap());
+}
+
+/// How the bundled network's masks are searched.
+fn how(folder: &Folder, more: &str, out: &str) -> Value {
+    let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
+    let line =
+        format!("mask search {model} --data {sample} --sparsity 0.95 --epochs 6 --batch 50 --eval-data {sample}");
+    json(folder, &format!("{line} {more} -o @{out}.safetensors"))
+}
+
+#[test]
+fn a_search_finds_more_than_magnitudes_and_changes_no_weight() {
+    let folder = Folder::new("mask-search");
+    let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
+    let accuracy = |line: &str| json(&folder, line)["accuracy"].as_f64().unwrap();
+    let said = how(&folder, "--threads 1", "jackpot");
+    how(&folder, "--threads 3", "again");
+    assert!(fs::read(folder.at("jackpot.safetensors")).unwrap() == fs::read(folder.at("again.safetensors")).unwrap());
+    run(&folder, &format!("mask score {model} --by magnitude --sparsity 0.95 -o @magnitude.safetensors"));
+    for name in ["jackpot", "magnitude"] {
+        run(&folder, &format!("mask apply {model} @{name}.safetensors -o @{name}.onnx"));
+        run(
+            &folder,
+            &format!("mask apply {} @{name}.safetensors -o @{name}.weights.safetensors", fixture("model.safetensors")),
+        );
+    }
+    let searched = accuracy(&format!("eval @jackpot.onnx --data {sample}"));
+    let magnitude = accuracy(&format!("eval @magnitude.onnx --data {sample}"));
+    assert!(searched > magnitude + 0.1, "{searched} after a search, {magnitude} without");
+    // What the search measured is what its masks do, in the graph and beside it.
+    assert_eq!(said["epochs"][5]["eval_accuracy"].as_f64(), Some(searched), "{said}");
+    let beside = format!("eval {model} --weights @jackpot.weights.safetensors --data {sample}");
+    assert_eq!(accuracy(&beside), searched);
+    // As many weights of each tensor as magnitudes keep, and those that are kept are those of the model.
+    let compared = json(&folder, "mask compare @magnitude.safetensors @jackpot.safetensors");
+    for tensor in compared["tensors"].as_array().unwrap() {
+        assert_eq!(tensor["first"], tensor["second"], "{tensor}");
+    }
+    assert!(compared["all"]["overlap"].as_f64().unwrap() < 1.0, "{compared}");
+    for tensor in MASKED {
+        let (before, after) = (
+            floats(&fixture("model.safetensors"), tensor.0),
+            floats(&folder.at("jackpot.weights.safetensors"), tensor.0),
+        );
+        let kept = bits(&folder, "jackpot.safetensors", tensor);
+        for ((before, after), kept) in before.iter().zip(&after).zip(kept) {
+            assert_eq!(after.to_bits(), if kept { before.to_bits() } else { 0 }, "{}", tensor.0);
+        }
+    }
+    for name in ["fc2.weight", "fc2.bias", "conv1.bias"] {
+        let of = |path: &str| floats(path, name);
+        assert_eq!(of(&fixture("model.safetensors")), of(&folder.at("jackpot.weights.safetensors")));
+    }
+    // With the mask in a recipe the weights are stored sparse, and are the same.
+    let recipe = format!(
+        "version = 1\n[[mask]]\ntensors = \"{{conv*,fc1}}.weight\"\npattern = {{ file = \"{}\" }}\n",
+        folder.at("jackpot.safetensors").replace('\\', "/")
+    );
+    fs::write(folder.at("recipe.toml"), recipe).unwrap();
+    run(&folder, &format!("compress {} -r @recipe.toml -o @sparse.safetensors", fixture("model.safetensors")));
+    assert_eq!(accuracy(&format!("eval {model} --weights @sparse.safetensors --data {sample}")), searched);
+}
+
+#[test]
+fn restriction_calms_a_search_and_the_start_is_what_was_asked_for() {
+    let folder = Folder::new("mask-restriction");
+    let flips = |said: &Value, epoch: usize| said["epochs"][epoch]["flips"].as_f64().unwrap();
+    let free = how(&folder, "--schedule constant --restriction none", "free");
+    let calm = how(&folder, "--schedule constant --restriction poly", "calm");
+    // The last pass of a search of fourth powers exchanges (1/6)^4 of what wants to at most, rounded up: one a tensor.
+    assert!(flips(&calm, 0) > 3.0 && flips(&calm, 5) <= 3.0 && flips(&free, 5) > 3.0, "{free} {calm}");
+    // No step at all leaves the masks that it begins with.
+    let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
+    let still = "--epochs 1 --batch 500 --lr 1e-30 --sparsity 0.9";
+    run(&folder, &format!("mask search {model} --data {sample} {still} -o @still.safetensors"));
+    run(&folder, &format!("mask score {model} --by magnitude --sparsity 0.9 -o @magnitude.safetensors"));
+    for tensor in MASKED {
+        assert!(bits(&folder, "still.safetensors", tensor) == bits(&folder, "magnitude.safetensors", tensor));
+    }
+    run(
+        &folder,
+        &format!("mask search {model} --data {sample} {still} --start @calm.safetensors -o @from.safetensors"),
+    );
+    let from = json(&folder, "mask compare @calm.safetensors @from.safetensors");
+    assert_eq!(from["all"]["iou"].as_f64(), Some(1.0), "{from}");
+    run(&folder, &format!("mask search {model} --data {sample} {still} --start random -o @random.safetensors"));
+    let random = json(&folder, "mask compare @magnitude.safetensors @random.safetensors");
+    assert!(random["all"]["overlap"].as_f64().unwrap() < 0.3, "{random}");
+    // n of every m stay n of every m.
+    let runs = "--epochs 2 --batch 50 --pattern 1:4";
+    run(&folder, &format!("mask search {model} --data {sample} {runs} -o @runs.safetensors"));
+    for run in bits(&folder, "runs.safetensors", MASKED[2]).chunks(4) {
+        assert_eq!(run.iter().filter(|kept| **kept).count(), 1);
+    }
+}
+
+#[test]
+fn an_interrupted_search_goes_on_to_the_same_bytes() {
+    let folder = Folder::new("mask-restart");
+    let model = Model::open(fixture("model.onnx").as_ref()).unwrap();
+    let data = Material::open(fixture("sample.safetensors").as_ref(), &model).unwrap();
+    let method = Method::Sgd { momentum: 0.9, nesterov: false };
+    let settings = Settings { epochs: 2, batch: 100, method, save_every: Some(2), ..Settings::default() };
+    let masking = Masking {
+        keep: Keep::Share(Ratio::new(0.1).unwrap(), Budget::Global),
+        start: Start::Magnitude,
+        gap: 0.99,
+        restriction: Restriction::Poly(4),
+    };
+    let (whole, cut) = (folder.at("whole.safetensors"), folder.at("cut.safetensors"));
+    let task = |output| Task {
+        model: &model,
+        data: data.lessons(),
+        eval: None,
+        teacher: None,
+        rewind: None,
+        output,
+        overwrite: Overwrite::Refuse,
+    };
+    search(&task(whole.as_ref()), &settings, &masking, &mut |_| {}).unwrap();
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        search(&task(cut.as_ref()), &settings, &masking, &mut |at| assert!(at.done < 800, "killed")).map(|_| ())
+    }));
+    assert!(killed.is_err() && !Path::new(&cut).exists());
+    let other = Masking { gap: 0.95, ..masking };
+    let refused = search(&task(cut.as_ref()), &settings, &other, &mut |_| {}).unwrap_err().to_string();
+    assert!(refused.contains("of another training: `masks` was"), "{refused}");
+    assert!(search(&task(cut.as_ref()), &settings, &masking, &mut |_| {}).unwrap().resumed);
+    assert!(fs::read(whole).unwrap() == fs::read(cut).unwrap());
+}
+
+#[test]
+fn running_statistics_follow_a_search_and_can_be_measured_for_other_masks() {
+    let folder = Folder::new("mask-norms");
+    network(&folder.path().join("net.onnx"), 1);
+    let sample = fixture("sample.safetensors");
+    run(
+        &folder,
+        &format!("train @net.onnx --init random --data {sample} --epochs 3 --batch 50 --lr 0.05 -o @trained.onnx"),
+    );
+    let search = "--sparsity 0.5 --epochs 2 --batch 50";
+    let said = json(
+        &folder,
+        &format!("mask search @trained.onnx --data {sample} {search} --eval-data {sample} -o @j.safetensors"),
+    );
+    run(&folder, "mask apply @trained.onnx @j.safetensors -o @j.onnx");
+    let found = json(&folder, &format!("eval @j.onnx --data {sample}"));
+    assert_eq!(found["accuracy"], said["epochs"][1]["eval_accuracy"], "masks come with their statistics");
+    // Factors and shifts stay; statistics do not.
+    run(&folder, "export @j.onnx --to safetensors -o @after.safetensors");
+    run(&folder, "export @trained.onnx --to safetensors -o @before.safetensors");
+    let of = |file: &str, name: &str| floats(&folder.at(file), name);
+    assert_eq!(of("after.safetensors", "bnb1.weight"), of("before.safetensors", "bnb1.weight"));
+    assert_ne!(of("after.safetensors", "bnb1.running_var"), of("before.safetensors", "bnb1.running_var"));
+    // One-shot masks bring none; measured anew they do better.
+    run(&folder, "mask score @trained.onnx --by magnitude --sparsity 0.5 -o @m.safetensors");
+    run(&folder, "mask apply @trained.onnx @m.safetensors -o @m.onnx");
+    run(&folder, &format!("mask apply @trained.onnx @m.safetensors --recalibrate {sample} -o @r.onnx"));
+    run(
+        &folder,
+        &format!(
+            "mask apply @before.safetensors @m.safetensors --recalibrate {sample} --model @net.onnx -o @r.safetensors"
+        ),
+    );
+    let loss = |line: &str| json(&folder, &format!("eval {line} --data {sample}"))["loss"].as_f64().unwrap();
+    assert!(loss("@r.onnx") < loss("@m.onnx"));
+    assert_eq!(loss("@net.onnx --weights @r.safetensors"), loss("@r.onnx"));
+}
+
+#[test]
+fn decoders_are_masked_without_their_embeddings() {
+    let folder = Folder::new("mask-llama");
+    write_llama(&folder.path().join("llama"));
+    fs::write(folder.path().join("text.txt"), "abcdeXYZ0123".repeat(60)).unwrap();
+    let search = "mask search @llama --data @text.txt --pattern 2:4 --epochs 3 --batch 2 --lr 20 --gap 0.9999 --eval-data @text.txt";
+    let said = json(&folder, &format!("{search} -o @j.safetensors"));
+    // Seven matrices in each of two layers.
+    assert_eq!(said["tensors"].as_u64(), Some(14), "{said}");
+    run(&folder, "mask apply @llama @j.safetensors -o @masked");
+    let found = json(&folder, "eval @masked --data @text.txt");
+    let last = said["epochs"][2]["eval_loss"].as_f64().unwrap();
+    assert!((found["loss"].as_f64().unwrap() - last).abs() < 1e-4 * last, "{said} {found}");
+    let first = said["epochs"][0]["loss"].as_f64().unwrap();
+    assert!(last < first, "{said}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let folder = Folder::new("mask-hostile");
+    let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
+    let refuse = |line: &str, what: &str| refuse(&folder, line, what);
+    let score = format!("mask score {model} --sparsity 0.9 -o @no.safetensors --by");
+    refuse(&format!("{score} magnitudes"), "no criterion `magnitudes`");
+    refuse(&format!("{score} snip"), "the criterion snip without data");
+    refuse(
+        &format!("mask score {} --sparsity 0.9 --by snip -o @no.safetensors", fixture("model.safetensors")),
+        "no graph",
+    );
+    refuse(&format!("{score} magnitude --only nothing*"), "matches no tensor");
+    refuse(&format!("mask score {model} --by magnitude --sparsity 1 -o @no.safetensors"), "from 0 to below 1");
+    refuse(&format!("mask score {model} --by magnitude --pattern 5:4 -o @no.safetensors"), "5:4");
+    let search = format!("mask search {model} --data {sample} -o @no.safetensors --sparsity 0.9");
+    refuse(&format!("{search} --optimizer adam"), "SGD with momentum");
+    refuse(&format!("{search} --budget own"), "a search begins with magnitudes");
+    refuse(&format!("{search} --start {sample}"), "no tensor `NAME.mask`");
+    // Masks of another checkpoint, of another shape, and none.
+    run(&folder, &format!("mask score {model} --by magnitude --sparsity 0.9 -o @m.safetensors"));
+    run(&folder, &format!("train {model} --data {sample} --epochs 1 --lr 0.001 -o @other.onnx"));
+    refuse("mask apply @other.onnx @m.safetensors -o @no.onnx", "is for other weights");
+    run(&folder, "mask apply @other.onnx @m.safetensors --transfer -o @yes.onnx");
+    network(&folder.path().join("net.onnx"), 1);
+    refuse("mask apply @net.onnx @m.safetensors -o @no.onnx", "has no such tensor");
+    refuse(&format!("mask apply {model} {sample} -o @no.onnx"), "no tensor `NAME.mask`");
+    run(&folder, "mask score @other.onnx --by magnitude --only conv1* --sparsity 0.5 -o @one.safetensors");
+    refuse("mask compare @m.safetensors @one.safetensors", "no mask");
+    // A mask that was cut short in its metadata or bits.
+    let bytes = fs::read(folder.at("m.safetensors")).unwrap();
+    let at = bytes.windows(7).position(|w| w == b"digests").unwrap();
+    let mut edited = bytes.clone();
+    edited[at..at + 7].copy_from_slice(b"digestz");
+    fs::write(folder.at("edited.safetensors"), &edited).unwrap();
+    refuse(&format!("mask apply {model} @edited.safetensors -o @no.onnx"), "has no `digests`");
+    fs::write(folder.at("cut.safetensors"), &bytes[..bytes.len() - 9]).unwrap();
+    refuse(&format!("mask apply {model} @cut.safetensors -o @no.onnx"), "cut.safetensors");
+}

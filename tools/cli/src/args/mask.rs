@@ -1,0 +1,167 @@
+//! What may be typed after `mask`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::train::{Images, Init, Steps, Teaching, size};
+use super::{Output, number, real};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mask {
+    /// Search masks of a trained model by gradients, while all its weights stay (lottery jackpots)
+    Search(Box<Search>),
+    /// Make masks of the weights that a criterion finds most important
+    Score(Score),
+    /// Write a checkpoint with zeros for the weights that masks drop
+    Apply(Apply),
+    /// Show what two mask files have in common, and what chance would
+    Compare(Compare),
+}
+
+/// Which weights are kept.
+#[derive(Args, Debug)]
+pub(crate) struct Kept {
+    /// Share of the weights to drop: 0.9
+    #[arg(long, value_name = "S", value_parser = below_one, required_unless_present = "pattern")]
+    pub(crate) sparsity: Option<f64>,
+    /// Keep n of every m weights along a row instead: 2:4
+    #[arg(long, value_name = "N:M", conflicts_with = "sparsity")]
+    pub(crate) pattern: Option<String>,
+    /// How the kept weights are divided among tensors
+    #[arg(long, value_name = "HOW", default_value = "l1")]
+    pub(crate) budget: Budget,
+    /// Mask only weights that match; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Vec<String>,
+    /// Leave weights that match as they are; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) keep: Vec<String>,
+}
+
+/// How the kept weights are divided among tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Budget {
+    /// One threshold of magnitudes for all tensors
+    L1,
+    /// One threshold of the criterion's own scores
+    Own,
+    /// The same share of each
+    Uniform,
+    /// By the Erdős-Rényi kernel
+    Erk,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Search {
+    /// A model: an .onnx file with a dynamic batch, or a Hugging Face folder
+    pub(crate) model: PathBuf,
+    /// What it is searched on, as `train` takes it
+    #[arg(long, value_name = "DATA")]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) kept: Kept,
+    /// Passes over the data
+    #[arg(long, value_name = "E", default_value = "30", value_parser = number::<u64>)]
+    pub(crate) epochs: u64,
+    /// Masks to begin with: magnitude, random, or a mask file
+    #[arg(long, value_name = "MASK", default_value = "magnitude")]
+    pub(crate) start: String,
+    /// Score of the weights that are dropped at first; the others have 1
+    #[arg(long, value_name = "SCORE", default_value = "0.99", value_parser = real)]
+    pub(crate) gap: f64,
+    /// Which share of the weights that would change places do, from the first step to the last
+    #[arg(long, value_name = "COURSE", default_value = "poly")]
+    pub(crate) restriction: Restriction,
+    /// The same data, to measure it on after each pass
+    #[arg(long, value_name = "DATA")]
+    pub(crate) eval_data: Option<PathBuf>,
+    /// Checkpoint whose tensors take the place of the weights of their names
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Search on fresh weights, of `--seed`: a control, as nothing good is to be found there
+    #[arg(long, value_name = "WAY", conflicts_with = "weights")]
+    pub(crate) init: Option<Init>,
+    #[command(flatten)]
+    pub(crate) steps: Steps,
+    #[command(flatten)]
+    pub(crate) images: Images,
+    #[command(flatten)]
+    pub(crate) teaching: Teaching,
+    /// Save what is needed to go on after so many steps, not only after each pass
+    #[arg(long, value_name = "STEPS", value_parser = number::<u64>)]
+    pub(crate) save_every: Option<u64>,
+    /// The most memory for values and gradients of a step: 800MiB; what does not fit is computed twice
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory: Option<u64>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Which share of the weights that would change places do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Restriction {
+    /// All, always
+    None,
+    /// The fourth power of what is left of the search
+    Poly,
+    /// Half a cosine
+    Cosine,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Score {
+    /// A model: an .onnx file or a Hugging Face folder; or, for magnitude and random, any checkpoint
+    pub(crate) model: PathBuf,
+    /// What makes weights important: magnitude, random, snip or gradient
+    #[arg(long, value_name = "C")]
+    pub(crate) by: String,
+    #[command(flatten)]
+    pub(crate) kept: Kept,
+    /// Keep as many weights of each tensor as this mask file, whatever the sparsity
+    #[arg(long, value_name = "MASK")]
+    pub(crate) counts_of: Option<PathBuf>,
+    /// What gradients are taken on, as `train` takes it
+    #[arg(long, value_name = "DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Examples of it that are looked at
+    #[arg(long, value_name = "N", default_value = "512", value_parser = number::<usize>)]
+    pub(crate) examples: usize,
+    /// Checkpoint whose tensors take the place of the weights of their names
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Apply {
+    /// A checkpoint: a .safetensors file, an index, a folder, or an .onnx file
+    pub(crate) ckpt: PathBuf,
+    /// Masks, as `mask score` and `mask search` make them
+    pub(crate) mask: PathBuf,
+    /// Measure running statistics of batch normalizations anew on these images
+    #[arg(long, value_name = "DATA")]
+    pub(crate) recalibrate: Option<PathBuf>,
+    /// The model whose graph runs them, an ONNX file [default: the checkpoint]
+    #[arg(long, value_name = "MODEL", requires = "recalibrate")]
+    pub(crate) model: Option<PathBuf>,
+    /// Mask other weights of the same shapes than those that the masks are for
+    #[arg(long)]
+    pub(crate) transfer: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Compare {
+    /// Masks
+    pub(crate) first: PathBuf,
+    /// Other masks of the same tensors
+    pub(crate) second: PathBuf,
+}
+
+/// A share from 0 to below 1.
+fn below_one(text: &str) -> Result<f64, String> {
+    real(text).ok().filter(|x| (0.0..1.0).contains(x)).ok_or_else(|| "expected a share from 0 to below 1".to_owned())
+}

@@ -1,0 +1,277 @@
+//! `mask`: which weights are kept, by criteria or by search.
+
+use std::path::Path;
+use std::time::Instant;
+
+use niwaki_engine::dataset::Dataset;
+use niwaki_engine::jackpot::{self, Keep, Masking, Restriction, Start};
+use niwaki_engine::mask::{self, Application, Applied, Compared, ComparedTensor, MaskFile, Of, Scored, Scoring};
+use niwaki_engine::train::{Lessons, Material, Method, Settings, Task, Trained};
+use niwaki_engine::{Budget, NofM, Options, Ratio};
+use serde::Serialize;
+
+use super::train::{How, overwrite, settings, teacher, told};
+use super::{check_output, compress, load, on_threads, open, shape_text};
+use crate::args::mask as args;
+use crate::args::train::Optimizer;
+use crate::failure::{Failure, Stop};
+use crate::progress::Progress;
+use crate::session::{Answer, Session};
+use crate::size::human;
+use crate::table::{Side, Table};
+
+/// Does what was asked.
+pub(crate) fn run(args: &args::Mask, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    match args {
+        args::Mask::Search(args) => search(args, session),
+        args::Mask::Score(args) => score(args, session),
+        args::Mask::Apply(args) => apply(args, session),
+        args::Mask::Compare(args) => compare(args, session),
+    }
+}
+
+#[derive(Serialize)]
+struct SearchJson<'a> {
+    #[serde(flatten)]
+    trained: &'a Trained,
+    items_per_second: f64,
+    seconds: f64,
+}
+
+/// Which weights are kept.
+fn kept(flags: &args::Kept) -> Result<Keep, Stop> {
+    if let Some(text) = &flags.pattern {
+        let wrong = || Failure::usage(format!("`--pattern {text}`: expected N:M, such as 2:4"));
+        let (n, m) = text.split_once(':').ok_or_else(wrong)?;
+        let (n, m) = (n.parse().map_err(|_| wrong())?, m.parse().map_err(|_| wrong())?);
+        let run = NofM::new(n, m).map_err(|e| Failure::usage(format!("`--pattern {text}`: {e}")))?;
+        return Ok(Keep::NofM(run));
+    }
+    let sparsity = flags.sparsity.unwrap_or_default();
+    let share = Ratio::new(1.0 - sparsity).map_err(|e| Failure::usage(format!("`--sparsity {sparsity}`: {e}")))?;
+    let budget = match flags.budget {
+        args::Budget::L1 | args::Budget::Own => Budget::Global,
+        args::Budget::Uniform => Budget::Uniform,
+        args::Budget::Erk => Budget::Erk,
+    };
+    Ok(Keep::Share(share, budget))
+}
+
+/// Searches masks.
+fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    check_output(&args.output)?;
+    if args.epochs == 0 {
+        return Err(Failure::usage("`--epochs 0`: at least one pass is needed").into());
+    }
+    if args.steps.optimizer.is_some_and(|optimizer| optimizer != Optimizer::Sgd) {
+        return Err(Failure::usage("masks are searched by SGD with momentum").into());
+    }
+    if args.kept.budget == args::Budget::Own {
+        return Err(Failure::usage("`--budget own` is for criteria; a search begins with magnitudes").into());
+    }
+    let model = load(&args.model, args.weights.as_deref().into(), session)?;
+    let teacher = args.teaching.teacher.as_deref().map(|path| teacher(path, &args.model, session)).transpose()?;
+    let data = Material::open(&args.data, &model)?;
+    let eval = args.eval_data.as_deref().map(|eval| Material::open(eval, &model)).transpose()?;
+    let how = How { epochs: args.epochs, steps: &args.steps, images: &args.images, teaching: &args.teaching };
+    let settings = Settings {
+        method: Method::Sgd { momentum: args.steps.momentum as f32, nesterov: false },
+        // Scores are searched at this rate whatever the model.
+        rate: args.steps.lr.unwrap_or(0.1),
+        fresh: args.init.is_some(),
+        only: args.kept.only.clone(),
+        freeze: args.kept.keep.clone(),
+        memory: args.memory,
+        save_every: args.save_every,
+        ..settings(&how, data.lessons(), session.global.seed.unwrap_or(0))?
+    };
+    let masking = Masking {
+        keep: kept(&args.kept)?,
+        start: match args.start.as_str() {
+            "magnitude" => Start::Magnitude,
+            "random" => Start::Random,
+            path => Start::File(Path::new(path)),
+        },
+        gap: args.gap as f32,
+        restriction: match args.restriction {
+            args::Restriction::None => Restriction::None,
+            args::Restriction::Poly => Restriction::Poly(4),
+            args::Restriction::Cosine => Restriction::Cosine,
+        },
+    };
+    let task = Task {
+        model: &model,
+        data: data.lessons(),
+        eval: eval.as_ref().map(Material::lessons),
+        teacher: teacher.as_ref(),
+        rewind: None,
+        output: &args.output.output,
+        overwrite: overwrite(&args.output),
+    };
+    let bar = Progress::training(session);
+    let start = Instant::now();
+    let mut done = 0;
+    let mut tell = |at: niwaki_engine::train::At<'_>| {
+        done = at.done;
+        told(&bar, args.epochs, at);
+    };
+    let trained = on_threads(session, || jackpot::search(&task, &settings, &masking, &mut tell))?;
+    let seconds = start.elapsed().as_secs_f64();
+    drop(bar);
+    let answer = SearchJson { trained: &trained, items_per_second: done as f64 / seconds, seconds };
+    say_search(args, data.lessons(), &answer, session)
+}
+
+fn say_search(
+    args: &args::Search,
+    data: Lessons<'_>,
+    answer: &SearchJson<'_>,
+    session: &mut Session<'_>,
+) -> Result<Answer, Stop> {
+    if session.global.json {
+        session.json(answer)?;
+        return Ok(Answer::Yes);
+    }
+    let SearchJson { trained, items_per_second, .. } = *answer;
+    let rows = trained.epochs.iter().map(|epoch| {
+        let (eval, flips) = (super::train::measured(epoch).replace(", ", "   "), epoch.flips.unwrap_or_default());
+        let percent = epoch.accuracy * 100.0;
+        format!(
+            "pass {:<4} loss {:.4}   accuracy {percent:.2} %   {flips:.1} exchanges a step{eval}",
+            epoch.epoch, epoch.loss
+        )
+    });
+    session.say_all(rows)?;
+    let Trained { weights, tensors, steps, peak_bytes, .. } = *trained;
+    session.say(format!("masks of {weights} weights in {tensors} tensors searched in {steps} steps"))?;
+    let (most, name) = (human(peak_bytes as u64), data.name());
+    session.say(format!("{items_per_second:.0} {name} a second, values took {most} at most"))?;
+    session.say(format!("wrote {}", args.output.output.display()))?;
+    Ok(Answer::Yes)
+}
+
+/// Makes masks by a criterion.
+fn score(args: &args::Score, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    check_output(&args.output)?;
+    let by: mask::Criterion = args.by.parse()?;
+    let onnx = args.model.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+    let has_graph = onnx || args.model.join("config.json").is_file();
+    let model = match has_graph {
+        true => Some(load(&args.model, args.weights.as_deref().into(), session)?),
+        false => None,
+    };
+    let opened = if has_graph { None } else { Some(open(&args.model)?) };
+    let data = match (&args.data, &model) {
+        (Some(data), Some(model)) => Some(Material::open(data, model)?),
+        _ => None,
+    };
+    let settings = Settings {
+        only: args.kept.only.clone(),
+        freeze: args.kept.keep.clone(),
+        seed: session.global.seed.unwrap_or(0),
+        batch: 32,
+        ..Settings::default()
+    };
+    let how = Scoring {
+        by,
+        keep: kept(&args.kept)?,
+        own_budget: args.kept.budget == args::Budget::Own,
+        counts_of: args.counts_of.as_deref(),
+        data: data.as_ref().map(|data| (data.lessons(), args.examples)),
+    };
+    let of = match (&model, &opened) {
+        (Some(model), _) => Of::Model(model),
+        (None, Some(opened)) => Of::Checkpoint(opened),
+        (None, None) => return Err(Failure::usage("no model").into()),
+    };
+    let bar = Progress::examples(session);
+    let progress = |done, total| bar.at(done, total);
+    let out = (args.output.output.as_path(), overwrite(&args.output));
+    let scored = on_threads(session, || mask::score(of, &settings, &how, out, &progress))?;
+    drop(bar);
+    say_scored(&scored, &args.output.output, session)
+}
+
+fn say_scored(scored: &Scored, out: &Path, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    if session.global.json {
+        session.json(scored)?;
+        return Ok(Answer::Yes);
+    }
+    let columns = [("name", Side::Left), ("shape", Side::Left), ("kept", Side::Right), ("sparsity", Side::Right)];
+    let mut table = Table::new(&columns);
+    for t in &scored.tensors {
+        table.row([t.name.clone(), shape_text(&t.shape), t.kept.to_string(), format!("{:.2} %", t.sparsity * 100.0)]);
+    }
+    let sparsity = 100.0 * (1.0 - scored.kept as f64 / scored.weights.max(1) as f64);
+    table.row(["all".to_owned(), String::new(), scored.kept.to_string(), format!("{sparsity:.2} %")]);
+    session.say_all(table.lines())?;
+    session.say("")?;
+    session.say(format!("wrote {}", out.display()))?;
+    Ok(Answer::Yes)
+}
+
+#[derive(Serialize)]
+struct ApplyJson {
+    #[serde(flatten)]
+    applied: Applied,
+    seconds: f64,
+}
+
+/// Writes a checkpoint with zeros.
+fn apply(args: &args::Apply, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    if !args.ckpt.is_dir() {
+        check_output(&args.output)?;
+    }
+    let start = Instant::now();
+    let masks = MaskFile::open(&args.mask)?;
+    let data = args.recalibrate.as_deref().map(Dataset::open).transpose()?;
+    let how = Application { recalibrate: data.as_ref(), model: args.model.as_deref(), transfer: args.transfer };
+    let options: Options = compress::options(&args.output, session);
+    let bar = Progress::examples(session);
+    let progress = |done, total| bar.at(done, total);
+    let applied = mask::apply(&args.ckpt, &masks, how, (&args.output.output, &options), &progress)?;
+    drop(bar);
+    if session.global.json {
+        session.json(&ApplyJson { applied, seconds: start.elapsed().as_secs_f64() })?;
+        return Ok(Answer::Yes);
+    }
+    let Applied { tensors, kept, weights, statistics } = applied;
+    let percent = 100.0 * kept as f64 / weights.max(1) as f64;
+    session.say(format!("{kept} of {weights} weights in {tensors} tensors kept ({percent:.2} %)"))?;
+    if statistics > 0 {
+        session.say(format!("{statistics} running statistics are those of the masked network"))?;
+    }
+    session.say(format!("wrote {}", args.output.output.display()))?;
+    Ok(Answer::Yes)
+}
+
+/// Shows what two mask files have in common.
+fn compare(args: &args::Compare, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let (first, second) = (MaskFile::open(&args.first)?, MaskFile::open(&args.second)?);
+    let compared: Compared = mask::compare(&first, &second)?;
+    if session.global.json {
+        session.json(&compared)?;
+        return Ok(Answer::Yes);
+    }
+    let columns = [
+        ("name", Side::Left),
+        ("first", Side::Right),
+        ("second", Side::Right),
+        ("both", Side::Right),
+        ("overlap", Side::Right),
+        ("chance", Side::Right),
+        ("IoU", Side::Right),
+        ("chance", Side::Right),
+    ];
+    let mut table = Table::new(&columns);
+    let share = |x: f64| format!("{:.2} %", x * 100.0);
+    let row = |t: &ComparedTensor| {
+        let counts = [t.first, t.second, t.both].map(|count| count.to_string());
+        let [first, second, both] = counts;
+        [t.name.clone(), first, second, both, share(t.overlap), share(t.chance), share(t.iou), share(t.iou_chance)]
+    };
+    compared.tensors.iter().for_each(|tensor| table.row(row(tensor)));
+    table.row(row(&compared.all));
+    session.say_all(table.lines())?;
+    Ok(Answer::Yes)
+}

@@ -1,0 +1,174 @@
+//! Checkpoints with zeros where a mask drops weights.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use niwaki_codes::Mask;
+use niwaki_tensors::{Dtype, Limits};
+use serde::Serialize;
+
+use super::{MaskFile, matrix};
+use crate::compress::Options;
+use crate::dataset::Dataset;
+use crate::error::{Error, ErrorKind};
+use crate::export;
+use crate::given::Given;
+use crate::model::{Model, on_threads};
+use crate::progress::Progress;
+use crate::recalibrate::statistics;
+use crate::source::{Names, Numbers, Opened, Source, SourceTensor, Weights};
+use crate::train::write_weights;
+
+/// How masks are applied.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Application<'a> {
+    /// Images on which running statistics are measured anew, instead of those that go with the masks.
+    pub recalibrate: Option<&'a Dataset>,
+    /// The model whose graph they run through; by default the checkpoint, an ONNX model.
+    pub model: Option<&'a Path>,
+    /// Whether the masks may be for other weights of the same shapes.
+    pub transfer: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    /// Tensors that are masked.
+    pub tensors: usize,
+    /// Weights of theirs that are kept.
+    pub kept: u64,
+    /// All weights of theirs.
+    pub weights: u64,
+    /// Running statistics that are others than the checkpoint's.
+    pub statistics: usize,
+}
+
+/// A tensor with zeros.
+struct Masked<'a> {
+    base: SourceTensor<'a>,
+    mask: Mask,
+}
+
+impl Weights for Masked<'_> {
+    fn decode(&self, range: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
+        self.base.decode(range.clone(), out)?;
+        let (view, cols) = (self.mask.view(), self.mask.cols().max(1));
+        for (out, at) in out.iter_mut().zip(range) {
+            if view.keeps(at / cols, at % cols) != Some(true) {
+                *out = 0.0;
+            }
+        }
+        Ok(())
+    }
+
+    fn ensure_unchanged(&self) -> Result<(), Error> {
+        self.base.ensure_unchanged()
+    }
+}
+
+/// Writes a checkpoint with zeros for the weights that masks drop, and the running statistics that go with them: an ONNX
+/// model as ONNX where the output is named so, all else as safetensors, decoded.
+///
+/// # Errors
+///
+/// Masks of tensors that are not there, of other shapes, or of other weights unless that is allowed; those of measuring,
+/// reading and writing.
+pub fn apply(
+    checkpoint: &Path,
+    masks: &MaskFile,
+    how: Application<'_>,
+    (out, options): (&Path, &Options),
+    progress: Progress<'_>,
+) -> Result<Applied, Error> {
+    let opened = Opened::open(checkpoint, &Limits::default())?;
+    let source = opened.source(None, Names::Own)?;
+    let seen = masked(&source, masks, how.transfer)?;
+    let anew = match how.recalibrate {
+        None => masks.statistics()?,
+        Some(data) => measured(checkpoint, &opened, &seen, how.model, (data, options), progress)?,
+    };
+    let statistics = anew.len();
+    let seen = with_statistics(&seen, anew)?;
+    let names = masks.names();
+    let (mut kept, mut weights) = (0, 0);
+    for name in &names {
+        if let Some(tensor) = source.get(name) {
+            let mask = masks.mask(name, matrix(tensor.shape().dims()))?;
+            kept += mask.view().kept() as u64;
+            weights += tensor.shape().elements() as u64;
+        }
+    }
+    match &opened {
+        Opened::Onnx(_) => {
+            let mut model = Model::open(checkpoint)?;
+            model.replace(&seen, |tensor| tensor.is_patched())?;
+            write_weights(&model, out, options.overwrite())?;
+        }
+        _ => {
+            export::safetensors(&seen, out, options)?;
+        }
+    }
+    Ok(Applied { tensors: names.len(), kept, weights, statistics })
+}
+
+/// The checkpoint as the masks leave it.
+fn masked<'a>(source: &Source<'a>, masks: &MaskFile, transfer: bool) -> Result<Source<'a>, Error> {
+    let path = source.opened().path();
+    let mut tensors = source.tensors().to_vec();
+    for name in masks.names() {
+        let Some(tensor) = tensors.iter_mut().find(|tensor| tensor.name() == name) else {
+            let why = format!("the checkpoint `{}` has no such tensor", path.display());
+            return Err(Error::from(ErrorKind::Mask { why }).of(name).at(&masks.path));
+        };
+        let mask = masks.mask(name, matrix(tensor.shape().dims()))?;
+        let mut weights = vec![0.0; tensor.shape().elements()];
+        tensor.decode(0..weights.len(), &mut weights).map_err(|e| e.of(name).at(path))?;
+        if !transfer && masks.is_for_others(name, &weights) {
+            let why = format!("is for other weights than those of `{}`", path.display());
+            let e = Error::from(ErrorKind::Mask { why }).of(name).at(&masks.path);
+            return Err(e.hinting("`--transfer` masks other weights of the same shapes"));
+        }
+        *tensor = tensor.remade(Arc::new(Masked { base: tensor.clone(), mask }));
+    }
+    Ok(source.with_tensors(tensors, source.seals().clone()))
+}
+
+/// Running statistics that the masked model has on images.
+fn measured(
+    checkpoint: &Path,
+    opened: &Opened,
+    seen: &Source<'_>,
+    model: Option<&Path>,
+    (data, options): (&Dataset, &Options),
+    progress: Progress<'_>,
+) -> Result<Vec<(String, Vec<f32>)>, Error> {
+    let mut model = match (model, opened) {
+        (Some(model), _) => Model::of_file(model, Given { weights: Some(checkpoint), ..Given::default() })?.0,
+        (None, Opened::Onnx(_)) => Model::open(checkpoint)?,
+        (None, _) => {
+            let what = "recalibration of a checkpoint that has no graph".to_owned();
+            return Err(Error::from(ErrorKind::Usage { what }).at(checkpoint).hinting("`--model` takes the model"));
+        }
+    };
+    model.replace(seen, |tensor| tensor.is_patched())?;
+    let found = on_threads(options.threads, || statistics(&model, data, progress))?;
+    let named = |one: crate::recalibrate::Statistic| (model.graph().name(one.running.weight).to_owned(), one.values);
+    Ok(found.into_iter().map(named).collect())
+}
+
+/// The checkpoint with other running statistics.
+fn with_statistics<'a>(source: &Source<'a>, anew: Vec<(String, Vec<f32>)>) -> Result<Source<'a>, Error> {
+    let mut tensors = source.tensors().to_vec();
+    for (name, values) in anew {
+        let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(&name).at(source.opened().path());
+        let tensor = tensors.iter_mut().find(|tensor| tensor.name() == name);
+        let tensor = tensor.ok_or_else(|| wrong("a running statistic that is not in the checkpoint".to_owned()))?;
+        if tensor.shape().elements() != values.len() || tensor.dtype() != Dtype::F32 {
+            let (found, needs) = (tensor.shape(), values.len());
+            return Err(wrong(format!("is {} {found}, {needs} F32 expected", tensor.dtype())));
+        }
+        *tensor = tensor.remade(Arc::new(Numbers(values)));
+    }
+    Ok(source.with_tensors(tensors, source.seals().clone()))
+}

@@ -1,0 +1,287 @@
+//! Masks in one shot: the weights that a criterion finds most important.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use niwaki_codes::Mask;
+use niwaki_codes::simd::Level;
+use niwaki_model::{Tape, Tensor};
+use niwaki_prune::{Pattern, magnitude_mask, mask_of_count};
+use niwaki_tensors::Overwrite;
+use serde::Serialize;
+
+use super::{MaskFile, Written, chosen, drawn, matrix, weights_of};
+use crate::dataset::shuffled;
+use crate::error::{Blame, Error, ErrorKind};
+use crate::jackpot::Keep;
+use crate::model::Model;
+use crate::plan::glob;
+use crate::progress::Progress;
+use crate::recipe::nearest;
+use crate::signature::Units;
+use crate::source::{Names, Opened};
+use crate::train::{Draw, Lessons, Settings, gradients};
+
+/// How important weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Criterion {
+    /// Their magnitude.
+    Magnitude,
+    /// Drawn by the seed.
+    Random,
+    /// How much the loss changes without one, to first order: |weight x gradient| (Lee et al., *SNIP*, 2019).
+    Snip,
+    /// The magnitude of the gradient.
+    Gradient,
+}
+
+impl Criterion {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Magnitude, Self::Random, Self::Snip, Self::Gradient];
+
+    /// The word for it on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Magnitude => "magnitude",
+            Self::Random => "random",
+            Self::Snip => "snip",
+            Self::Gradient => "gradient",
+        }
+    }
+
+    /// Whether it looks at data.
+    pub const fn needs_data(self) -> bool {
+        matches!(self, Self::Snip | Self::Gradient)
+    }
+}
+
+impl fmt::Display for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Criterion {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let found = Self::ALL.into_iter().find(|criterion| criterion.name() == text);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name);
+            let e = Error::from(ErrorKind::Usage { what: format!("no criterion `{text}`") });
+            match nearest(text, names) {
+                Some(near) => e.hinting(format!("did you mean `{near}`?")),
+                None => e.hinting(format!("there are {}", names.join(", "))),
+            }
+        })
+    }
+}
+
+/// How masks are made in one shot.
+#[derive(Clone, Copy, Debug)]
+pub struct Scoring<'s> {
+    /// How important weights are.
+    pub by: Criterion,
+    /// Which are kept.
+    pub keep: Keep,
+    /// Whether a share is divided among tensors by the criterion's own scores, not by magnitudes.
+    pub own_budget: bool,
+    /// A mask file that says how many weights each tensor keeps, instead.
+    pub counts_of: Option<&'s Path>,
+    /// What gradients are taken on, and of how many examples.
+    pub data: Option<(Lessons<'s>, usize)>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scored {
+    /// By tensor.
+    pub tensors: Vec<ScoredTensor>,
+    /// Weights that are kept.
+    pub kept: u64,
+    /// Of how many.
+    pub weights: u64,
+}
+
+/// One tensor of them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScoredTensor {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Weights that are kept.
+    pub kept: u64,
+    /// The share that is dropped, of 1.
+    pub sparsity: f64,
+}
+
+/// What masks are made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Of<'o> {
+    /// A model: the weights of its convolutions and linear layers, but for the last.
+    Model(&'o Model),
+    /// A checkpoint: its matrices and kernels of floats, but for those whose names speak of embeddings or heads, and the
+    /// matrices of a convolutional network, which are its classifier.
+    Checkpoint(&'o Opened),
+}
+
+/// Writes the masks of the most important weights. Of the settings, `only`, `freeze`, `batch`, `smoothing` and `seed` count.
+///
+/// # Errors
+///
+/// Criteria without the data or the graph that they look at, weights without a magnitude, masks that do not fit; gradients
+/// that are all zero; those of running and writing.
+pub fn score(
+    of: Of<'_>,
+    settings: &Settings,
+    how: &Scoring<'_>,
+    (out, overwrite): (&Path, Overwrite),
+    progress: Progress<'_>,
+) -> Result<Scored, Error> {
+    let (weights, scores) = match of {
+        Of::Model(model) => {
+            let mut graph = model.graph().clone();
+            graph.norms(None);
+            let values = chosen(model, &graph, settings)?;
+            let weights = weights_of(&graph, &values);
+            let gradients = || gradients_on(model, Tape::new(graph.clone(), values.clone()), settings, how, progress);
+            let scores = scores(&weights, how.by, settings.seed, gradients)?;
+            (weights, scores)
+        }
+        Of::Checkpoint(opened) => {
+            let weights = stored(opened, settings)?;
+            let none = || {
+                let what = format!("the criterion {} on a checkpoint that has no graph", how.by);
+                Err(Error::from(ErrorKind::Usage { what }).at(opened.path()).hinting("give it the model"))
+            };
+            let scores = scores(&weights, how.by, settings.seed, none)?;
+            (weights, scores)
+        }
+    };
+    let masks = masks(&weights, &scores, how)?;
+    let about = Written::new(how.by.name(), masks.iter().map(|(_, mask)| mask), &weights);
+    super::write(&masks, &[], &about, out, overwrite)?;
+    let tensor = |((name, mask), (_, weights)): (&(&str, Mask), &(String, Tensor))| {
+        let kept = mask.view().kept() as u64;
+        let sparsity = 1.0 - kept as f64 / weights.len().max(1) as f64;
+        ScoredTensor { name: (*name).to_owned(), shape: weights.shape().to_vec(), kept, sparsity }
+    };
+    let tensors: Vec<ScoredTensor> = masks.iter().zip(&weights).map(tensor).collect();
+    let kept = tensors.iter().map(|tensor| tensor.kept).sum();
+    Ok(Scored { tensors, kept, weights: weights.iter().map(|(_, tensor)| tensor.len() as u64).sum() })
+}
+
+/// The weights of a checkpoint that masks can be made for without a graph.
+fn stored(opened: &Opened, settings: &Settings) -> Result<Vec<(String, Tensor)>, Error> {
+    let source = opened.source(None, Names::HuggingFace)?;
+    let globs = |all: &[String]| all.iter().map(|text| glob(text)).collect::<Result<Vec<_>, Error>>();
+    let (only, keep) = (globs(&settings.only)?, globs(&settings.freeze)?);
+    let units = Units::of(&source);
+    let mut all = Vec::new();
+    for (index, tensor) in source.tensors().iter().enumerate() {
+        let name = tensor.name();
+        let named = match only.is_empty() {
+            true => !units.is_classifier(index) && !name.contains("embed") && !name.contains("lm_head"),
+            false => only.iter().any(|glob| glob.is_match(name)),
+        };
+        let fits = tensor.is_float() && tensor.shape().dims().len() > 1;
+        if !named || !fits || keep.iter().any(|glob| glob.is_match(name)) {
+            continue;
+        }
+        let mut floats = vec![0.0; tensor.shape().elements()];
+        tensor.decode(0..floats.len(), &mut floats).map_err(|e| e.of(name).at(opened.path()))?;
+        all.extend(Tensor::of(tensor.shape().dims(), floats).map(|floats| (name.to_owned(), floats)));
+    }
+    if all.is_empty() {
+        let rule = "the checkpoint, with matrices of floats to mask,".to_owned();
+        return Err(Error::from(ErrorKind::NoMatch { rule }).at(opened.path()));
+    }
+    Ok(all)
+}
+
+/// How important each weight is.
+fn scores(
+    weights: &[(String, Tensor)],
+    by: Criterion,
+    seed: u64,
+    gradients: impl FnOnce() -> Result<Vec<Vec<f32>>, Error>,
+) -> Result<Vec<Tensor>, Error> {
+    let all: Vec<Vec<f32>> = match by {
+        Criterion::Magnitude => return Ok(weights.iter().map(|(_, tensor)| tensor.clone()).collect()),
+        Criterion::Random => weights.iter().map(|(name, tensor)| drawn(tensor.len(), seed, name)).collect(),
+        Criterion::Gradient => gradients()?,
+        Criterion::Snip => {
+            let times = |(mut sum, (_, tensor)): (Vec<f32>, &(String, Tensor))| {
+                let weights = tensor.get::<f32>().unwrap_or_default();
+                sum.iter_mut().zip(weights).for_each(|(g, w)| *g *= w);
+                sum
+            };
+            gradients()?.into_iter().zip(weights).map(times).collect()
+        }
+    };
+    Ok(weights.iter().zip(all).filter_map(|((_, tensor), scores)| Tensor::of(tensor.shape(), scores)).collect())
+}
+
+/// The gradients of the examples that were asked for.
+fn gradients_on(
+    model: &Model,
+    tape: Result<Tape, niwaki_model::Error>,
+    settings: &Settings,
+    how: &Scoring<'_>,
+    progress: Progress<'_>,
+) -> Result<Vec<Vec<f32>>, Error> {
+    let Some((data, examples)) = how.data else {
+        let what = format!("the criterion {} without data", how.by);
+        return Err(Error::from(ErrorKind::Usage { what }).hinting("`--data` takes what gradients are taken on"));
+    };
+    let tape = tape.map_err(|e| e.at(model.path()))?;
+    let draw = Draw { settings, black: &data.black(), epoch: 0, step: 0 };
+    let items = shuffled(data.len(), settings.seed, 0);
+    let items = &items[..examples.clamp(1, data.len())];
+    let sums = gradients(model, &tape, data, (items, &draw), progress)?;
+    if sums.iter().flatten().all(|g| *g == 0.0) {
+        let what = "all gradients are 0: they tell no weight from another".to_owned();
+        return Err(Error::from(ErrorKind::Unlike { what }).at(model.path()));
+    }
+    Ok(sums)
+}
+
+/// The masks that keep the weights of the highest scores.
+fn masks<'n>(
+    weights: &'n [(String, Tensor)],
+    scores: &[Tensor],
+    how: &Scoring<'_>,
+) -> Result<Vec<(&'n str, Mask)>, Error> {
+    let level = Level::best();
+    let counts: Option<Vec<u64>> = match (how.counts_of, how.keep) {
+        (Some(path), _) => {
+            let file = MaskFile::open(path)?;
+            let count = |(name, tensor): &(String, Tensor)| {
+                file.mask(name, matrix(tensor.shape())).map(|mask| mask.view().kept() as u64)
+            };
+            Some(weights.iter().map(count).collect::<Result<_, _>>()?)
+        }
+        (None, Keep::NofM(_)) => None,
+        (None, Keep::Share(ratio, budget)) if how.own_budget => {
+            let names = weights.iter().map(|(name, _)| name.clone());
+            Some(super::counts(&names.zip(scores.iter().cloned()).collect::<Vec<_>>(), ratio, budget)?)
+        }
+        (None, Keep::Share(ratio, budget)) => Some(super::counts(weights, ratio, budget)?),
+    };
+    let pattern = match how.keep {
+        Keep::NofM(run) => Pattern::NofM(run),
+        Keep::Share(ratio, _) => Pattern::Keep(ratio),
+    };
+    let mask = |(nth, ((name, _), scores)): (usize, (&'n (String, Tensor), &Tensor))| {
+        let (rows, cols) = matrix(scores.shape());
+        let scores = scores.get::<f32>().unwrap_or_default();
+        let mask = match counts.as_ref().and_then(|counts| counts.get(nth)) {
+            Some(count) => mask_of_count(level, *count, rows, cols, scores),
+            None => magnitude_mask(level, &pattern, rows, cols, scores),
+        };
+        Ok((name.as_str(), mask.map_err(|e| Error::below(e, Blame::Input).of(name))?))
+    };
+    weights.iter().zip(scores).enumerate().map(mask).collect()
+}
