@@ -20,6 +20,7 @@ mod foreign;
 mod gguf;
 mod gguf_folder;
 mod hf_config;
+mod masks;
 pub mod mutate;
 mod onnx;
 mod script;
@@ -35,6 +36,7 @@ pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
 pub use gguf_folder::gguf_folder;
 pub use hf_config::hf_config;
+pub use masks::mask_file;
 pub use onnx::onnx_model;
 pub use signature::{correction_stream, signature_about, undo_record};
 pub use tensors::{safetensors_header, safetensors_index};
@@ -63,6 +65,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "gguf_header", run: gguf_header },
     Target { name: "hf_config", run: hf_config },
     Target { name: "idx_file", run: idx_file },
+    Target { name: "mask_file", run: mask_file },
     Target { name: "mask_view", run: mask_view },
     Target { name: "onnx_model", run: onnx_model },
     Target { name: "picture_file", run: picture_file },

@@ -125,8 +125,17 @@ impl MaskFile {
     ///
     /// Those of [`Checkpoint::open`], a file without masks, and metadata that are none.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let checkpoint = Checkpoint::open(path, &Limits::default())?;
-        let wrong = |why: &str| Error::from(ErrorKind::Mask { why: why.to_owned() }).at(path);
+        Self::of_checkpoint(Checkpoint::open(path, &Limits::default())?)
+    }
+
+    /// The masks in an open file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open) that are of the file's contents.
+    pub fn of_checkpoint(checkpoint: Checkpoint) -> Result<Self, Error> {
+        let path = checkpoint.path().to_owned();
+        let wrong = |why: &str| Error::from(ErrorKind::Mask { why: why.to_owned() }).at(&path);
         if !checkpoint.tensors().any(|view| view.name().ends_with(".mask")) {
             return Err(wrong("no tensor `NAME.mask`").hinting("`mask score` and `mask search` make one"));
         }
@@ -141,7 +150,7 @@ impl MaskFile {
                 columns.extend(count.as_u64().and_then(|count| Some((name.clone(), usize::try_from(count).ok()?))));
             }
         }
-        Ok(Self { path: path.to_owned(), checkpoint, digests, columns })
+        Ok(Self { path, checkpoint, digests, columns })
     }
 
     /// The tensors that it masks.

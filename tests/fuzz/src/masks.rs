@@ -1,0 +1,15 @@
+//! Masks in files of their own.
+
+use std::sync::Arc;
+
+use niwaki_engine::mask::{MaskFile, compare};
+use niwaki_tensors::{Checkpoint, Limits};
+
+/// A file of masks. What is accepted has as much in common with itself as there is.
+pub fn mask_file(bytes: &[u8]) -> bool {
+    let Ok(checkpoint) = Checkpoint::from_bytes("fuzz", Arc::from(bytes), &Limits::default()) else { return false };
+    let Ok(file) = MaskFile::of_checkpoint(checkpoint) else { return false };
+    let Ok(compared) = compare(&file, &file) else { return false };
+    assert!(compared.tensors.iter().all(|t| t.both == t.first && t.both == t.second), "a mask is itself");
+    true
+}
