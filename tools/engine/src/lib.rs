@@ -33,7 +33,6 @@ mod journal;
 pub mod layers;
 pub mod mask;
 mod masked;
-mod masks;
 pub mod model;
 pub mod plan;
 mod progress;

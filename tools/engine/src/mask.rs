@@ -207,6 +207,24 @@ impl MaskFile {
     }
 }
 
+/// Mask files opened so far, each once.
+#[derive(Default)]
+pub(crate) struct MaskFiles(Vec<MaskFile>);
+
+impl MaskFiles {
+    /// The mask of a tensor in the file at `path`, as [`MaskFile::mask`] has it.
+    pub(crate) fn mask(&mut self, path: &Path, name: &str, size: (usize, usize)) -> Result<Mask, Error> {
+        let at = match self.0.iter().position(|file| file.path == path) {
+            Some(at) => at,
+            None => {
+                self.0.push(MaskFile { path: path.to_owned(), ..MaskFile::open(path)? });
+                self.0.len() - 1
+            }
+        };
+        self.0[at].mask(name, size)
+    }
+}
+
 /// What two mask files have in common.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Compared {

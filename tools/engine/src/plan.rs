@@ -13,7 +13,7 @@ use niwaki_quant::Fit;
 use crate::block_rows;
 use crate::destination::{Destination, Format, Settled};
 use crate::error::{Error, ErrorKind};
-use crate::masks::MaskFiles;
+use crate::mask::MaskFiles;
 use crate::recipe::{Action, MaskSource, Recipe, Rule};
 use crate::source::{Origin, Source, SourceTensor};
 
