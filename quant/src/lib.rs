@@ -24,7 +24,7 @@
 //! The same weights give the same bytes on every machine and SIMD level. Zero is on
 //! every uniform grid, so what a mask zeroed stays zero.
 //!
-//! Feature levels: nothing (`core` only, no allocator), `alloc` ([`signature`]), `std` (run-time
+//! Feature levels: nothing (`core` only, no allocator), `alloc` ([`signature`], [`observe`]), `std` (run-time
 //! choice of SIMD kernels, decibels).
 #![cfg_attr(not(feature = "std"), no_std)]
 
@@ -43,6 +43,8 @@ pub mod frozen;
 mod grid;
 mod groups;
 mod kernels;
+#[cfg(feature = "alloc")]
+pub mod observe;
 mod range;
 mod round;
 mod search;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use niwaki_conformance::folder::{Folder, repository};
 use niwaki_conformance::llama::write_llama;
+use niwaki_conformance::nets::numbers;
 use niwaki_conformance::residual::network;
 use niwaki_conformance::scene::run;
 use niwaki_conformance::trained::refuse;
@@ -14,6 +15,8 @@ use niwaki_engine::mask::MaskFile;
 use niwaki_engine::model::Model;
 use niwaki_engine::train::{Material, Method, Settings, Task};
 use niwaki_engine::{Budget, Ratio};
+use niwaki_onnx::build::{Dim, attr_int, graph, initializer, model, node, value};
+use niwaki_onnx::{DataType, SaveOptions, save};
 use niwaki_tensors::{Checkpoint, Limits, Overwrite};
 use serde_json::Value;
 
@@ -107,6 +110,89 @@ fn gradients_tell_weights_too_and_counts_are_taken_over() {
     // What is large matters to the loss more often than chance has it.
     assert!(compared["all"]["overlap"].as_f64() > compared["all"]["chance"].as_f64(), "{compared}");
     assert_ne!(fs::read(folder.at("s.safetensors")).unwrap(), fs::read(folder.at("g.safetensors")).unwrap());
+}
+
+/// A network of two layers on the pixels themselves: the first one's weights with inputs as rows, or as columns.
+fn pixels(folder: &Folder, out: &str, by_rows: bool) {
+    let weights = |name: &str, shape: &[usize], seed: u64| {
+        let all = numbers(shape.iter().product(), seed);
+        initializer(name, DataType::Float, shape, all.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+    };
+    let first = if by_rows { weights("one", &[784, 12], 1) } else { weights("one", &[12, 784], 1) };
+    let nodes = vec![
+        node("Flatten", &["images"], &["flat"], vec![]),
+        node("Gemm", &["flat", "one"], &["hidden"], vec![attr_int("transB", i64::from(!by_rows))]),
+        node("Relu", &["hidden"], &["active"], vec![]),
+        node("Gemm", &["active", "two"], &["scores"], vec![attr_int("transB", 1)]),
+    ];
+    let inputs = [Dim::Named("batch"), Dim::Known(1), Dim::Known(28), Dim::Known(28)];
+    let graph = graph(
+        "pixels",
+        nodes,
+        vec![value("images", DataType::Float, &inputs)],
+        vec![value("scores", DataType::Float, &[Dim::Named("batch"), Dim::Known(10)])],
+        vec![first, weights("two", &[10, 12], 2)],
+    );
+    save(&model(17, graph), &folder.path().join(out), &SaveOptions::default()).unwrap();
+}
+
+#[test]
+fn wanda_weighs_by_what_flows_in_output_by_output() {
+    let folder = Folder::new("mask-wanda");
+    let sample = fixture("sample.safetensors");
+    let data = niwaki_engine::dataset::Dataset::open(sample.as_ref()).unwrap();
+    let mut images = vec![0.0f32; 500 * 784];
+    data.batch(0..500, &mut images).unwrap();
+    let norm = |pixel: usize| images.chunks(784).map(|image| f64::from(image[pixel]).powi(2)).sum::<f64>().sqrt();
+    let norms: Vec<f64> = (0..784).map(norm).collect();
+    for by_rows in [true, false] {
+        let file = format!("pixels{}.onnx", u8::from(by_rows));
+        pixels(&folder, &file, by_rows);
+        let score = format!("mask score @{file} --by wanda --data {sample} --examples 500");
+        run(&folder, &format!("{score} --sparsity 0.75 -o @share.safetensors --force"));
+        run(&folder, &format!("{score} --pattern 2:4 -o @runs.safetensors --force"));
+        let size = if by_rows { ("one", 784, 12) } else { ("one", 12, 784) };
+        let place = |output: usize, input: usize| if by_rows { input * 12 + output } else { output * 784 + input };
+        let weights = numbers(784 * 12, 1);
+        let (share, runs) = (bits(&folder, "share.safetensors", size), bits(&folder, "runs.safetensors", size));
+        for output in 0..12 {
+            let worth = |input: usize| f64::from(weights[place(output, input)].abs()) * norms[input];
+            // Scores are rounded to single floats: what is nearly equal may go either way.
+            let mut all: Vec<f64> = (0..784).map(worth).collect();
+            all.sort_by(|a, b| b.total_cmp(a));
+            let least = all[195];
+            assert_eq!((0..784).filter(|input| share[place(output, *input)]).count(), 196);
+            for input in (0..784).filter(|input| (worth(*input) / least - 1.0).abs() > 1e-5) {
+                assert_eq!(share[place(output, input)], worth(input) > least, "output {output}, input {input}");
+            }
+            for start in (0..784).step_by(4) {
+                let mut four: Vec<usize> = (start..start + 4).collect();
+                four.sort_by(|a, b| worth(*b).total_cmp(&worth(*a)));
+                assert_eq!(four.iter().filter(|input| runs[place(output, **input)]).count(), 2);
+                if worth(four[1]) > worth(four[2]) * (1.0 + 1e-5) {
+                    assert!(
+                        runs[place(output, four[0])] && runs[place(output, four[1])],
+                        "output {output} from {start}"
+                    );
+                }
+            }
+        }
+    }
+    // Kernels have the norms of their channels: of one channel the magnitudes decide, kernel by kernel.
+    let model = fixture("model.onnx");
+    run(&folder, &format!("mask score {model} --by wanda --data {sample} --sparsity 0.5 -o @wanda.safetensors"));
+    let weights = floats(&fixture("model.safetensors"), "conv1.weight");
+    let kept = bits(&folder, "wanda.safetensors", MASKED[0]);
+    for (weights, kept) in weights.chunks(9).zip(kept.chunks(9)) {
+        let least = weights.iter().zip(kept).filter(|(_, kept)| **kept).map(|(w, _)| w.abs()).fold(f32::MAX, f32::min);
+        assert_eq!(kept.iter().filter(|kept| **kept).count(), 5);
+        assert!(weights.iter().zip(kept).all(|(w, kept)| *kept || w.abs() <= least));
+    }
+    refuse(
+        &folder,
+        &format!("mask search @pixels1.onnx --data {sample} --pattern 2:4 --epochs 1 -o @no.safetensors"),
+        "n of every m",
+    );
 }
 
 /// How the bundled network's masks are searched.

@@ -111,6 +111,12 @@ impl Masks {
     /// The masks that a search begins with.
     pub(crate) fn begin(model: &Model, graph: &Graph, settings: &Settings, how: &Masking<'_>) -> Result<Self, Error> {
         let chosen = mask::chosen(model, graph, settings)?;
+        if let (Keep::NofM(_), Some(turned)) = (how.keep, chosen.iter().find(|product| product.turned)) {
+            let what = "a search of n of every m in weights whose rows are inputs".to_owned();
+            let name = graph.name(turned.weight);
+            return Err(Error::from(ErrorKind::Unsupported { what }).of(name).at(model.path()));
+        }
+        let chosen: Vec<ValueId> = chosen.into_iter().map(|product| product.weight).collect();
         let weights = mask::weights_of(graph, &chosen);
         let starts = starts(&weights, settings.seed, how)?;
         let about = Written::new("jackpot", starts.iter().map(|(mask, _)| mask), &weights);

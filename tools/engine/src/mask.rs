@@ -13,6 +13,7 @@
 mod apply;
 mod choice;
 mod score;
+mod wanda;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ use serde_json::{Value, json};
 use crate::dataset::normals;
 use crate::error::{Blame, Error, ErrorKind};
 pub use apply::{Application, Applied, apply};
-pub(crate) use choice::chosen;
+pub(crate) use choice::{Product, chosen};
 pub use score::{Criterion, Of, Scored, Scoring, score};
 
 /// The key of the metadata.

@@ -113,7 +113,7 @@ pub(crate) enum Restriction {
 pub(crate) struct Score {
     /// A model: an .onnx file or a Hugging Face folder; or, for magnitude and random, any checkpoint
     pub(crate) model: PathBuf,
-    /// What makes weights important: magnitude, random, snip or gradient
+    /// What makes weights important: magnitude, random, snip, gradient or wanda
     #[arg(long, value_name = "C")]
     pub(crate) by: String,
     #[command(flatten)]
@@ -121,7 +121,7 @@ pub(crate) struct Score {
     /// Keep as many weights of each tensor as this mask file, whatever the sparsity
     #[arg(long, value_name = "MASK")]
     pub(crate) counts_of: Option<PathBuf>,
-    /// What gradients are taken on, as `train` takes it
+    /// What the model is looked at on, as `train` takes it
     #[arg(long, value_name = "DATA")]
     pub(crate) data: Option<PathBuf>,
     /// Examples of it that are looked at

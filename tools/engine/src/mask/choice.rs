@@ -14,11 +14,30 @@ use crate::model::Model;
 use crate::plan::glob;
 use crate::train::Settings;
 
-/// The weight that a node multiplies by.
-fn product(node: &Node) -> Option<ValueId> {
-    let op: &dyn Any = &*node.op;
-    let is = op.is::<Conv>() || op.is::<Gemm>() || op.is::<MatMul>() || op.is::<Linear>();
-    is.then(|| node.inputs.get(1).copied().flatten()).flatten()
+/// A weight that a layer multiplies by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product {
+    pub(crate) weight: ValueId,
+    /// What it is multiplied with.
+    pub(crate) input: ValueId,
+    /// Whether it is a kernel, and what is multiplied are images.
+    pub(crate) kernel: bool,
+    /// Whether its rows are inputs, and its columns outputs.
+    pub(crate) turned: bool,
+}
+
+impl Product {
+    fn of(node: &Node) -> Option<Self> {
+        let op: &dyn Any = &*node.op;
+        let turned = match (op.downcast_ref::<Gemm>(), op.downcast_ref::<MatMul>()) {
+            (Some(gemm), _) => !gemm.transpose_right,
+            (_, Some(product)) => !product.transpose_right,
+            _ if op.is::<Conv>() || op.is::<Linear>() => false,
+            _ => return None,
+        };
+        let [input, weight] = [0, 1].map(|at| node.inputs.get(at).copied().flatten());
+        Some(Self { weight: weight?, input: input?, kernel: op.is::<Conv>(), turned })
+    }
 }
 
 /// The weights of convolutions and linear layers, in the order of the nodes, but for those of the last one where a model
@@ -27,7 +46,7 @@ fn product(node: &Node) -> Option<ValueId> {
 /// # Errors
 ///
 /// Globs that match nothing; no weight that is left.
-pub(crate) fn chosen(model: &Model, graph: &Graph, settings: &Settings) -> Result<Vec<ValueId>, Error> {
+pub(crate) fn chosen(model: &Model, graph: &Graph, settings: &Settings) -> Result<Vec<Product>, Error> {
     let globs = |flag: &str, all: &[String]| {
         let one = |text: &String| {
             let glob = glob(text)?;
@@ -39,26 +58,29 @@ pub(crate) fn chosen(model: &Model, graph: &Graph, settings: &Settings) -> Resul
         all.iter().map(one).collect::<Result<Vec<_>, Error>>()
     };
     let (only, keep) = (globs("--only", &settings.only)?, globs("--keep", &settings.freeze)?);
-    let products: Vec<ValueId> = graph.nodes().iter().filter_map(product).collect();
+    let products: Vec<Product> = graph.nodes().iter().filter_map(Product::of).collect();
     let tells = !matches!(model.language(), Some(Blueprint::Encoder(encoder)) if encoder.classes.is_empty());
-    let head = products.last().filter(|_| tells);
+    let head = products.last().filter(|_| tells).map(|product| product.weight);
     let others: BTreeSet<ValueId> = graph
         .nodes()
         .iter()
-        .flat_map(|node| node.inputs.iter().flatten().filter(|value| product(node) != Some(**value)))
-        .copied()
+        .flat_map(|node| {
+            let own = Product::of(node).map(|product| product.weight);
+            node.inputs.iter().flatten().copied().filter(move |value| own != Some(*value))
+        })
         .collect();
     let mut seen = BTreeSet::new();
-    let fits = |value: &ValueId| {
-        let name = graph.name(*value);
-        let weight = graph.constant(*value).is_some_and(|tensor| tensor.dtype() == Dtype::F32 && tensor.rank() > 1);
+    let fits = |value: ValueId| {
+        let name = graph.name(value);
+        let weight = graph.constant(value).is_some_and(|tensor| tensor.dtype() == Dtype::F32 && tensor.rank() > 1);
         let named = match only.is_empty() {
             true => Some(value) != head,
             false => only.iter().any(|glob| glob.is_match(name)),
         };
-        weight && named && !others.contains(value) && !keep.iter().any(|glob| glob.is_match(name))
+        weight && named && !others.contains(&value) && !keep.iter().any(|glob| glob.is_match(name))
     };
-    let chosen: Vec<ValueId> = products.iter().copied().filter(|value| fits(value) && seen.insert(*value)).collect();
+    let of = products.into_iter().filter(|product| fits(product.weight) && seen.insert(product.weight));
+    let chosen: Vec<Product> = of.collect();
     if chosen.is_empty() {
         let rule = "the model, with F32 weights of convolutions or linear layers to mask,".to_owned();
         return Err(Error::from(ErrorKind::NoMatch { rule }).at(model.path()));

@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use niwaki_codes::Mask;
 use niwaki_codes::simd::Level;
-use niwaki_model::{Tape, Tensor};
-use niwaki_prune::{Pattern, magnitude_mask, mask_of_count};
+use niwaki_model::{Tape, Tensor, ValueId};
+use niwaki_prune::{Budget, Pattern, magnitude_mask, mask_of_count};
 use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
-use super::{MaskFile, Written, chosen, drawn, matrix, weights_of};
+use super::{MaskFile, Written, chosen, drawn, matrix, wanda, weights_of};
 use crate::dataset::shuffled;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::jackpot::Keep;
@@ -34,11 +34,14 @@ pub enum Criterion {
     Snip,
     /// The magnitude of the gradient.
     Gradient,
+    /// Their magnitude times the norm of what they are multiplied with, compared among the weights of an output (Sun et al.,
+    /// *A Simple and Effective Pruning Approach for Large Language Models*, 2024).
+    Wanda,
 }
 
 impl Criterion {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Magnitude, Self::Random, Self::Snip, Self::Gradient];
+    pub const ALL: [Self; 5] = [Self::Magnitude, Self::Random, Self::Snip, Self::Gradient, Self::Wanda];
 
     /// The word for it on the command line.
     pub const fn name(self) -> &'static str {
@@ -47,12 +50,13 @@ impl Criterion {
             Self::Random => "random",
             Self::Snip => "snip",
             Self::Gradient => "gradient",
+            Self::Wanda => "wanda",
         }
     }
 
     /// Whether it looks at data.
     pub const fn needs_data(self) -> bool {
-        matches!(self, Self::Snip | Self::Gradient)
+        matches!(self, Self::Snip | Self::Gradient | Self::Wanda)
     }
 }
 
@@ -140,15 +144,27 @@ pub fn score(
     (out, overwrite): (&Path, Overwrite),
     progress: Progress<'_>,
 ) -> Result<Scored, Error> {
-    let (weights, scores) = match of {
+    let (weights, scores, turned): (_, _, Vec<bool>) = match of {
         Of::Model(model) => {
             let mut graph = model.graph().clone();
             graph.norms(None);
-            let values = chosen(model, &graph, settings)?;
+            let products = chosen(model, &graph, settings)?;
+            let values: Vec<ValueId> = products.iter().map(|product| product.weight).collect();
             let weights = weights_of(&graph, &values);
-            let gradients = || gradients_on(model, Tape::new(graph.clone(), values.clone()), settings, how, progress);
-            let scores = scores(&weights, how.by, settings.seed, gradients)?;
-            (weights, scores)
+            let on_data = || {
+                let Some(on) = how.data else {
+                    let what = format!("the criterion {} without data", how.by);
+                    let e = Error::from(ErrorKind::Usage { what });
+                    return Err(e.hinting("`--data` takes what the model is looked at on"));
+                };
+                let tape = Tape::new(graph.clone(), values.clone()).map_err(|e| e.at(model.path()))?;
+                match how.by {
+                    Criterion::Wanda => wanda::norms(model, &tape, &products, (settings, on), progress),
+                    _ => gradients_on(model, &tape, (settings, on), progress),
+                }
+            };
+            let scores = scores(&weights, how.by, settings.seed, on_data)?;
+            (weights, scores, products.iter().map(|product| product.turned).collect())
         }
         Of::Checkpoint(opened) => {
             let weights = stored(opened, settings)?;
@@ -157,10 +173,11 @@ pub fn score(
                 Err(Error::from(ErrorKind::Usage { what }).at(opened.path()).hinting("give it the model"))
             };
             let scores = scores(&weights, how.by, settings.seed, none)?;
-            (weights, scores)
+            let rows = vec![false; weights.len()];
+            (weights, scores, rows)
         }
     };
-    let masks = masks(&weights, &scores, how)?;
+    let masks = masks(&weights, &scores, &turned, how)?;
     let about = Written::new(how.by.name(), masks.iter().map(|(_, mask)| mask), &weights);
     super::write(&masks, &[], &about, out, overwrite)?;
     let tensor = |((name, mask), (_, weights)): (&(&str, Mask), &(String, Tensor))| {
@@ -206,19 +223,20 @@ fn scores(
     weights: &[(String, Tensor)],
     by: Criterion,
     seed: u64,
-    gradients: impl FnOnce() -> Result<Vec<Vec<f32>>, Error>,
+    on_data: impl FnOnce() -> Result<Vec<Vec<f32>>, Error>,
 ) -> Result<Vec<Tensor>, Error> {
     let all: Vec<Vec<f32>> = match by {
         Criterion::Magnitude => return Ok(weights.iter().map(|(_, tensor)| tensor.clone()).collect()),
         Criterion::Random => weights.iter().map(|(name, tensor)| drawn(tensor.len(), seed, name)).collect(),
-        Criterion::Gradient => gradients()?,
-        Criterion::Snip => {
+        Criterion::Gradient => on_data()?,
+        // Of both a factor for each weight.
+        Criterion::Snip | Criterion::Wanda => {
             let times = |(mut sum, (_, tensor)): (Vec<f32>, &(String, Tensor))| {
                 let weights = tensor.get::<f32>().unwrap_or_default();
                 sum.iter_mut().zip(weights).for_each(|(g, w)| *g *= w);
                 sum
             };
-            gradients()?.into_iter().zip(weights).map(times).collect()
+            on_data()?.into_iter().zip(weights).map(times).collect()
         }
     };
     Ok(weights.iter().zip(all).filter_map(|((_, tensor), scores)| Tensor::of(tensor.shape(), scores)).collect())
@@ -227,20 +245,13 @@ fn scores(
 /// The gradients of the examples that were asked for.
 fn gradients_on(
     model: &Model,
-    tape: Result<Tape, niwaki_model::Error>,
-    settings: &Settings,
-    how: &Scoring<'_>,
+    tape: &Tape,
+    (settings, (data, examples)): (&Settings, (Lessons<'_>, usize)),
     progress: Progress<'_>,
 ) -> Result<Vec<Vec<f32>>, Error> {
-    let Some((data, examples)) = how.data else {
-        let what = format!("the criterion {} without data", how.by);
-        return Err(Error::from(ErrorKind::Usage { what }).hinting("`--data` takes what gradients are taken on"));
-    };
-    let tape = tape.map_err(|e| e.at(model.path()))?;
     let draw = Draw { settings, black: &data.black(), epoch: 0, step: 0 };
-    let items = shuffled(data.len(), settings.seed, 0);
-    let items = &items[..examples.clamp(1, data.len())];
-    let sums = gradients(model, &tape, data, (items, &draw), progress)?;
+    let items = sample(data, settings.seed, examples);
+    let sums = gradients(model, tape, data, (&items, &draw), progress)?;
     if sums.iter().flatten().all(|g| *g == 0.0) {
         let what = "all gradients are 0: they tell no weight from another".to_owned();
         return Err(Error::from(ErrorKind::Unlike { what }).at(model.path()));
@@ -248,10 +259,18 @@ fn gradients_on(
     Ok(sums)
 }
 
+/// So many examples, drawn.
+pub(super) fn sample(data: Lessons<'_>, seed: u64, examples: usize) -> Vec<usize> {
+    let mut items = shuffled(data.len(), seed, 0);
+    items.truncate(examples.clamp(1, data.len()));
+    items
+}
+
 /// The masks that keep the weights of the highest scores.
 fn masks<'n>(
     weights: &'n [(String, Tensor)],
     scores: &[Tensor],
+    turned: &[bool],
     how: &Scoring<'_>,
 ) -> Result<Vec<(&'n str, Mask)>, Error> {
     let level = Level::best();
@@ -264,24 +283,49 @@ fn masks<'n>(
             Some(weights.iter().map(count).collect::<Result<_, _>>()?)
         }
         (None, Keep::NofM(_)) => None,
+        // Each output keeps its share.
+        (None, Keep::Share(..)) if how.by == Criterion::Wanda => None,
         (None, Keep::Share(ratio, budget)) if how.own_budget => {
             let names = weights.iter().map(|(name, _)| name.clone());
             Some(super::counts(&names.zip(scores.iter().cloned()).collect::<Vec<_>>(), ratio, budget)?)
         }
         (None, Keep::Share(ratio, budget)) => Some(super::counts(weights, ratio, budget)?),
     };
-    let pattern = match how.keep {
-        Keep::NofM(run) => Pattern::NofM(run),
-        Keep::Share(ratio, _) => Pattern::Keep(ratio),
-    };
     let mask = |(nth, ((name, _), scores)): (usize, (&'n (String, Tensor), &Tensor))| {
-        let (rows, cols) = matrix(scores.shape());
-        let scores = scores.get::<f32>().unwrap_or_default();
+        let size = matrix(scores.shape());
+        let floats = scores.get::<f32>().unwrap_or_default();
         let mask = match counts.as_ref().and_then(|counts| counts.get(nth)) {
-            Some(count) => mask_of_count(level, *count, rows, cols, scores),
-            None => magnitude_mask(level, &pattern, rows, cols, scores),
+            Some(count) => mask_of_count(level, *count, size.0, size.1, floats),
+            None if turned.get(nth) == Some(&true) => {
+                let (inputs, outputs) = size;
+                let by_output: Vec<f32> =
+                    (0..floats.len()).map(|at| floats[at % inputs * outputs + at / inputs]).collect();
+                by_rows(level, how.keep, (outputs, inputs), &by_output).and_then(|mask| {
+                    Ok(Mask::from_fn(inputs, outputs, |row, col| mask.view().keeps(col, row) == Some(true))?)
+                })
+            }
+            None => by_rows(level, how.keep, size, floats),
         };
         Ok((name.as_str(), mask.map_err(|e| Error::below(e, Blame::Input).of(name))?))
     };
     weights.iter().zip(scores).enumerate().map(mask).collect()
+}
+
+/// The mask of the highest scores of each row: n of every m, or a share.
+fn by_rows(
+    level: Level,
+    keep: Keep,
+    (rows, cols): (usize, usize),
+    scores: &[f32],
+) -> Result<Mask, niwaki_prune::Error> {
+    match keep {
+        Keep::NofM(run) => magnitude_mask(level, &Pattern::NofM(run), rows, cols, scores),
+        Keep::Share(ratio, _) => {
+            let count = Budget::Uniform.divide(level, ratio, &[(&[cols], scores.get(..cols).unwrap_or_default())])?;
+            let count = count.counts.first().copied().unwrap_or(0);
+            let row = |row: &[f32]| mask_of_count(level, count, 1, cols, row);
+            let masks = scores.chunks(cols.max(1)).map(row).collect::<Result<Vec<_>, _>>()?;
+            Ok(Mask::from_fn(rows, cols, |row, col| masks[row].view().keeps(0, col) == Some(true))?)
+        }
+    }
 }
