@@ -367,6 +367,14 @@ fn decoders_are_masked_without_their_embeddings() {
     let folder = Folder::new("mask-llama");
     write_llama(&folder.path().join("llama"));
     fs::write(folder.path().join("text.txt"), "abcdeXYZ0123".repeat(60)).unwrap();
+    // In one shot, too: two of every four inputs of each output.
+    let score = "mask score @llama --data @text.txt --examples 4 --pattern 2:4 --by";
+    for by in ["magnitude", "wanda", "snip"] {
+        let said = json(&folder, &format!("{score} {by} -o @{by}.safetensors"));
+        assert_eq!((said["tensors"].as_array().unwrap().len(), said["kept"].as_u64()), (14, Some(61440)), "{said}");
+    }
+    let overlap = json(&folder, "mask compare @magnitude.safetensors @wanda.safetensors")["all"]["overlap"].as_f64();
+    assert!(overlap.unwrap() > 0.6 && overlap.unwrap() < 1.0, "{overlap:?}");
     let search = "mask search @llama --data @text.txt --pattern 2:4 --epochs 3 --batch 2 --lr 20 --gap 0.9999 --eval-data @text.txt";
     let said = json(&folder, &format!("{search} -o @j.safetensors"));
     // Seven matrices in each of two layers.

@@ -41,6 +41,7 @@ use crate::model::Model;
 use crate::target::file_error;
 pub(crate) use choice::own_statistics;
 pub(crate) use gradients::gradients;
+pub(crate) use inputs::widen;
 use learner::Learner;
 pub(crate) use learner::{Found, Pace};
 pub(crate) use lessons::Draw;

@@ -21,7 +21,7 @@ use crate::progress::Progress;
 use crate::recipe::nearest;
 use crate::signature::Units;
 use crate::source::{Names, Opened};
-use crate::train::{Draw, Lessons, Settings, gradients};
+use crate::train::{Draw, Lessons, Settings, gradients, widen};
 
 /// How important weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,7 @@ pub fn score(
         Of::Model(model) => {
             let mut graph = model.graph().clone();
             graph.norms(None);
+            widen(model, &mut graph, settings)?;
             let products = chosen(model, &graph, settings)?;
             let values: Vec<ValueId> = products.iter().map(|product| product.weight).collect();
             let weights = weights_of(&graph, &values);

@@ -38,8 +38,8 @@ pub(super) fn written(tensor: &Tensor) -> bool {
     matches!(tensor.dtype(), Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16) && tensor.rank() > 0
 }
 
-/// Makes single floats of the halves that train.
-fn widen(model: &Model, graph: &mut Graph, settings: &Settings) -> Result<(), Error> {
+/// Makes single floats of the halves that train, or whose masks are made.
+pub(crate) fn widen(model: &Model, graph: &mut Graph, settings: &Settings) -> Result<(), Error> {
     if model.language().is_none() {
         return Ok(());
     }
