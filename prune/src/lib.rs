@@ -26,6 +26,8 @@
 extern crate alloc;
 
 #[cfg(feature = "alloc")]
+mod block;
+#[cfg(feature = "alloc")]
 mod budget;
 mod error;
 #[cfg(feature = "alloc")]
@@ -39,6 +41,8 @@ mod rule;
 #[cfg(feature = "alloc")]
 mod select;
 
+#[cfg(feature = "alloc")]
+pub use block::Block;
 #[cfg(feature = "alloc")]
 pub use budget::{Budget, Budgets};
 pub use error::{Error, ErrorKind};

@@ -75,6 +75,17 @@ fn magnitudes_are_cut_by_one_threshold() {
     for run in bits(&folder, "n.safetensors", MASKED[2]).chunks(4) {
         assert_eq!(run.iter().filter(|kept| **kept).count(), 2);
     }
+    // Whole channels, and blocks of four weights: of a tensor all that a block has, or nothing.
+    run(&folder, &format!("mask score {model} --by magnitude --sparsity 0.5 --block 1xall -o @rows.safetensors"));
+    run(&folder, &format!("mask score {model} --by magnitude --sparsity 0.9 --block 4x1 -o @blocks.safetensors"));
+    for tensor in MASKED {
+        for row in bits(&folder, "rows.safetensors", tensor).chunks(tensor.2) {
+            assert!(row.iter().all(|kept| *kept == row[0]), "{}", tensor.0);
+        }
+        let blocks = bits(&folder, "blocks.safetensors", tensor);
+        let same = |at: usize| blocks[at] == blocks[at / tensor.2 / 4 * 4 * tensor.2 + at % tensor.2];
+        assert!((0..blocks.len()).all(same), "{}", tensor.0);
+    }
     let random = |seed: u64, out: &str| {
         run(&folder, &format!("mask score {model} --by random --sparsity 0.9 --seed {seed} -o @{out}"));
     };
@@ -400,6 +411,8 @@ fn what_does_not_fit_is_refused_by_name() {
         "no graph",
     );
     refuse(&format!("{score} magnitude --only nothing*"), "matches no tensor");
+    refuse(&format!("{score} magnitude --block 0x4"), "expected rows and columns");
+    refuse(&format!("{score} wanda --data {sample} --block 4x1"), "by magnitude, random, snip or gradient");
     refuse(&format!("mask score {model} --by magnitude --sparsity 1 -o @no.safetensors"), "from 0 to below 1");
     refuse(&format!("mask score {model} --by magnitude --pattern 5:4 -o @no.safetensors"), "5:4");
     let search = format!("mask search {model} --data {sample} -o @no.safetensors --sparsity 0.9");

@@ -53,7 +53,7 @@ pub use compress::{NanPolicy, Options, compress};
 pub use destination::{Destination, Format, Settings};
 pub use error::{Blame, Error, ErrorKind, Layer};
 pub use given::Given;
-pub use niwaki_prune::{Budget, NofM, Ratio};
+pub use niwaki_prune::{Block, Budget, NofM, Ratio};
 pub use plan::{Plan, Tail};
 pub use recipe::{Preset, Recipe};
 pub use report::{Report, TensorReport};

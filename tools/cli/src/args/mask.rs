@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use niwaki_engine::Block;
 
 use super::train::{Images, Init, Steps, Teaching, size};
 use super::{Output, number, real};
@@ -118,6 +119,9 @@ pub(crate) struct Score {
     pub(crate) by: String,
     #[command(flatten)]
     pub(crate) kept: Kept,
+    /// Keep or drop whole blocks of rows and columns: 4x1, 1x16; 1xall for channels
+    #[arg(long, value_name = "RxC", value_parser = block, conflicts_with_all = ["pattern", "counts_of"])]
+    pub(crate) block: Option<Block>,
     /// Keep as many weights of each tensor as this mask file, whatever the sparsity
     #[arg(long, value_name = "MASK")]
     pub(crate) counts_of: Option<PathBuf>,
@@ -159,6 +163,14 @@ pub(crate) struct Compare {
     pub(crate) first: PathBuf,
     /// Other masks of the same tensors
     pub(crate) second: PathBuf,
+}
+
+/// Rows and columns of a block.
+fn block(text: &str) -> Result<Block, String> {
+    let wrong = || "expected rows and columns: 4x1, 1xall".to_owned();
+    let (rows, cols) = text.split_once('x').ok_or_else(wrong)?;
+    let count = |text: &str| text.parse().ok().filter(|count| *count > 0).ok_or_else(wrong);
+    Ok(Block { rows: count(rows)?, cols: if cols == "all" { None } else { Some(count(cols)?) } })
 }
 
 /// A share from 0 to below 1.

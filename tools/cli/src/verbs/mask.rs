@@ -176,6 +176,7 @@ fn score(args: &args::Score, session: &mut Session<'_>) -> Result<Answer, Stop> 
         by,
         keep: kept(&args.kept)?,
         own_budget: args.kept.budget == args::Budget::Own,
+        block: args.block,
         counts_of: args.counts_of.as_deref(),
         data: data.as_ref().map(|data| (data.lessons(), args.examples)),
     };

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use niwaki_codes::Mask;
 use niwaki_codes::simd::Level;
 use niwaki_model::{Tape, Tensor, ValueId};
-use niwaki_prune::{Budget, Pattern, magnitude_mask, mask_of_count};
+use niwaki_prune::{Block, Budget, Pattern, magnitude_mask, mask_of_count};
 use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
@@ -91,6 +91,8 @@ pub struct Scoring<'s> {
     pub keep: Keep,
     /// Whether a share is divided among tensors by the criterion's own scores, not by magnitudes.
     pub own_budget: bool,
+    /// Whether weights stay or go by blocks, by the mean of their scores.
+    pub block: Option<Block>,
     /// A mask file that says how many weights each tensor keeps, instead.
     pub counts_of: Option<&'s Path>,
     /// What gradients are taken on, and of how many examples.
@@ -178,7 +180,10 @@ pub fn score(
             (weights, scores, rows)
         }
     };
-    let masks = masks(&weights, &scores, &turned, how)?;
+    let masks = match how.block {
+        None => masks(&weights, &scores, &turned, how)?,
+        Some(block) => of_blocks(block, &weights, &scores, &turned, how)?,
+    };
     let about = Written::new(how.by.name(), masks.iter().map(|(_, mask)| mask), &weights);
     super::write(&masks, &[], &about, out, overwrite)?;
     let tensor = |((name, mask), (_, weights)): (&(&str, Mask), &(String, Tensor))| {
@@ -310,6 +315,44 @@ fn masks<'n>(
         Ok((name.as_str(), mask.map_err(|e| Error::below(e, Blame::Input).of(name))?))
     };
     weights.iter().zip(scores).enumerate().map(mask).collect()
+}
+
+/// The masks that keep the blocks of the highest scores: as those of weights, of the means of the blocks.
+fn of_blocks<'n>(
+    block: Block,
+    weights: &'n [(String, Tensor)],
+    scores: &[Tensor],
+    turned: &[bool],
+    how: &Scoring<'_>,
+) -> Result<Vec<(&'n str, Mask)>, Error> {
+    if matches!(how.keep, Keep::NofM(_)) || how.by == Criterion::Wanda || how.counts_of.is_some() {
+        let what = "blocks: a share of all is kept of them, by magnitude, random, snip or gradient".to_owned();
+        return Err(ErrorKind::Usage { what }.into());
+    }
+    let below = |e: niwaki_prune::Error, name: &str| Error::below(e, Blame::Input).of(name);
+    let mut means = Vec::with_capacity(weights.len());
+    for ((name, tensor), turned) in weights.iter().zip(turned) {
+        if *turned {
+            let what = "blocks of weights whose rows are inputs".to_owned();
+            return Err(Error::from(ErrorKind::Unsupported { what }).of(name));
+        }
+        let (rows, cols) = matrix(tensor.shape());
+        let of = |tensor: &Tensor| {
+            let grid = block.grid(rows, cols);
+            let all = block.means(rows, cols, tensor.get::<f32>().unwrap_or_default()).map_err(|e| below(e, name))?;
+            Ok::<_, Error>(Tensor::of([grid.0, grid.1], all))
+        };
+        means.push((of(tensor)?, of(&scores[means.len()])?));
+    }
+    let named = weights.iter().zip(&means).filter_map(|((name, _), (own, _))| Some((name.clone(), own.clone()?)));
+    let grids: Vec<(String, Tensor)> = named.collect();
+    let scores: Vec<Tensor> = means.into_iter().filter_map(|(_, scores)| scores).collect();
+    let kept = masks(&grids, &scores, turned, how)?;
+    let spread = |((name, tensor), (_, mask)): (&'n (String, Tensor), (&str, Mask))| {
+        let (rows, cols) = matrix(tensor.shape());
+        Ok((name.as_str(), block.spread(rows, cols, &mask).map_err(|e| below(e, name))?))
+    };
+    weights.iter().zip(kept).map(spread).collect()
 }
 
 /// The mask of the highest scores of each row: n of every m, or a share.
