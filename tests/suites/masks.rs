@@ -65,6 +65,15 @@ fn magnitudes_are_cut_by_one_threshold() {
     for tensor in MASKED {
         assert!(bits(&folder, "c.safetensors", tensor) == bits(&folder, "m.safetensors", tensor));
     }
+    // A tensor whose weights are all below the threshold keeps one, and it is said.
+    let few = json(&folder, &format!("mask score {model} --by magnitude --sparsity 0.9999 -o @few.safetensors"));
+    let guarded: Vec<&str> = few["guarded"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    for tensor in few["tensors"].as_array().unwrap() {
+        assert!(tensor["kept"].as_u64().unwrap() >= 1, "{few}");
+        let least = floats(&weights, tensor["name"].as_str().unwrap()).into_iter().map(f32::abs).fold(0.0, f32::max);
+        assert_eq!(guarded.contains(&tensor["name"].as_str().unwrap()), least < all[4], "{few}");
+    }
+    assert!(!guarded.is_empty(), "{few}");
     // Other budgets: the same share of each, and n of every m.
     let said =
         json(&folder, &format!("mask score {model} --by magnitude --sparsity 0.75 --budget uniform -o @u.safetensors"));

@@ -96,6 +96,8 @@ struct Layer {
 pub(crate) struct Masks {
     layers: Vec<Layer>,
     restriction: Restriction,
+    /// Tensors that keep one weight where their budget has none.
+    guarded: Vec<String>,
     /// What is said of the masks where they are written.
     about: Written,
     /// Exchanges of the pass under way, and its steps.
@@ -118,14 +120,19 @@ impl Masks {
         }
         let chosen: Vec<ValueId> = chosen.into_iter().map(|product| product.weight).collect();
         let weights = mask::weights_of(graph, &chosen);
-        let starts = starts(&weights, settings.seed, how)?;
+        let (starts, guarded) = starts(&weights, settings.seed, how)?;
         let about = Written::new("jackpot", starts.iter().map(|(mask, _)| mask), &weights);
         let layers = chosen.iter().zip(&weights).zip(&starts).map(|((value, (name, weights)), (mask, slots))| {
             let search = Search::new(mask, *slots, how.gap).map_err(|e| below(e, name))?;
             Ok(Layer { value: *value, name: name.clone(), weights: weights.clone(), search })
         });
         let layers = layers.collect::<Result<Vec<_>, Error>>()?;
-        Ok(Self { layers, restriction: how.restriction, about, exchanged: 0, steps: 0 })
+        Ok(Self { layers, restriction: how.restriction, guarded, about, exchanged: 0, steps: 0 })
+    }
+
+    /// Tensors that keep one weight where their budget has none.
+    pub(crate) fn guarded(&self) -> &[String] {
+        &self.guarded
     }
 
     /// The weights that are masked.
@@ -242,8 +249,11 @@ impl Masks {
     }
 }
 
+/// Masks to begin with and what they may keep, and the tensors that keep more than their budget has.
+type Starts = (Vec<(Mask, Slots)>, Vec<String>);
+
 /// The masks that a search of these weights begins with, and what they may keep.
-fn starts(weights: &[(String, Tensor)], seed: u64, how: &Masking<'_>) -> Result<Vec<(Mask, Slots)>, Error> {
+fn starts(weights: &[(String, Tensor)], seed: u64, how: &Masking<'_>) -> Result<Starts, Error> {
     let level = Level::best();
     let floats = |tensor: &'_ Tensor| tensor.get::<f32>().unwrap_or_default().to_vec();
     if let Start::File(path) = how.start {
@@ -257,7 +267,7 @@ fn starts(weights: &[(String, Tensor)], seed: u64, how: &Masking<'_>) -> Result<
             };
             Ok((mask, slots))
         };
-        return weights.iter().map(start).collect();
+        return Ok((weights.iter().map(start).collect::<Result<_, Error>>()?, Vec::new()));
     }
     let drawn = |name: &str, tensor: &Tensor| -> Vec<f32> {
         match how.start {
@@ -265,23 +275,17 @@ fn starts(weights: &[(String, Tensor)], seed: u64, how: &Masking<'_>) -> Result<
             _ => floats(tensor),
         }
     };
-    match how.keep {
-        Keep::NofM(run) => weights
-            .iter()
-            .map(|(name, tensor)| {
-                let (rows, cols) = mask::matrix(tensor.shape());
-                let mask = magnitude_mask(level, &Pattern::NofM(run), rows, cols, &drawn(name, tensor));
-                Ok((mask.map_err(|e| below(e, name))?, Slots::NofM(run)))
-            })
-            .collect(),
-        Keep::Share(ratio, budget) => {
-            let counts = mask::counts(weights, ratio, budget)?;
-            let each = weights.iter().zip(counts).map(|((name, tensor), count)| {
-                let (rows, cols) = mask::matrix(tensor.shape());
-                let mask = mask_of_count(level, count, rows, cols, &drawn(name, tensor));
-                Ok((mask.map_err(|e| below(e, name))?, Slots::Count(count as usize)))
-            });
-            each.collect()
-        }
-    }
+    let (counts, guarded) = match how.keep {
+        Keep::NofM(_) => (vec![0; weights.len()], Vec::new()),
+        Keep::Share(ratio, budget) => mask::counts(weights, ratio, budget)?,
+    };
+    let start = |((name, tensor), count): (&(String, Tensor), u64)| {
+        let ((rows, cols), scores) = (mask::matrix(tensor.shape()), drawn(name, tensor));
+        let (mask, slots) = match how.keep {
+            Keep::NofM(run) => (magnitude_mask(level, &Pattern::NofM(run), rows, cols, &scores), Slots::NofM(run)),
+            Keep::Share(..) => (mask_of_count(level, count, rows, cols, &scores), Slots::Count(count as usize)),
+        };
+        Ok((mask.map_err(|e| below(e, name))?, slots))
+    };
+    Ok((weights.iter().zip(counts).map(start).collect::<Result<_, Error>>()?, guarded))
 }

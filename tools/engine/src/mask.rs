@@ -53,12 +53,17 @@ pub(crate) fn drawn(len: usize, seed: u64, name: &str) -> Vec<f32> {
     normals(len, seed, name).into_iter().map(|x| x as f32).collect()
 }
 
-/// How many weights of each tensor stay.
-pub(crate) fn counts(weights: &[(String, Tensor)], keep: Ratio, budget: Budget) -> Result<Vec<u64>, Error> {
+/// How many weights of each tensor stay, and the tensors that keep one where the budget has none for them.
+pub(crate) fn counts(
+    weights: &[(String, Tensor)],
+    keep: Ratio,
+    budget: Budget,
+) -> Result<(Vec<u64>, Vec<String>), Error> {
     let all: Vec<(&[usize], &[f32])> =
         weights.iter().map(|(_, tensor)| (tensor.shape(), tensor.get::<f32>().unwrap_or_default())).collect();
     let found = budget.divide(Level::best(), keep, &all).map_err(|e| Error::below(e, Blame::Input))?;
-    Ok(found.counts)
+    let guarded = found.guarded.iter().filter_map(|at| Some(weights.get(*at)?.0.clone())).collect();
+    Ok((found.counts, guarded))
 }
 
 /// The digest of a tensor's weights, as masks know them.

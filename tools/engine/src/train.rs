@@ -119,6 +119,7 @@ pub(crate) fn run(
         written_epoch,
         resumed: began,
         stops: training.tape.stops().iter().map(|stop| (stop.node.clone(), stop.op.to_owned())).collect(),
+        guarded: training.learner.guarded(),
         epochs: training.epochs,
     })
 }

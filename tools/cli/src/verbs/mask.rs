@@ -143,6 +143,7 @@ fn say_search(
     });
     session.say_all(rows)?;
     let Trained { weights, tensors, steps, peak_bytes, .. } = *trained;
+    note_guarded(&trained.guarded, session);
     session.say(format!("masks of {weights} weights in {tensors} tensors searched in {steps} steps"))?;
     let (most, name) = (human(peak_bytes as u64), data.name());
     session.say(format!("{items_per_second:.0} {name} a second, values took {most} at most"))?;
@@ -207,8 +208,16 @@ fn say_scored(scored: &Scored, out: &Path, session: &mut Session<'_>) -> Result<
     table.row(["all".to_owned(), String::new(), scored.kept.to_string(), format!("{sparsity:.2} %")]);
     session.say_all(table.lines())?;
     session.say("")?;
+    note_guarded(&scored.guarded, session);
     session.say(format!("wrote {}", out.display()))?;
     Ok(Answer::Yes)
+}
+
+/// Says which tensors keep more than their budget has.
+fn note_guarded(guarded: &[String], session: &mut Session<'_>) {
+    for name in guarded {
+        session.note(&format!("tensor `{name}`: its budget is no weight at all; it keeps one"));
+    }
 }
 
 #[derive(Serialize)]

@@ -108,6 +108,8 @@ pub struct Scored {
     pub kept: u64,
     /// Of how many.
     pub weights: u64,
+    /// Tensors that keep one weight, or block, where their budget has none.
+    pub guarded: Vec<String>,
 }
 
 /// One tensor of them.
@@ -180,7 +182,7 @@ pub fn score(
             (weights, scores, rows)
         }
     };
-    let masks = match how.block {
+    let (masks, guarded) = match how.block {
         None => masks(&weights, &scores, &turned, how)?,
         Some(block) => of_blocks(block, &weights, &scores, &turned, how)?,
     };
@@ -193,7 +195,7 @@ pub fn score(
     };
     let tensors: Vec<ScoredTensor> = masks.iter().zip(&weights).map(tensor).collect();
     let kept = tensors.iter().map(|tensor| tensor.kept).sum();
-    Ok(Scored { tensors, kept, weights: weights.iter().map(|(_, tensor)| tensor.len() as u64).sum() })
+    Ok(Scored { tensors, kept, weights: weights.iter().map(|(_, tensor)| tensor.len() as u64).sum(), guarded })
 }
 
 /// The weights of a checkpoint that masks can be made for without a graph.
@@ -272,14 +274,22 @@ pub(super) fn sample(data: Lessons<'_>, seed: u64, examples: usize) -> Vec<usize
     items
 }
 
+/// Masks, and the tensors that keep more than their budget has.
+type Made<'n> = (Vec<(&'n str, Mask)>, Vec<String>);
+
 /// The masks that keep the weights of the highest scores.
 fn masks<'n>(
     weights: &'n [(String, Tensor)],
     scores: &[Tensor],
     turned: &[bool],
     how: &Scoring<'_>,
-) -> Result<Vec<(&'n str, Mask)>, Error> {
+) -> Result<Made<'n>, Error> {
     let level = Level::best();
+    let mut guarded = Vec::new();
+    let mut counted = |(counts, more): (Vec<u64>, Vec<String>)| {
+        guarded = more;
+        Some(counts)
+    };
     let counts: Option<Vec<u64>> = match (how.counts_of, how.keep) {
         (Some(path), _) => {
             let file = MaskFile::open(path)?;
@@ -293,9 +303,9 @@ fn masks<'n>(
         (None, Keep::Share(..)) if how.by == Criterion::Wanda => None,
         (None, Keep::Share(ratio, budget)) if how.own_budget => {
             let names = weights.iter().map(|(name, _)| name.clone());
-            Some(super::counts(&names.zip(scores.iter().cloned()).collect::<Vec<_>>(), ratio, budget)?)
+            counted(super::counts(&names.zip(scores.iter().cloned()).collect::<Vec<_>>(), ratio, budget)?)
         }
-        (None, Keep::Share(ratio, budget)) => Some(super::counts(weights, ratio, budget)?),
+        (None, Keep::Share(ratio, budget)) => counted(super::counts(weights, ratio, budget)?),
     };
     let mask = |(nth, ((name, _), scores)): (usize, (&'n (String, Tensor), &Tensor))| {
         let size = matrix(scores.shape());
@@ -314,7 +324,8 @@ fn masks<'n>(
         };
         Ok((name.as_str(), mask.map_err(|e| Error::below(e, Blame::Input).of(name))?))
     };
-    weights.iter().zip(scores).enumerate().map(mask).collect()
+    let masks = weights.iter().zip(scores).enumerate().map(mask).collect::<Result<_, Error>>()?;
+    Ok((masks, guarded))
 }
 
 /// The masks that keep the blocks of the highest scores: as those of weights, of the means of the blocks.
@@ -324,7 +335,7 @@ fn of_blocks<'n>(
     scores: &[Tensor],
     turned: &[bool],
     how: &Scoring<'_>,
-) -> Result<Vec<(&'n str, Mask)>, Error> {
+) -> Result<Made<'n>, Error> {
     if matches!(how.keep, Keep::NofM(_)) || how.by == Criterion::Wanda || how.counts_of.is_some() {
         let what = "blocks: a share of all is kept of them, by magnitude, random, snip or gradient".to_owned();
         return Err(ErrorKind::Usage { what }.into());
@@ -347,12 +358,12 @@ fn of_blocks<'n>(
     let named = weights.iter().zip(&means).filter_map(|((name, _), (own, _))| Some((name.clone(), own.clone()?)));
     let grids: Vec<(String, Tensor)> = named.collect();
     let scores: Vec<Tensor> = means.into_iter().filter_map(|(_, scores)| scores).collect();
-    let kept = masks(&grids, &scores, turned, how)?;
+    let (kept, guarded) = masks(&grids, &scores, turned, how)?;
     let spread = |((name, tensor), (_, mask)): (&'n (String, Tensor), (&str, Mask))| {
         let (rows, cols) = matrix(tensor.shape());
         Ok((name.as_str(), block.spread(rows, cols, &mask).map_err(|e| below(e, name))?))
     };
-    weights.iter().zip(kept).map(spread).collect()
+    Ok((weights.iter().zip(kept).map(spread).collect::<Result<_, Error>>()?, guarded))
 }
 
 /// The mask of the highest scores of each row: n of every m, or a share.

@@ -90,6 +90,14 @@ impl Learner {
         }
     }
 
+    /// Tensors that keep one weight where their budget has none.
+    pub(super) fn guarded(&self) -> Vec<String> {
+        match self {
+            Self::Weights { .. } => Vec::new(),
+            Self::Masks(masks) => masks.guarded().to_vec(),
+        }
+    }
+
     /// The exchanges of a step of the pass that ends, the mean; none of weights.
     pub(super) fn flips(&mut self) -> Option<f64> {
         match self {

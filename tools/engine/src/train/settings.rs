@@ -178,4 +178,7 @@ pub struct Trained {
     pub resumed: bool,
     /// The nodes at which gradients end, and their operators.
     pub stops: Vec<(String, String)>,
+    /// Where masks were searched, the tensors that keep one weight where their budget has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub guarded: Vec<String>,
 }
