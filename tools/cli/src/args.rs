@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use niwaki_tensors::Overwrite;
 
 /// Compress neural network checkpoints: quantize, mask, slice, compare, verify.
 #[derive(Debug, Parser)]
@@ -234,6 +235,13 @@ pub(crate) struct Output {
     /// Wait until the disk has the output
     #[arg(long)]
     pub(crate) durable: bool,
+}
+
+impl Output {
+    /// Whether it may be there already.
+    pub(crate) fn overwrite(&self) -> Overwrite {
+        if self.force { Overwrite::Replace } else { Overwrite::Refuse }
+    }
 }
 
 #[derive(Args, Debug)]

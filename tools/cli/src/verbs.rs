@@ -25,7 +25,7 @@ use std::path::Path;
 use niwaki_codes::Bits;
 use niwaki_engine::model::{Model, Replaced};
 use niwaki_engine::{Error, Format, Given, Opened};
-use niwaki_tensors::{Limits, Overwrite};
+use niwaki_tensors::Limits;
 
 use crate::args::{Output, Verb};
 use crate::failure::{Failure, Stop};
@@ -68,12 +68,11 @@ fn threads(session: &Session<'_>) -> usize {
 
 /// Looks at the place of an output before any work is done.
 fn check_output(output: &Output) -> Result<(), Stop> {
-    let overwrite = if output.force { Overwrite::Replace } else { Overwrite::Refuse };
     let path = &output.output;
     if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
         return Err(Failure::usage(format!("`{}` is a folder; the output is one file", path.display())).into());
     }
-    Ok(niwaki_tensors::check_output(path, overwrite)?)
+    Ok(niwaki_tensors::check_output(path, output.overwrite())?)
 }
 
 /// Looks at the place of an output of a format before any work is done.
@@ -103,6 +102,11 @@ fn check_place(output: &Output, input: &Path, format: Format) -> Result<(), Stop
 /// Opens a checkpoint of whatever format.
 fn open(path: &Path) -> Result<Opened, Stop> {
     Ok(Opened::open(path, &Limits::default())?)
+}
+
+/// Whether a path is that of a model, not of a bare checkpoint: an ONNX file, or a folder that says what it is.
+fn has_graph(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) || path.join("config.json").is_file()
 }
 
 /// Opens a model, with what is given in the place of its weights or over them.

@@ -30,7 +30,7 @@ use crate::eval::kl;
 use crate::eval::text::Windows;
 use crate::folder::Recorded;
 use crate::progress::Progress;
-use crate::recipe::nearest;
+use crate::recipe::no_such;
 pub use remove::{Removed, check_output, remove};
 use watch::Watch;
 
@@ -69,15 +69,8 @@ impl FromStr for Criterion {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if let Some(criterion) = Self::ALL.into_iter().find(|criterion| criterion.name() == text) {
-            return Ok(criterion);
-        }
-        let names = Self::ALL.map(Self::name);
-        let error = Error::from(ErrorKind::Usage { what: format!("no criterion `{text}`") });
-        Err(match nearest(text, names) {
-            Some(near) => error.hinting(format!("did you mean `{near}`?")),
-            None => error.hinting(format!("there are {}", names.join(", "))),
-        })
+        let found = Self::ALL.into_iter().find(|criterion| criterion.name() == text);
+        found.ok_or_else(|| no_such("criterion", text, Self::ALL.map(Self::name)))
     }
 }
 

@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 
 use crate::dataset::normals;
 use crate::error::{Blame, Error, ErrorKind};
+use crate::source::SourceTensor;
 pub use apply::{Application, Applied, apply};
 pub(crate) use choice::{Product, chosen};
 pub use score::{Criterion, Of, Scored, Scoring, score};
@@ -196,9 +197,12 @@ impl MaskFile {
         self.mask(name, (rows, columns))
     }
 
-    /// Whether it is for other weights than these.
-    fn is_for_others(&self, name: &str, weights: &[f32]) -> bool {
-        self.digests.get(name).is_some_and(|says| *says != digest(weights).to_string())
+    /// Whether a mask is for other weights than a tensor's.
+    fn is_for_others(&self, name: &str, tensor: &SourceTensor<'_>) -> Result<bool, Error> {
+        let Some(says) = self.digests.get(name) else { return Ok(false) };
+        let mut weights = vec![0.0; tensor.shape().elements()];
+        tensor.decode(0..weights.len(), &mut weights)?;
+        Ok(*says != digest(&weights).to_string())
     }
 
     /// Running statistics that go with the masks.

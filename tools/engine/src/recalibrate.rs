@@ -3,6 +3,8 @@
 //! Whoever changes weights changes what flows into the normalizations behind them, and the running statistics say what
 //! flowed there before. One pass over data says what flows there now.
 
+use std::path::Path;
+
 use niwaki_model::{Executor, Run, Running, Tensor};
 
 use crate::dataset::Dataset;
@@ -10,21 +12,29 @@ use crate::error::{Error, ErrorKind};
 use crate::eval;
 use crate::model::Model;
 use crate::progress::Progress;
+use crate::source::Opened;
 use crate::train::own_statistics;
 
 /// Images of a batch, where the model leaves it open.
 const BATCH: usize = 64;
 
-/// A running statistic as data has it.
-#[derive(Clone, Debug)]
-pub(crate) struct Statistic {
-    /// The weight that holds it.
-    pub(crate) running: Running,
-    /// One number a channel.
-    pub(crate) values: Vec<f32>,
+/// The file whose graph a checkpoint runs through: that of a model, by default the checkpoint itself.
+///
+/// # Errors
+///
+/// A checkpoint that is no model.
+pub(crate) fn graph_of<'p>(checkpoint: &'p Opened, model: Option<&'p Path>) -> Result<&'p Path, Error> {
+    match (model, checkpoint) {
+        (Some(model), _) => Ok(model),
+        (None, Opened::Onnx(onnx)) => Ok(onnx.path()),
+        (None, other) => {
+            let what = "recalibration of a checkpoint that has no graph".to_owned();
+            Err(Error::from(ErrorKind::Usage { what }).at(other.path()).hinting("`--model` takes the model"))
+        }
+    }
 }
 
-/// The means and variances (over all of a batch, not one less) that flow into the batch normalizations of a model while
+/// The running statistics of a model by name, one number a channel: the means and variances (over all of a batch, not one less) that flow into the batch normalizations of a model while
 /// each normalizes by its batch's own: averages over the batches of `data`, each counted by its images. What does not
 /// fill a batch of a model of a fixed number of images is left out.
 ///
@@ -32,7 +42,11 @@ pub(crate) struct Statistic {
 ///
 /// A model without running statistics, or with one that something else takes too; images that do not fit it; statistics
 /// that are no numbers; those of reading and running.
-pub(crate) fn statistics(model: &Model, data: &Dataset, progress: Progress<'_>) -> Result<Vec<Statistic>, Error> {
+pub(crate) fn statistics(
+    model: &Model,
+    data: &Dataset,
+    progress: Progress<'_>,
+) -> Result<Vec<(String, Vec<f32>)>, Error> {
     let unlike = |what: String| Error::from(ErrorKind::Unlike { what }).at(model.path());
     let fixed = eval::check_images(model, data)?;
     let mut graph = model.graph().clone();
@@ -72,7 +86,7 @@ pub(crate) fn statistics(model: &Model, data: &Dataset, progress: Progress<'_>) 
         let values: Vec<f32> = sum.into_iter().map(|sum| (sum / end as f64) as f32).collect();
         let name = executor.graph().name(running.weight);
         match values.iter().all(|x| x.is_finite()) {
-            true => Ok(Statistic { running, values }),
+            true => Ok((name.to_owned(), values)),
             false => Err(unlike("of this data is no finite number".to_owned()).of(name)),
         }
     };

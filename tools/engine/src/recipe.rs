@@ -196,6 +196,15 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     (edits <= 1 + best.len().min(text.len()) / 3).then_some(best)
 }
 
+/// The error of a word that is none of those that there are: `no criterion `wonder``, with what may have been meant.
+pub(crate) fn no_such<'a>(kind: &str, text: &str, names: impl IntoIterator<Item = &'a str> + Clone) -> Error {
+    let error = Error::from(ErrorKind::Usage { what: format!("no {kind} `{text}`") });
+    match nearest(text, names.clone()) {
+        Some(near) => error.hinting(format!("did you mean `{near}`?")),
+        None => error.hinting(format!("there are {}", names.into_iter().collect::<Vec<_>>().join(", "))),
+    }
+}
+
 /// Edits (insert, delete, replace) that turn `a` into `b`.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().take(256).collect();

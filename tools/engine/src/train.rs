@@ -15,12 +15,12 @@
 //! interrupted: what it needs to go on stands beside the output, in `OUT.state`.
 
 mod choice;
-mod gradients;
 mod init;
 mod inputs;
 mod learner;
 mod lessons;
 mod output;
+mod sample;
 mod settings;
 mod state;
 mod step;
@@ -39,13 +39,13 @@ use crate::error::Error;
 use crate::jackpot::{Masking, Masks};
 use crate::model::Model;
 use crate::target::file_error;
-pub(crate) use choice::own_statistics;
-pub(crate) use gradients::gradients;
+pub(crate) use choice::{Named, own_statistics};
 pub(crate) use inputs::widen;
 use learner::Learner;
 pub(crate) use learner::{Found, Pace};
-pub(crate) use lessons::Draw;
+use lessons::Draw;
 pub use lessons::{Lessons, Material};
+pub(crate) use sample::{Sample, gradients};
 pub use settings::{At, Epoch, Settings, Task, Teacher, Trained};
 pub use state::check_state;
 use state::{State, Sums};
@@ -195,7 +195,7 @@ impl<'t> Training<'t> {
         // Where no gradient goes, nothing is trained.
         let tape = Tape::new(graph, wanted).map_err(at)?;
         let weights = tape.wanted().iter().filter_map(|value| tape.graph().constant(*value)).map(Tensor::len).sum();
-        let steps = data.len().div_ceil(settings.batch) as u64;
+        let steps = task.data.steps(settings.batch);
         let schedule = Schedule {
             course: settings.course.clone(),
             rate: settings.rate,
@@ -233,9 +233,8 @@ impl<'t> Training<'t> {
         if resumes {
             self.resume(state)?;
         } else {
-            let steps = self.task.data.len().div_ceil(self.settings.batch) as u64;
             // The rate goes back together with the weights.
-            self.steps = self.epoch * steps;
+            self.steps = self.epoch * self.task.data.steps(self.settings.batch);
             for epoch in &self.settings.keep {
                 check_output(&kept(self.task.output, *epoch), self.task.overwrite)?;
             }

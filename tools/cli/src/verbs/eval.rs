@@ -7,7 +7,6 @@ use niwaki_engine::eval::embeddings::Texts;
 use niwaki_engine::eval::text::Windows;
 use niwaki_engine::eval::{self, Evaluation};
 use niwaki_engine::folder::{self, Decoder, Encoder, Language};
-use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
 use super::patches::given;
@@ -95,8 +94,7 @@ fn embeddings(
     let items_per_second = found.examples as f64 / start.elapsed().as_secs_f64();
     drop(bar);
     if let Some(output) = output {
-        let overwrite = if output.force { Overwrite::Replace } else { Overwrite::Refuse };
-        eval::embeddings::write(&vectors, &output.output, overwrite)?;
+        eval::embeddings::write(&vectors, &output.output, output.overwrite())?;
     }
     let answer = say(&found, items_per_second, session)?;
     if let Some(output) = output.filter(|_| !session.global.json) {

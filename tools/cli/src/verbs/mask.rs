@@ -6,12 +6,12 @@ use std::time::Instant;
 use niwaki_engine::dataset::Dataset;
 use niwaki_engine::jackpot::{self, Keep, Masking, Restriction, Start};
 use niwaki_engine::mask::{self, Application, Applied, Compared, ComparedTensor, MaskFile, Of, Scored, Scoring};
-use niwaki_engine::train::{Lessons, Material, Method, Settings, Task, Trained};
+use niwaki_engine::train::{At, Lessons, Material, Method, Settings, Task, Trained};
 use niwaki_engine::{Budget, NofM, Options, Ratio};
 use serde::Serialize;
 
-use super::train::{How, overwrite, settings, teacher, told};
-use super::{check_output, compress, load, on_threads, open, shape_text};
+use super::train::{Done, How, measured, settings, teacher, watched};
+use super::{check_output, compress, has_graph, load, on_threads, open, shape_text};
 use crate::args::mask as args;
 use crate::args::train::Optimizer;
 use crate::failure::{Failure, Stop};
@@ -28,14 +28,6 @@ pub(crate) fn run(args: &args::Mask, session: &mut Session<'_>) -> Result<Answer
         args::Mask::Apply(args) => apply(args, session),
         args::Mask::Compare(args) => compare(args, session),
     }
-}
-
-#[derive(Serialize)]
-struct SearchJson<'a> {
-    #[serde(flatten)]
-    trained: &'a Trained,
-    items_per_second: f64,
-    seconds: f64,
 }
 
 /// Which weights are kept.
@@ -106,35 +98,21 @@ fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop
         teacher: teacher.as_ref(),
         rewind: None,
         output: &args.output.output,
-        overwrite: overwrite(&args.output),
+        overwrite: args.output.overwrite(),
     };
-    let bar = Progress::training(session);
-    let start = Instant::now();
-    let mut done = 0;
-    let mut tell = |at: niwaki_engine::train::At<'_>| {
-        done = at.done;
-        told(&bar, args.epochs, at);
-    };
-    let trained = on_threads(session, || jackpot::search(&task, &settings, &masking, &mut tell))?;
-    let seconds = start.elapsed().as_secs_f64();
-    drop(bar);
-    let answer = SearchJson { trained: &trained, items_per_second: done as f64 / seconds, seconds };
-    say_search(args, data.lessons(), &answer, session)
+    let work = |tell: &mut dyn FnMut(At<'_>)| jackpot::search(&task, &settings, &masking, tell);
+    let done = watched(args.epochs, session, work)?;
+    say_search(args, data.lessons(), &done, session)
 }
 
-fn say_search(
-    args: &args::Search,
-    data: Lessons<'_>,
-    answer: &SearchJson<'_>,
-    session: &mut Session<'_>,
-) -> Result<Answer, Stop> {
+fn say_search(args: &args::Search, data: Lessons<'_>, done: &Done, session: &mut Session<'_>) -> Result<Answer, Stop> {
     if session.global.json {
-        session.json(answer)?;
+        session.json(done)?;
         return Ok(Answer::Yes);
     }
-    let SearchJson { trained, items_per_second, .. } = *answer;
+    let Done { trained, items_per_second, .. } = done;
     let rows = trained.epochs.iter().map(|epoch| {
-        let (eval, flips) = (super::train::measured(epoch).replace(", ", "   "), epoch.flips.unwrap_or_default());
+        let (eval, flips) = (measured(epoch).replace(", ", "   "), epoch.flips.unwrap_or_default());
         let percent = epoch.accuracy * 100.0;
         format!(
             "pass {:<4} loss {:.4}   accuracy {percent:.2} %   {flips:.1} exchanges a step{eval}",
@@ -155,15 +133,19 @@ fn say_search(
 fn score(args: &args::Score, session: &mut Session<'_>) -> Result<Answer, Stop> {
     check_output(&args.output)?;
     let by: mask::Criterion = args.by.parse()?;
-    let onnx = args.model.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
-    let has_graph = onnx || args.model.join("config.json").is_file();
-    let model = match has_graph {
-        true => Some(load(&args.model, args.weights.as_deref().into(), session)?),
-        false => None,
+    let (model, opened);
+    let of = match has_graph(&args.model) {
+        true => {
+            model = load(&args.model, args.weights.as_deref().into(), session)?;
+            Of::Model(&model)
+        }
+        false => {
+            opened = open(&args.model)?;
+            Of::Checkpoint(&opened)
+        }
     };
-    let opened = if has_graph { None } else { Some(open(&args.model)?) };
-    let data = match (&args.data, &model) {
-        (Some(data), Some(model)) => Some(Material::open(data, model)?),
+    let data = match (&args.data, of) {
+        (Some(data), Of::Model(model)) => Some(Material::open(data, model)?),
         _ => None,
     };
     let settings = Settings {
@@ -181,14 +163,9 @@ fn score(args: &args::Score, session: &mut Session<'_>) -> Result<Answer, Stop> 
         counts_of: args.counts_of.as_deref(),
         data: data.as_ref().map(|data| (data.lessons(), args.examples)),
     };
-    let of = match (&model, &opened) {
-        (Some(model), _) => Of::Model(model),
-        (None, Some(opened)) => Of::Checkpoint(opened),
-        (None, None) => return Err(Failure::usage("no model").into()),
-    };
     let bar = Progress::examples(session);
     let progress = |done, total| bar.at(done, total);
-    let out = (args.output.output.as_path(), overwrite(&args.output));
+    let out = (args.output.output.as_path(), args.output.overwrite());
     let scored = on_threads(session, || mask::score(of, &settings, &how, out, &progress))?;
     drop(bar);
     say_scored(&scored, &args.output.output, session)

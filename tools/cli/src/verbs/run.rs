@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use niwaki_engine::model::{self, Named, Ran};
-use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
 use super::patches::given;
@@ -23,10 +22,9 @@ struct Json {
 /// Runs a model once.
 pub(crate) fn run(args: &Run, session: &mut Session<'_>) -> Result<Answer, Stop> {
     check_output(&args.output)?;
-    let overwrite = if args.output.force { Overwrite::Replace } else { Overwrite::Refuse };
     let model = given(&args.given, |given| load(&args.model, given, session))?;
     let start = Instant::now();
-    let out = &args.output.output;
+    let (out, overwrite) = (&args.output.output, args.output.overwrite());
     let ran = on_threads(session, || model::run(&model, &args.input, args.repeat, out, overwrite))?;
     let seconds = start.elapsed().as_secs_f64();
     if session.global.json {

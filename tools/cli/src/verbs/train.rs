@@ -3,26 +3,25 @@
 use std::path::Path;
 use std::time::Instant;
 
-use niwaki_engine::Given;
 use niwaki_engine::dataset::Augment;
 use niwaki_engine::model::Model;
 use niwaki_engine::train::{self, At, Epoch, Lessons, Material, Method, Settings, Task, Teacher, Trained};
-use niwaki_tensors::Overwrite;
+use niwaki_engine::{Error, Given};
 use serde::Serialize;
 
-use super::{check_output, load, on_threads};
-use crate::args::Output;
+use super::{check_output, has_graph, load, on_threads};
 use crate::args::train::{Course, Images, Norms, Optimizer, Steps, Teaching, Train};
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
 use crate::session::{Answer, Session};
 use crate::size::human;
 
+/// What came of a training, and how fast it was.
 #[derive(Serialize)]
-struct Json<'a> {
+pub(super) struct Done {
     #[serde(flatten)]
-    trained: &'a Trained,
-    items_per_second: f64,
+    pub(super) trained: Trained,
+    pub(super) items_per_second: f64,
     seconds: f64,
 }
 
@@ -54,43 +53,52 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
         teacher: teacher.as_ref(),
         rewind: args.rewind.as_deref(),
         output: &args.output.output,
-        overwrite: overwrite(&args.output),
+        overwrite: args.output.overwrite(),
     };
+    let work = |tell: &mut dyn FnMut(At<'_>)| train::train(&task, &settings, tell);
+    let done = watched(args.epochs, session, work)?;
+    say(args, data.lessons().name(), &done, session)
+}
+
+/// Does what goes over data again and again, and shows how far it is.
+pub(super) fn watched(
+    epochs: u64,
+    session: &Session<'_>,
+    work: impl FnOnce(&mut dyn FnMut(At<'_>)) -> Result<Trained, Error> + Send,
+) -> Result<Done, Stop> {
     let bar = Progress::training(session);
     let start = Instant::now();
-    let mut done = 0;
-    let mut told = |at: At<'_>| {
-        done = at.done;
-        told(&bar, args.epochs, at);
+    let mut items = 0;
+    let mut tell = |at: At<'_>| {
+        items = at.done;
+        bar.at(at.done, at.all);
+        bar.say(format!("pass {} of {epochs}, loss {:.4}, {:.2} %", at.epoch, at.loss, at.accuracy * 100.0));
+        if let Some(epoch) = at.ended {
+            let (epoch, loss, percent, eval) = (epoch.epoch, epoch.loss, epoch.accuracy * 100.0, measured(epoch));
+            bar.line(format!("pass {epoch}: loss {loss:.4}, {percent:.2} %{eval}"));
+        }
     };
-    let trained = on_threads(session, || train::train(&task, &settings, &mut told))?;
+    let trained = on_threads(session, || work(&mut tell))?;
     let seconds = start.elapsed().as_secs_f64();
-    drop(bar);
-    say(
-        args,
-        data.lessons().name(),
-        &Json { trained: &trained, items_per_second: done as f64 / seconds, seconds },
-        session,
-    )
+    Ok(Done { trained, items_per_second: items as f64 / seconds, seconds })
 }
 
 /// A model of its own, or this one with other weights.
 pub(super) fn teacher(path: &Path, model: &Path, session: &mut Session<'_>) -> Result<Model, Stop> {
-    let onnx = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
-    if onnx || path.join("config.json").is_file() {
+    if has_graph(path) {
         return load(path, Given::default(), session);
     }
     load(model, Given::from(Some(path)), session)
 }
 
 /// The answer.
-fn say(args: &Train, items: &str, answer: &Json<'_>, session: &mut Session<'_>) -> Result<Answer, Stop> {
-    let Json { trained, items_per_second, .. } = *answer;
+fn say(args: &Train, items: &str, done: &Done, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let Done { trained, items_per_second, .. } = done;
     for (node, op) in &trained.stops {
         session.detail(&format!("gradients end at `{node}` ({op})"));
     }
     if session.global.json {
-        session.json(answer)?;
+        session.json(done)?;
         return Ok(Answer::Yes);
     }
     let rows = trained.epochs.iter().map(|epoch| {
@@ -102,26 +110,11 @@ fn say(args: &Train, items: &str, answer: &Json<'_>, session: &mut Session<'_>) 
     session.say(format!("{weights} weights in {tensors} tensors trained in {steps} steps"))?;
     let most = human(peak_bytes as u64);
     // Windows of text take a while: a rate of less than ten needs its fraction.
-    let digits = if items_per_second < 10.0 { 2 } else { 0 };
+    let digits = if *items_per_second < 10.0 { 2 } else { 0 };
     session.say(format!("{items_per_second:.digits$} {items} a second, values took {most} at most"))?;
     let which = if args.best { format!(", the weights of pass {}", trained.written_epoch) } else { String::new() };
     session.say(format!("wrote {}{which}", args.output.output.display()))?;
     Ok(Answer::Yes)
-}
-
-/// Shows how far a training is.
-pub(super) fn told(bar: &Progress, epochs: u64, at: At<'_>) {
-    bar.at(at.done, at.all);
-    bar.say(format!("pass {} of {}, loss {:.4}, {:.2} %", at.epoch, epochs, at.loss, at.accuracy * 100.0));
-    if let Some(epoch) = at.ended {
-        let (epoch, loss, percent, eval) = (epoch.epoch, epoch.loss, epoch.accuracy * 100.0, measured(epoch));
-        bar.line(format!("pass {epoch}: loss {loss:.4}, {percent:.2} %{eval}"));
-    }
-}
-
-/// Whether an output may be there.
-pub(super) fn overwrite(output: &Output) -> Overwrite {
-    if output.force { Overwrite::Replace } else { Overwrite::Refuse }
 }
 
 /// What is said of a pass that was measured.

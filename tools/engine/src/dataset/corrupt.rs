@@ -31,7 +31,7 @@ use super::write::{Form, Output};
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
 use crate::progress::counting;
-use crate::recipe::nearest;
+use crate::recipe::no_such;
 
 /// A kind of corruption, by its number in the authors' program. Random streams hang on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,14 +117,8 @@ impl FromStr for Kind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if let Some(kind) = Self::ALL.into_iter().find(|kind| kind.name() == text) {
-            return Ok(kind);
-        }
-        let error = Error::from(ErrorKind::Usage { what: format!("no corruption `{text}`") });
-        Err(match nearest(text, Self::ALL.map(Self::name)) {
-            Some(near) => error.hinting(format!("did you mean `{near}`?")),
-            None => error.hinting(format!("there are {}", Self::ALL.map(Self::name).join(", "))),
-        })
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        found.ok_or_else(|| no_such("corruption", text, Self::ALL.map(Self::name)))
     }
 }
 

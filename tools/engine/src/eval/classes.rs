@@ -8,9 +8,6 @@ use super::scores::Scores;
 use crate::error::{Error, ErrorKind};
 use crate::progress::Progress;
 
-/// Texts that are run at a time.
-const BATCH: usize = 16;
-
 /// Tells the classes of the first `limit` texts. Against a `reference`, the same model with other weights, the scores of
 /// both are compared.
 ///
@@ -24,13 +21,11 @@ pub fn evaluate(
     limit: Option<usize>,
     progress: Progress<'_>,
 ) -> Result<Evaluation, Error> {
-    let count = limit.unwrap_or(usize::MAX).min(texts.len());
-    // Texts of one length together: nothing is filled up.
-    let mut order: Vec<usize> = (0..count).collect();
-    order.sort_by_key(|at| texts.get(*at).len());
+    let batches = texts.batches(limit);
+    let count = batches.iter().map(Vec::len).sum::<usize>() as u64;
     let mut scores = Scores::default();
     let mut done = 0;
-    for batch in order.chunks(BATCH) {
+    for batch in &batches {
         let each: Vec<Text<'_>> = batch.iter().map(|at| Text::from(texts.get(*at))).collect();
         let of = |encoder: &Encoder| -> Result<Vec<f32>, Error> {
             let found = encoder.scores(&each)?;
@@ -47,7 +42,7 @@ pub fn evaluate(
             scores.add(&row(&found), texts.label(*at), expected.as_deref().map(row).as_deref());
         }
         done += batch.len() as u64;
-        progress(done, count as u64);
+        progress(done, count);
     }
     Ok(scores.evaluation())
 }

@@ -95,6 +95,13 @@ impl Texts {
         self.all.get(at).map_or(&[], Vec::as_slice)
     }
 
+    /// The first `limit` of them, a few at a time: those of one length together, so that nothing is filled up.
+    pub(super) fn batches(&self, limit: Option<usize>) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..limit.unwrap_or(usize::MAX).min(self.len())).collect();
+        order.sort_by_key(|at| self.get(*at).len());
+        order.chunks(BATCH).map(<[usize]>::to_vec).collect()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.all.len()
@@ -127,23 +134,21 @@ pub fn evaluate(
     limit: Option<usize>,
     progress: Progress<'_>,
 ) -> Result<(Evaluation, Tensor), Error> {
-    let texts = &texts.all[..limit.unwrap_or(usize::MAX).min(texts.len())];
-    // Texts of one length together: nothing is filled up.
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|at| texts[*at].len());
-    let mut of_model = Rows::new(texts.len());
-    let mut of_reference = Rows::new(texts.len());
+    let batches = texts.batches(limit);
+    let count = batches.iter().map(Vec::len).sum();
+    let mut of_model = Rows::new(count);
+    let mut of_reference = Rows::new(count);
     let mut done = 0;
-    for batch in order.chunks(BATCH) {
-        let each: Vec<Text<'_>> = batch.iter().map(|at| Text::from(texts[*at].as_slice())).collect();
+    for batch in &batches {
+        let each: Vec<Text<'_>> = batch.iter().map(|at| Text::from(texts.get(*at))).collect();
         of_model.put(batch, &encoder.embed(&each)?)?;
         if let Some(reference) = reference {
             of_reference.put(batch, &reference.embed(&each)?)?;
         }
         done += batch.len() as u64;
-        progress(done, texts.len() as u64);
+        progress(done, count as u64);
     }
-    let mut found = Evaluation { examples: texts.len() as u64, ..Evaluation::default() };
+    let mut found = Evaluation { examples: count as u64, ..Evaluation::default() };
     if reference.is_some() {
         if of_model.width != of_reference.width {
             return Err(ErrorKind::Unlike { what: "a reference of another width".to_owned() }.into());

@@ -8,15 +8,14 @@ use niwaki_codes::Mask;
 use niwaki_tensors::{Dtype, Limits};
 use serde::Serialize;
 
-use super::{MaskFile, matrix};
+use super::MaskFile;
 use crate::compress::Options;
 use crate::dataset::Dataset;
 use crate::error::{Error, ErrorKind};
 use crate::export;
-use crate::given::Given;
 use crate::model::{Model, on_threads};
 use crate::progress::Progress;
-use crate::recalibrate::statistics;
+use crate::recalibrate::{graph_of, statistics};
 use crate::source::{Names, Numbers, Opened, Source, SourceTensor, Weights};
 use crate::train::write_weights;
 
@@ -83,22 +82,13 @@ pub fn apply(
 ) -> Result<Applied, Error> {
     let opened = Opened::open(checkpoint, &Limits::default())?;
     let source = opened.source(None, Names::Own)?;
-    let seen = masked(&source, masks, how.transfer)?;
+    let (seen, [kept, weights]) = masked(&source, masks, how.transfer)?;
     let anew = match how.recalibrate {
         None => masks.statistics()?,
-        Some(data) => measured(checkpoint, &opened, &seen, how.model, (data, options), progress)?,
+        Some(data) => measured(&opened, &seen, how.model, (data, options), progress)?,
     };
     let statistics = anew.len();
     let seen = with_statistics(&seen, anew)?;
-    let names = masks.names();
-    let (mut kept, mut weights) = (0, 0);
-    for name in &names {
-        if let Some(tensor) = source.get(name) {
-            let mask = masks.mask(name, matrix(tensor.shape().dims()))?;
-            kept += mask.view().kept() as u64;
-            weights += tensor.shape().elements() as u64;
-        }
-    }
     match &opened {
         Opened::Onnx(_) => {
             let mut model = Model::open(checkpoint)?;
@@ -109,52 +99,44 @@ pub fn apply(
             export::safetensors(&seen, out, options)?;
         }
     }
-    Ok(Applied { tensors: names.len(), kept, weights, statistics })
+    Ok(Applied { tensors: masks.names().len(), kept, weights, statistics })
 }
 
-/// The checkpoint as the masks leave it.
-fn masked<'a>(source: &Source<'a>, masks: &MaskFile, transfer: bool) -> Result<Source<'a>, Error> {
+/// The checkpoint as the masks leave it, how many weights these keep, and of how many.
+fn masked<'a>(source: &Source<'a>, masks: &MaskFile, transfer: bool) -> Result<(Source<'a>, [u64; 2]), Error> {
     let path = source.opened().path();
     let mut tensors = source.tensors().to_vec();
+    let (mut kept, mut all) = (0, 0);
     for name in masks.names() {
         let Some(tensor) = tensors.iter_mut().find(|tensor| tensor.name() == name) else {
             let why = format!("the checkpoint `{}` has no such tensor", path.display());
             return Err(Error::from(ErrorKind::Mask { why }).of(name).at(&masks.path));
         };
-        let mask = masks.mask(name, matrix(tensor.shape().dims()))?;
-        let mut weights = vec![0.0; tensor.shape().elements()];
-        tensor.decode(0..weights.len(), &mut weights).map_err(|e| e.of(name).at(path))?;
-        if !transfer && masks.is_for_others(name, &weights) {
+        let mask = masks.mask(name, tensor.matrix())?;
+        if !transfer && masks.is_for_others(name, tensor).map_err(|e| e.of(name).at(path))? {
             let why = format!("is for other weights than those of `{}`", path.display());
             let e = Error::from(ErrorKind::Mask { why }).of(name).at(&masks.path);
             return Err(e.hinting("`--transfer` masks other weights of the same shapes"));
         }
+        kept += mask.view().kept() as u64;
+        all += tensor.shape().elements() as u64;
         *tensor = tensor.remade(Arc::new(Masked { base: tensor.clone(), mask }));
     }
-    Ok(source.with_tensors(tensors, source.seals().clone()))
+    Ok((source.with_tensors(tensors, source.seals().clone()), [kept, all]))
 }
 
 /// Running statistics that the masked model has on images.
 fn measured(
-    checkpoint: &Path,
-    opened: &Opened,
+    checkpoint: &Opened,
     seen: &Source<'_>,
     model: Option<&Path>,
     (data, options): (&Dataset, &Options),
     progress: Progress<'_>,
 ) -> Result<Vec<(String, Vec<f32>)>, Error> {
-    let mut model = match (model, opened) {
-        (Some(model), _) => Model::of_file(model, Given { weights: Some(checkpoint), ..Given::default() })?.0,
-        (None, Opened::Onnx(_)) => Model::open(checkpoint)?,
-        (None, _) => {
-            let what = "recalibration of a checkpoint that has no graph".to_owned();
-            return Err(Error::from(ErrorKind::Usage { what }).at(checkpoint).hinting("`--model` takes the model"));
-        }
-    };
+    let weights = model.map(|_| checkpoint.path());
+    let (mut model, _) = Model::of_file(graph_of(checkpoint, model)?, weights)?;
     model.replace(seen, |tensor| tensor.is_patched())?;
-    let found = on_threads(options.threads, || statistics(&model, data, progress))?;
-    let named = |one: crate::recalibrate::Statistic| (model.graph().name(one.running.weight).to_owned(), one.values);
-    Ok(found.into_iter().map(named).collect())
+    on_threads(options.threads, || statistics(&model, data, progress))
 }
 
 /// The checkpoint with other running statistics.

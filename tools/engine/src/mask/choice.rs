@@ -11,8 +11,10 @@ use niwaki_model::{Dtype, Graph, Node, ValueId};
 
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
-use crate::plan::glob;
-use crate::train::Settings;
+use crate::train::{Named, Settings};
+
+/// The flag of weights that are not masked.
+pub(super) const KEEP: &str = "--keep";
 
 /// A weight that a layer multiplies by.
 #[derive(Clone, Copy, Debug)]
@@ -47,17 +49,8 @@ impl Product {
 ///
 /// Globs that match nothing; no weight that is left.
 pub(crate) fn chosen(model: &Model, graph: &Graph, settings: &Settings) -> Result<Vec<Product>, Error> {
-    let globs = |flag: &str, all: &[String]| {
-        let one = |text: &String| {
-            let glob = glob(text)?;
-            match graph.weights().any(|(value, _)| glob.is_match(graph.name(value))) {
-                true => Ok(glob),
-                false => Err(Error::from(ErrorKind::NoMatch { rule: format!("`{flag} {text}`") }).at(model.path())),
-            }
-        };
-        all.iter().map(one).collect::<Result<Vec<_>, Error>>()
-    };
-    let (only, keep) = (globs("--only", &settings.only)?, globs("--keep", &settings.freeze)?);
+    let names = graph.weights().map(|(value, _)| graph.name(value));
+    let named = Named::new(settings, KEEP, names).map_err(|e| e.at(model.path()))?;
     let products: Vec<Product> = graph.nodes().iter().filter_map(Product::of).collect();
     let tells = !matches!(model.language(), Some(Blueprint::Encoder(encoder)) if encoder.classes.is_empty());
     let head = products.last().filter(|_| tells).map(|product| product.weight);
@@ -73,11 +66,7 @@ pub(crate) fn chosen(model: &Model, graph: &Graph, settings: &Settings) -> Resul
     let fits = |value: ValueId| {
         let name = graph.name(value);
         let weight = graph.constant(value).is_some_and(|tensor| tensor.dtype() == Dtype::F32 && tensor.rank() > 1);
-        let named = match only.is_empty() {
-            true => Some(value) != head,
-            false => only.iter().any(|glob| glob.is_match(name)),
-        };
-        weight && named && !others.contains(&value) && !keep.iter().any(|glob| glob.is_match(name))
+        weight && named.takes(name) && (named.chosen() || Some(value) != head) && !others.contains(&value)
     };
     let of = products.into_iter().filter(|product| fits(product.weight) && seen.insert(product.weight));
     let chosen: Vec<Product> = of.collect();

@@ -11,17 +11,16 @@ use niwaki_prune::{Block, Budget, Pattern, magnitude_mask, mask_of_count};
 use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
+use super::choice::KEEP;
 use super::{MaskFile, Written, chosen, drawn, matrix, wanda, weights_of};
-use crate::dataset::shuffled;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::jackpot::Keep;
 use crate::model::Model;
-use crate::plan::glob;
 use crate::progress::Progress;
-use crate::recipe::nearest;
+use crate::recipe::no_such;
 use crate::signature::Units;
 use crate::source::{Names, Opened};
-use crate::train::{Draw, Lessons, Settings, gradients, widen};
+use crate::train::{Lessons, Named, Sample, Settings, gradients, widen};
 
 /// How important weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +52,6 @@ impl Criterion {
             Self::Wanda => "wanda",
         }
     }
-
-    /// Whether it looks at data.
-    pub const fn needs_data(self) -> bool {
-        matches!(self, Self::Snip | Self::Gradient | Self::Wanda)
-    }
 }
 
 impl fmt::Display for Criterion {
@@ -71,14 +65,7 @@ impl FromStr for Criterion {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let found = Self::ALL.into_iter().find(|criterion| criterion.name() == text);
-        found.ok_or_else(|| {
-            let names = Self::ALL.map(Self::name);
-            let e = Error::from(ErrorKind::Usage { what: format!("no criterion `{text}`") });
-            match nearest(text, names) {
-                Some(near) => e.hinting(format!("did you mean `{near}`?")),
-                None => e.hinting(format!("there are {}", names.join(", "))),
-            }
-        })
+        found.ok_or_else(|| no_such("criterion", text, Self::ALL.map(Self::name)))
     }
 }
 
@@ -157,15 +144,16 @@ pub fn score(
             let values: Vec<ValueId> = products.iter().map(|product| product.weight).collect();
             let weights = weights_of(&graph, &values);
             let on_data = || {
-                let Some(on) = how.data else {
+                let Some((data, examples)) = how.data else {
                     let what = format!("the criterion {} without data", how.by);
                     let e = Error::from(ErrorKind::Usage { what });
                     return Err(e.hinting("`--data` takes what the model is looked at on"));
                 };
+                let sample = Sample { model, settings, data, examples };
                 let tape = Tape::new(graph.clone(), values.clone()).map_err(|e| e.at(model.path()))?;
                 match how.by {
-                    Criterion::Wanda => wanda::norms(model, &tape, &products, (settings, on), progress),
-                    _ => gradients_on(model, &tape, (settings, on), progress),
+                    Criterion::Wanda => wanda::norms(&sample, &tape, &products, progress),
+                    _ => telling(&sample, &tape, progress),
                 }
             };
             let scores = scores(&weights, how.by, settings.seed, on_data)?;
@@ -201,18 +189,15 @@ pub fn score(
 /// The weights of a checkpoint that masks can be made for without a graph.
 fn stored(opened: &Opened, settings: &Settings) -> Result<Vec<(String, Tensor)>, Error> {
     let source = opened.source(None, Names::HuggingFace)?;
-    let globs = |all: &[String]| all.iter().map(|text| glob(text)).collect::<Result<Vec<_>, Error>>();
-    let (only, keep) = (globs(&settings.only)?, globs(&settings.freeze)?);
+    let names = source.tensors().iter().map(|tensor| tensor.name());
+    let named = Named::new(settings, KEEP, names).map_err(|e| e.at(opened.path()))?;
     let units = Units::of(&source);
     let mut all = Vec::new();
     for (index, tensor) in source.tensors().iter().enumerate() {
         let name = tensor.name();
-        let named = match only.is_empty() {
-            true => !units.is_classifier(index) && !name.contains("embed") && !name.contains("lm_head"),
-            false => only.iter().any(|glob| glob.is_match(name)),
-        };
+        let other = units.is_classifier(index) || name.contains("embed") || name.contains("lm_head");
         let fits = tensor.is_float() && tensor.shape().dims().len() > 1;
-        if !named || !fits || keep.iter().any(|glob| glob.is_match(name)) {
+        if !named.takes(name) || !fits || other && !named.chosen() {
             continue;
         }
         let mut floats = vec![0.0; tensor.shape().elements()];
@@ -250,28 +235,14 @@ fn scores(
     Ok(weights.iter().zip(all).filter_map(|((_, tensor), scores)| Tensor::of(tensor.shape(), scores)).collect())
 }
 
-/// The gradients of the examples that were asked for.
-fn gradients_on(
-    model: &Model,
-    tape: &Tape,
-    (settings, (data, examples)): (&Settings, (Lessons<'_>, usize)),
-    progress: Progress<'_>,
-) -> Result<Vec<Vec<f32>>, Error> {
-    let draw = Draw { settings, black: &data.black(), epoch: 0, step: 0 };
-    let items = sample(data, settings.seed, examples);
-    let sums = gradients(model, tape, data, (&items, &draw), progress)?;
+/// Gradients that tell weights from each other.
+fn telling(sample: &Sample<'_>, tape: &Tape, progress: Progress<'_>) -> Result<Vec<Vec<f32>>, Error> {
+    let sums = gradients(sample, tape, progress)?;
     if sums.iter().flatten().all(|g| *g == 0.0) {
         let what = "all gradients are 0: they tell no weight from another".to_owned();
-        return Err(Error::from(ErrorKind::Unlike { what }).at(model.path()));
+        return Err(Error::from(ErrorKind::Unlike { what }).at(sample.model.path()));
     }
     Ok(sums)
-}
-
-/// So many examples, drawn.
-pub(super) fn sample(data: Lessons<'_>, seed: u64, examples: usize) -> Vec<usize> {
-    let mut items = shuffled(data.len(), seed, 0);
-    items.truncate(examples.clamp(1, data.len()));
-    items
 }
 
 /// Masks, and the tensors that keep more than their budget has.

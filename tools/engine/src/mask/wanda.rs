@@ -5,51 +5,40 @@ use std::collections::BTreeMap;
 use niwaki_model::{Tape, Tensor, ValueId};
 use niwaki_quant::observe::SecondMoments;
 
-use super::{Product, matrix, score};
+use super::{Product, matrix};
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
 use crate::progress::Progress;
-use crate::train::{Draw, Lessons, Settings};
+use crate::train::Sample;
 
 /// For each weight the norm of the input that it is multiplied with, over the examples that were asked for. A weight of a
 /// kernel has that of its channel.
 pub(super) fn norms(
-    model: &Model,
+    sample: &Sample<'_>,
     tape: &Tape,
     products: &[Product],
-    (settings, (data, examples)): (&Settings, (Lessons<'_>, usize)),
     progress: Progress<'_>,
 ) -> Result<Vec<Vec<f32>>, Error> {
-    let draw = Draw { settings, black: &data.black(), epoch: 0, step: 0 };
-    let items = score::sample(data, settings.seed, examples);
-    // Of several layers of one input, kernels see planes and others rows.
+    let model = sample.model;
+    // Layers that share an input see it once, but kernels see planes and others rows.
+    let wanted: BTreeMap<(ValueId, bool), usize> =
+        products.iter().map(|product| ((product.input, product.kernel), inputs_of(tape, product))).collect();
     let mut seen: BTreeMap<(ValueId, bool), SecondMoments> = BTreeMap::new();
-    let wanted: Vec<(ValueId, bool, usize)> =
-        products.iter().map(|product| (product.input, product.kernel, inputs_of(tape, product))).collect();
-    let batches: Vec<&[usize]> = items.chunks(settings.batch.max(1)).collect();
-    for (nth, batch) in batches.iter().enumerate() {
-        for share in data.shares(model, batch, &draw)? {
-            let mut done: Vec<(ValueId, bool)> = Vec::new();
-            let mut look = |value: ValueId, tensor: &Tensor| {
-                for (_, kernel, inputs) in wanted.iter().filter(|(input, ..)| *input == value) {
-                    if done.contains(&(value, *kernel)) {
-                        continue;
-                    }
-                    done.push((value, *kernel));
-                    let Some(all) = tensor.get::<f32>() else { continue };
-                    let channels = tensor.shape().get(1).copied().unwrap_or(0);
-                    let inputs = if *kernel { channels } else { *inputs };
-                    let moments = seen.entry((value, *kernel)).or_insert_with(|| SecondMoments::new(inputs));
-                    match kernel {
-                        true => moments.planes(all, tensor.shape().iter().skip(2).product()),
-                        false => moments.rows(all),
-                    }
+    sample.each(progress, |share, _| {
+        let mut look = |value: ValueId, tensor: &Tensor| {
+            let Some(all) = tensor.get::<f32>() else { return };
+            for ((_, kernel), inputs) in wanted.range((value, false)..=(value, true)) {
+                let channels = tensor.shape().get(1).copied().unwrap_or(0);
+                let inputs = if *kernel { channels } else { *inputs };
+                let moments = seen.entry((value, *kernel)).or_insert_with(|| SecondMoments::new(inputs));
+                match kernel {
+                    true => moments.planes(all, tensor.shape().iter().skip(2).product()),
+                    false => moments.rows(all),
                 }
-            };
-            tape.forward(share.inputs, Some(&mut look)).map_err(|e| e.at(model.path()))?;
-        }
-        progress(nth as u64 + 1, batches.len() as u64);
-    }
+            }
+        };
+        tape.forward(share.inputs, Some(&mut look)).map(drop).map_err(|e| e.at(model.path()).into())
+    })?;
     products.iter().map(|product| spread(model, tape, product, seen.get(&(product.input, product.kernel)))).collect()
 }
 

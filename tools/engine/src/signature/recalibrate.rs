@@ -19,7 +19,7 @@ use crate::dataset::Dataset;
 use crate::error::{Error, ErrorKind};
 use crate::given::Given;
 use crate::model::{Model, on_threads};
-use crate::recalibrate::statistics;
+use crate::recalibrate::{graph_of, statistics};
 use crate::source::{Names, Numbers, Opened, Source, SourceTensor};
 use crate::target::file_error;
 
@@ -50,38 +50,28 @@ pub fn recalibrated(
         let e = Error::from(ErrorKind::Usage { what });
         return Err(e.hinting("a variance beyond the measured one may be below 0"));
     }
-    let path = match (model, opened) {
-        (Some(model), _) => model,
-        (None, Opened::Onnx(onnx)) => onnx.path(),
-        (None, other) => {
-            let what = "recalibration of a checkpoint that has no graph".to_owned();
-            return Err(Error::from(ErrorKind::Usage { what }).at(other.path()).hinting("`--model` takes the model"));
-        }
-    };
     // What the patches may be applied to is for `apply` to say, which knows the checkpoint's stack.
     let seen: Vec<Patch<'_>> = patches.iter().map(|patch| Patch { transfer: true, ..*patch }).collect();
     let weights = model.map(|_| opened.path());
-    let (model, _) = Model::of_file(path, Given { weights, patches: &seen, bits: None })?;
+    let (model, _) = Model::of_file(graph_of(opened, model)?, Given { weights, patches: &seen, bits: None })?;
     let measured = on_threads(options.threads, || statistics(&model, data, progress))?;
     let mut about = last.signature.about().clone();
-    let source = opened.source(None, Names::Own)?;
+    let (source, stack) = (opened.source(None, Names::Own)?, merged(opened)?);
     let mut tensors = Vec::new();
-    for statistic in measured {
-        let name = model.graph().name(statistic.running.weight).to_owned();
+    for (name, values) in measured {
         let Some(tensor) = source.get(&name) else {
             let what = "is a running statistic of the model, and not in the checkpoint".to_owned();
             return Err(Error::from(ErrorKind::Unlike { what }).of(&name).at(opened.path()));
         };
-        about.touched.insert(name.clone(), original(opened, &source, tensor)?);
+        about.touched.insert(name.clone(), original(&stack, &source, tensor)?);
         about.kinds.insert(name.clone(), PatchKind::Blend);
-        tensors.push(SourceTensor::made(name, Dtype::F32, *tensor.shape(), Arc::new(Numbers(statistic.values))));
+        tensors.push(SourceTensor::made(name, Dtype::F32, *tensor.shape(), Arc::new(Numbers(values))));
     }
     with(last.signature, tensors, &about, options)
 }
 
 /// The digest that a tensor has without the patches that are merged into it.
-fn original(opened: &Opened, source: &Source<'_>, tensor: &SourceTensor<'_>) -> Result<Option<Digest>, Error> {
-    let stack = merged(opened)?;
+fn original(stack: &[Signature], source: &Source<'_>, tensor: &SourceTensor<'_>) -> Result<Option<Digest>, Error> {
     match stack.iter().find_map(|signature| signature.about().touched.get(tensor.name())) {
         Some(digest) => Ok(*digest),
         None => identity::of_tensor(source, tensor).map(Some),

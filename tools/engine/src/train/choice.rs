@@ -1,8 +1,8 @@
 //! Whether a training can be done, and which weights train.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
+use globset::GlobMatcher;
 use niwaki_model::{Dim, Dtype, Graph, Node, Running, ValueId};
 
 use super::{Lessons, Settings, Task, lessons};
@@ -62,24 +62,18 @@ pub(super) fn trainable(
     settings: &Settings,
 ) -> Result<Vec<ValueId>, Error> {
     let path = model.path();
-    check_globs(graph, settings, path)?;
+    let names = graph.weights().map(|(value, _)| graph.name(value));
+    let named = Named::new(settings, "--freeze", names).map_err(|e| e.at(path))?;
     let halves = model.language().is_some();
-    let globs = |all: &[String]| all.iter().map(|text| glob(text)).collect::<Result<Vec<_>, Error>>();
-    let (only, freeze) = (globs(&settings.only)?, globs(&settings.freeze)?);
     let taken: BTreeSet<ValueId> =
         graph.nodes().iter().flat_map(|node| node.inputs.iter().flatten().copied()).collect();
     let statistics: BTreeSet<ValueId> = running.iter().map(|running| running.weight).collect();
     let all: Vec<ValueId> = graph
         .weights()
         .filter(|(value, tensor)| {
-            let name = graph.name(*value);
-            let named = only.is_empty() || only.iter().any(|glob| glob.is_match(name));
             let float = tensor.dtype() == Dtype::F32 || halves && matches!(tensor.dtype(), Dtype::F16 | Dtype::BF16);
-            let train = float && tensor.rank() > 0 && named;
-            train
-                && taken.contains(value)
-                && !statistics.contains(value)
-                && !freeze.iter().any(|glob| glob.is_match(name))
+            let train = float && tensor.rank() > 0 && named.takes(graph.name(*value));
+            train && taken.contains(value) && !statistics.contains(value)
         })
         .map(|(value, _)| value)
         .collect();
@@ -94,15 +88,41 @@ pub(super) fn trainable(
     Ok(all)
 }
 
-/// Refuses globs that match no weight: a typing error must not train what should stay.
-fn check_globs(graph: &Graph, settings: &Settings, path: &Path) -> Result<(), Error> {
-    for (flag, globs) in [("--only", &settings.only), ("--freeze", &settings.freeze)] {
-        for text in globs {
-            let matcher = glob(text)?;
-            if !graph.weights().any(|(value, _)| matcher.is_match(graph.name(value))) {
-                return Err(Error::from(ErrorKind::NoMatch { rule: format!("`{flag} {text}`") }).at(path));
-            }
-        }
+/// Weights by name: those that globs choose, all where none does, but for those that others leave as they are.
+pub(crate) struct Named {
+    only: Vec<GlobMatcher>,
+    but: Vec<GlobMatcher>,
+}
+
+impl Named {
+    /// As `only` and `freeze` of the settings say it; the second has the flag `but`.
+    ///
+    /// # Errors
+    ///
+    /// Globs that match no name: a typing error must not change what should stay.
+    pub(crate) fn new<'n>(settings: &Settings, but: &str, names: impl Iterator<Item = &'n str>) -> Result<Self, Error> {
+        let names: Vec<&str> = names.collect();
+        let globs = |flag: &str, all: &[String]| {
+            let one = |text: &String| {
+                let glob = glob(text)?;
+                match names.iter().any(|name| glob.is_match(name)) {
+                    true => Ok(glob),
+                    false => Err(ErrorKind::NoMatch { rule: format!("`{flag} {text}`") }.into()),
+                }
+            };
+            all.iter().map(one).collect::<Result<Vec<_>, Error>>()
+        };
+        Ok(Self { only: globs("--only", &settings.only)?, but: globs(but, &settings.freeze)? })
     }
-    Ok(())
+
+    /// Whether some were chosen by name.
+    pub(crate) fn chosen(&self) -> bool {
+        !self.only.is_empty()
+    }
+
+    /// Whether a weight of that name is among them.
+    pub(crate) fn takes(&self, name: &str) -> bool {
+        let any = |globs: &[GlobMatcher]| globs.iter().any(|glob| glob.is_match(name));
+        (self.only.is_empty() || any(&self.only)) && !any(&self.but)
+    }
 }

@@ -121,6 +121,11 @@ impl Lessons<'_> {
         self.len() == 0
     }
 
+    /// Steps of a pass over them.
+    pub(super) fn steps(&self, batch: usize) -> u64 {
+        self.len().div_ceil(batch) as u64
+    }
+
     /// What they are called.
     pub fn name(&self) -> &'static str {
         match self {

@@ -21,8 +21,8 @@ fn is_onnx(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
-/// Writes the weights of a model, as they are after a pass where one is named: into its graph where the output is named `.onnx`, else as a
-/// checkpoint of all floats under their names.
+/// Writes the weights of a model, as they are after a pass where one is named: into its graph where the output is named
+/// `.onnx`, else as a checkpoint of all floats under their names.
 pub(super) fn write(model: &Model, epoch: Option<u64>, path: &Path, overwrite: Overwrite) -> Result<(), Error> {
     if is_onnx(path) {
         return onnx(model, path, overwrite);

@@ -16,8 +16,8 @@ use crate::model::Model;
 pub struct Settings {
     /// Passes over the data.
     pub epochs: u64,
-    /// Images, windows or texts of a step; the last one of a pass has those that are left. Of a single image, a normalization of planes of one
-    /// pixel by the batch leaves nothing.
+    /// Images, windows or texts of a step; the last one of a pass has those that are left. Of a single image, a
+    /// normalization of planes of one pixel by the batch leaves nothing.
     pub batch: usize,
     /// How weights follow their gradients.
     pub method: Method,

@@ -173,8 +173,7 @@ impl Training<'_> {
                 return Err(journal(format!("of another training: `{old_key}` was {then}, is {now}")));
             }
         }
-        let steps = self.task.data.len().div_ceil(self.settings.batch) as u64;
-        state.check(self.settings.epochs, steps).map_err(journal)?;
+        state.check(self.settings.epochs, self.task.data.steps(self.settings.batch)).map_err(journal)?;
         let floats = |name: &str, len: usize| {
             let view = checkpoint.get(name).ok_or_else(|| journal(format!("no tensor `{name}`")))?;
             let all = decoded(&view)?;
