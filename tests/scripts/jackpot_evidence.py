@@ -14,34 +14,12 @@ magnitudes. At `--full` there are also searches that begin with random masks, wi
 import argparse
 import json
 import statistics
-import subprocess
 from pathlib import Path
 
+from lab import Lab
 
-class Lab:
-    def __init__(self, args):
-        self.args = args
-        self.work = Path(args.work)
-        self.work.mkdir(parents=True, exist_ok=True)
 
-    def niwaki(self, *words):
-        done = subprocess.run([self.args.niwaki, *map(str, words), "--json"], capture_output=True, text=True, check=False)
-        answer = json.loads(done.stdout)
-        if "error" in answer:
-            raise SystemExit(f"niwaki {' '.join(map(str, words))}: {answer['error']['message']}")
-        return answer
-
-    def file(self, name):
-        return self.work / f"{name}.safetensors"
-
-    def said(self, name, *words):
-        """What a command says that writes a file; of a file that is there already what it said then."""
-        out, report = self.file(name), self.work / f"{name}.json"
-        if not (out.exists() and report.exists()):
-            out.unlink(missing_ok=True)
-            report.write_text(json.dumps(self.niwaki(*words, "-o", out)))
-        return json.loads(report.read_text())
-
+class Masks(Lab):
     def score(self, name, sparsity, by, *more):
         self.said(name, "mask", "score", self.args.net, "--by", by, "--sparsity", sparsity, *more)
         return self.file(name)
@@ -71,7 +49,7 @@ def passes(report):
 
 
 def run(args):
-    lab = Lab(args)
+    lab = Masks(args)
     inside = lab.niwaki("inspect", args.net)
     anew = any("running_mean" in tensor["name"] for tensor in inside["tensors"])
     found = {"net": Path(args.net).stem, "epochs": args.epochs, "batch": args.batch, "flags": args.flags, "recalibrated": anew,

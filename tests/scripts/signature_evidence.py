@@ -13,10 +13,11 @@ TRAIN and TEST are datasets as `niwaki dataset import` makes them. The initializ
 
 import argparse
 import json
-import subprocess
 from pathlib import Path
 
 import numpy
+
+from lab import Lab
 
 ALPHAS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
 WIDTHS = [8, 4, 3, 2]
@@ -46,22 +47,7 @@ def write(path, tensors):
     Path(path).write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blobs))
 
 
-class Lab:
-    def __init__(self, args):
-        self.args = args
-        self.work = Path(args.work)
-        self.work.mkdir(parents=True, exist_ok=True)
-
-    def niwaki(self, *words):
-        done = subprocess.run([self.args.niwaki, *map(str, words), "--json"], capture_output=True, text=True, check=False)
-        answer = json.loads(done.stdout)
-        if "error" in answer:
-            raise SystemExit(f"niwaki {' '.join(map(str, words))}: {answer['error']['message']}")
-        return answer
-
-    def file(self, name):
-        return self.work / f"{name}.safetensors"
-
+class Signatures(Lab):
     def corrupted(self, which, kind, of=None, name=""):
         out = self.file(f"{name}{which}-{kind}")
         if not out.exists():
@@ -83,13 +69,9 @@ class Lab:
         return round(100 * answer["accuracy"], 2)
 
     def signature(self, name, robust, *how, standard="standard"):
-        out = self.file(f"signature-{name}")
-        report = self.work / f"signature-{name}.json"
-        if not (out.exists() and report.exists()):
-            answer = self.niwaki("signature", "extract", "--init", self.file("init"), "--standard", self.file(standard),
-                                 "--robust", robust, *how, "-o", out, "--force")
-            report.write_text(json.dumps(answer))
-        return out, json.loads(report.read_text())
+        report = self.said(f"signature-{name}", "signature", "extract", "--init", self.file("init"), "--standard",
+                           self.file(standard), "--robust", robust, *how)
+        return self.file(f"signature-{name}"), report
 
 
 def distances(standard, robust):
@@ -152,7 +134,7 @@ def transferred(lab, signatures, start, layers):
 
 
 def run(args):
-    lab, kinds = Lab(args), args.kinds.split(",")
+    lab, kinds = Signatures(args), args.kinds.split(",")
     clean, layers = args.test, ["--layers", args.layers]
     if args.only:
         layers = [word for glob in args.only.split(",") for word in ("--only", glob)]

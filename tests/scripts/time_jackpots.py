@@ -1,9 +1,10 @@
 """Times the search for lottery jackpots beside the same search in PyTorch, by turns on the same threads.
 
-    python tests/scripts/time_jackpots.py NET.onnx DATA.safetensors [--batch 128] [--steps 20] [--rounds 3]
+    python tests/scripts/time_jackpots.py NET.onnx DATA.safetensors [--batch 128] [--rounds 3]
         [--sparsity 0.9] [--niwaki PROGRAM]
 
-NET.onnx is ResNet-20 as `tests/scripts/nets.py resnet20` exports it, DATA a dataset of images of 3x32x32. Both search from
+NET.onnx is ResNet-20 as `tests/scripts/nets.py resnet20` exports it, DATA a dataset of images of 3x32x32, a few batches (`niwaki
+dataset import --limit`). Both search from
 magnitudes with the whole short restriction: forward and back through the masked weights, SGD with momentum on the scores of every
 weight, and each layer's highest scores. Needs torch and numpy.
 """
@@ -24,14 +25,14 @@ from torch.nn import functional
 from nets import ResNet20
 
 
-def images(path, count):
+def images(path):
     data = Path(path).read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8:8 + length])
     def tensor(name, kind):
         entry = header[name]
         first, last = entry["data_offsets"]
-        return numpy.frombuffer(data[8 + length + first:8 + length + last], kind).reshape(entry["shape"])[:count]
+        return numpy.frombuffer(data[8 + length + first:8 + length + last], kind).reshape(entry["shape"])
     pixels = torch.from_numpy(tensor("images", "u1").astype("<f4") / 255.0)
     return pixels, torch.from_numpy(tensor("labels", "<i8").copy())
 
@@ -83,36 +84,19 @@ def of_torch(args, threads, x, y):
     torch.manual_seed(0)
     search = Search(ResNet20(), args.sparsity)
     search.step(x[:args.batch], y[:args.batch], 0.1, 1.0)
-    begin = time.perf_counter()
-    for at in range(args.steps):
+    begin, steps = time.perf_counter(), len(x) // args.batch
+    for at in range(steps):
         part = slice(at * args.batch, (at + 1) * args.batch)
-        search.step(x[part], y[part], 0.1, (1 - at / args.steps) ** 4)
-    return args.steps / (time.perf_counter() - begin)
+        search.step(x[part], y[part], 0.1, (1 - at / steps) ** 4)
+    return steps / (time.perf_counter() - begin)
 
 
-def of_niwaki(args, threads, data):
+def of_niwaki(args, threads):
     with tempfile.TemporaryDirectory() as folder:
-        words = ["mask", "search", args.net, "--data", data, "--sparsity", args.sparsity, "--epochs", 1, "--batch", args.batch,
+        words = ["mask", "search", args.net, "--data", args.data, "--sparsity", args.sparsity, "--epochs", 1, "--batch", args.batch,
                  "--threads", threads, "-o", Path(folder) / "mask.safetensors", "--json"]
         done = subprocess.run([args.niwaki, *map(str, words)], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)["items_per_second"] / args.batch
-
-
-def first(path, count, out):
-    """A dataset of the first images."""
-    data = Path(path).read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:8 + length])
-    blobs, at, cut = [], 0, {"__metadata__": header.pop("__metadata__", {})}
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        size = (end - begin) // entry["shape"][0] * count
-        blobs.append(data[8 + length + begin:8 + length + begin + size])
-        cut[name] = {"dtype": entry["dtype"], "shape": [count, *entry["shape"][1:]], "data_offsets": [at, at + size]}
-        at += size
-    text = json.dumps(cut).encode()
-    text += b" " * (-len(text) % 8)
-    Path(out).write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blobs))
 
 
 def main():
@@ -120,23 +104,18 @@ def main():
     parser.add_argument("net")
     parser.add_argument("data")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--niwaki", default="target/release/niwaki")
     args = parser.parse_args()
-    count = args.batch * args.steps
-    x, y = images(args.data, count)
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data.safetensors"
-        first(args.data, count, data)
-        for threads in (1, 2):
-            ours, theirs = [], []
-            for _ in range(args.rounds):
-                ours.append(of_niwaki(args, threads, data))
-                theirs.append(of_torch(args, threads, x, y))
-            a, b = statistics.median(ours), statistics.median(theirs)
-            print(f"{threads} threads: niwaki {a:.2f} steps a second, PyTorch {b:.2f}: {a / b:.2f}")
+    x, y = images(args.data)
+    for threads in (1, 2):
+        ours, theirs = [], []
+        for _ in range(args.rounds):
+            ours.append(of_niwaki(args, threads))
+            theirs.append(of_torch(args, threads, x, y))
+        a, b = statistics.median(ours), statistics.median(theirs)
+        print(f"{threads} threads: niwaki {a:.2f} steps a second, PyTorch {b:.2f}: {a / b:.2f}")
 
 
 if __name__ == "__main__":

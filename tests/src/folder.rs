@@ -58,7 +58,17 @@ pub fn repository() -> PathBuf {
     tests.parent().map_or_else(|| tests.to_owned(), Path::to_owned)
 }
 
-/// The bundled network.
+/// A file of the bundled network's folder.
+pub fn bundled(name: &str) -> String {
+    repository().join("tests/fixtures/fashion-cnn").join(name).to_string_lossy().into_owned()
+}
+
+/// The bundled network's weights.
 pub fn fashion() -> String {
-    repository().join("tests/fixtures/fashion-cnn/model.safetensors").to_string_lossy().into_owned()
+    bundled("model.safetensors")
+}
+
+/// The bundled images.
+pub fn sample() -> String {
+    bundled("sample.safetensors")
 }

@@ -27,7 +27,16 @@ pub fn run(folder: &Folder, line: &str) -> Answer {
     answer
 }
 
-/// The same, however it ends. Words with a slash or a dot that begin with `@` are paths.
+/// What a verb answers as JSON.
+///
+/// # Panics
+///
+/// If it does not end well and silently, or answers otherwise.
+pub fn json(folder: &Folder, line: &str) -> Json {
+    run(folder, &format!("{line} --json")).json()
+}
+
+/// The same as [`run`], however it ends. Words with a slash or a dot that begin with `@` are paths.
 pub fn attempt(folder: &Folder, line: &str) -> Answer {
     niwaki(line.split(' ').map(|word| word.strip_prefix('@').map_or(word.to_owned(), |name| folder.at(name))))
 }

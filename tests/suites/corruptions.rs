@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use niwaki_conformance::cli::{Answer, niwaki};
-use niwaki_conformance::folder::{Folder, repository};
+use niwaki_conformance::folder::{Folder, repository, sample};
 use niwaki_engine::dataset::corrupt::Kind;
 use niwaki_engine::dataset::{Corruption, Dataset, Severity};
 use niwaki_tensors::{Checkpoint, Limits};
@@ -183,10 +183,6 @@ fn small_and_long_pictures_are_no_trouble() {
 /// FNV-1a.
 fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
-}
-
-fn sample() -> String {
-    repository().join("tests/fixtures/fashion-cnn/sample.safetensors").to_string_lossy().into_owned()
 }
 
 fn corrupt(folder: &Folder, flags: &str, out: &str) -> Answer {

@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use niwaki_conformance::checkpoints::{self, Tensor, f32s};
 use niwaki_conformance::cli::{Answer, niwaki};
 use niwaki_conformance::data::{TOKENIZER, idx, png};
-use niwaki_conformance::folder::{Folder, repository};
+use niwaki_conformance::folder::{Folder, repository, sample};
 use niwaki_engine::dataset::{Dataset, Tokens, shuffled};
 use niwaki_tensors::{Checkpoint, Limits};
 use png::ColorType;
@@ -40,10 +40,6 @@ fn put(folder: &Folder, name: &str, bytes: impl AsRef<[u8]>) {
     let path = folder.path().join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();
-}
-
-fn sample() -> String {
-    repository().join("tests/fixtures/fashion-cnn/sample.safetensors").to_string_lossy().into_owned()
 }
 
 /// Bytes of a tensor of a file.

@@ -4,29 +4,21 @@
 use std::fs;
 use std::path::Path;
 
-use niwaki_conformance::folder::{Folder, repository};
+use niwaki_conformance::folder::{Folder, bundled};
 use niwaki_conformance::llama::write_llama;
 use niwaki_conformance::nets::numbers;
 use niwaki_conformance::residual::network;
-use niwaki_conformance::scene::run;
+use niwaki_conformance::scene::{json, run};
 use niwaki_conformance::trained::refuse;
 use niwaki_engine::jackpot::{Keep, Masking, Restriction, Start, search};
 use niwaki_engine::mask::MaskFile;
 use niwaki_engine::model::Model;
-use niwaki_engine::train::{Material, Method, Settings, Task};
+use niwaki_engine::train::{Lessons, Method, Settings, Task};
 use niwaki_engine::{Budget, Ratio};
 use niwaki_onnx::build::{Dim, attr_int, graph, initializer, model, node, value};
 use niwaki_onnx::{DataType, SaveOptions, save};
-use niwaki_tensors::{Checkpoint, Limits, Overwrite};
+use niwaki_tensors::{Checkpoint, Limits};
 use serde_json::Value;
-
-fn fixture(name: &str) -> String {
-    repository().join("tests/fixtures/fashion-cnn").join(name).display().to_string()
-}
-
-fn json(folder: &Folder, line: &str) -> Value {
-    run(folder, &format!("{line} --json")).json()
-}
 
 fn floats(path: &str, name: &str) -> Vec<f32> {
     let checkpoint = Checkpoint::open(path, &Limits::default()).unwrap();
@@ -45,7 +37,7 @@ fn bits(folder: &Folder, file: &str, (name, rows, cols): (&str, usize, usize)) -
 #[test]
 fn magnitudes_are_cut_by_one_threshold() {
     let folder = Folder::new("mask-magnitude");
-    let (model, weights) = (fixture("model.onnx"), fixture("model.safetensors"));
+    let (model, weights) = (bundled("model.onnx"), bundled("model.safetensors"));
     let said = json(&folder, &format!("mask score {model} --by magnitude --sparsity 0.9 -o @m.safetensors"));
     let mut all: Vec<f32> = MASKED.iter().flat_map(|(name, ..)| floats(&weights, name)).map(f32::abs).collect();
     all.sort_by(|a, b| b.total_cmp(a));
@@ -110,7 +102,7 @@ fn magnitudes_are_cut_by_one_threshold() {
 #[test]
 fn gradients_tell_weights_too_and_counts_are_taken_over() {
     let folder = Folder::new("mask-snip");
-    let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
+    let (model, sample) = (bundled("model.onnx"), bundled("sample.safetensors"));
     let data = format!("--data {sample} --examples 96");
     let score = |by: &str, more: &str, out: &str| {
         json(&folder, &format!("mask score {model} --by {by} --sparsity 0.9 {more} -o @{out}.safetensors"))
@@ -159,7 +151,7 @@ fn pixels(folder: &Folder, out: &str, by_rows: bool) {
 #[test]
 fn wanda_weighs_by_what_flows_in_output_by_output() {
     let folder = Folder::new("mask-wanda");
-    let sample = fixture("sample.safetensors");
+    let sample = bundled("sample.safetensors");
     let data = niwaki_engine::dataset::Dataset::open(sample.as_ref()).unwrap();
     let mut images = vec![0.0f32; 500 * 784];
     data.batch(0..500, &mut images).unwrap();
@@ -199,9 +191,9 @@ fn wanda_weighs_by_what_flows_in_output_by_output() {
         }
     }
     // Kernels have the norms of their channels: of one channel the magnitudes decide, kernel by kernel.
-    let model = fixture("model.onnx");
+    let model = bundled("model.onnx");
     run(&folder, &format!("mask score {model} --by wanda --data {sample} --sparsity 0.5 -o @wanda.safetensors"));
-    let weights = floats(&fixture("model.safetensors"), "conv1.weight");
+    let weights = floats(&bundled("model.safetensors"), "conv1.weight");
     let kept = bits(&folder, "wanda.safetensors", MASKED[0]);
     for (weights, kept) in weights.chunks(9).zip(kept.chunks(9)) {
         let least = weights.iter().zip(kept).filter(|(_, kept)| **kept).map(|(w, _)| w.abs()).fold(f32::MAX, f32::min);
@@ -217,7 +209,7 @@ fn wanda_weighs_by_what_flows_in_output_by_output() {
 
 /// How the bundled network's masks are searched.
 fn how(folder: &Folder, more: &str, out: &str) -> Value {
-    let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
+    let (model, sample) = (bundled("model.onnx"), bundled("sample.safetensors"));
     let line =
         format!("mask search {model} --data {sample} --sparsity 0.95 --epochs 4 --batch 50 --eval-data {sample}");
     json(folder, &format!("{line} {more} -o @{out}.safetensors"))
@@ -226,7 +218,7 @@ fn how(folder: &Folder, more: &str, out: &str) -> Value {
 #[test]
 fn a_search_finds_more_than_magnitudes_and_changes_no_weight() {
     let folder = Folder::new("mask-search");
-    let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
+    let (model, sample) = (bundled("model.onnx"), bundled("sample.safetensors"));
     let accuracy = |line: &str| json(&folder, line)["accuracy"].as_f64().unwrap();
     let said = how(&folder, "--threads 1", "jackpot");
     how(&folder, "--threads 3", "again");
@@ -236,7 +228,7 @@ fn a_search_finds_more_than_magnitudes_and_changes_no_weight() {
         run(&folder, &format!("mask apply {model} @{name}.safetensors -o @{name}.onnx"));
         run(
             &folder,
-            &format!("mask apply {} @{name}.safetensors -o @{name}.weights.safetensors", fixture("model.safetensors")),
+            &format!("mask apply {} @{name}.safetensors -o @{name}.weights.safetensors", bundled("model.safetensors")),
         );
     }
     let searched = accuracy(&format!("eval @jackpot.onnx --data {sample}"));
@@ -254,7 +246,7 @@ fn a_search_finds_more_than_magnitudes_and_changes_no_weight() {
     assert!(compared["all"]["overlap"].as_f64().unwrap() < 1.0, "{compared}");
     for tensor in MASKED {
         let (before, after) = (
-            floats(&fixture("model.safetensors"), tensor.0),
+            floats(&bundled("model.safetensors"), tensor.0),
             floats(&folder.at("jackpot.weights.safetensors"), tensor.0),
         );
         let kept = bits(&folder, "jackpot.safetensors", tensor);
@@ -264,7 +256,7 @@ fn a_search_finds_more_than_magnitudes_and_changes_no_weight() {
     }
     for name in ["fc2.weight", "fc2.bias", "conv1.bias"] {
         let of = |path: &str| floats(path, name);
-        assert_eq!(of(&fixture("model.safetensors")), of(&folder.at("jackpot.weights.safetensors")));
+        assert_eq!(of(&bundled("model.safetensors")), of(&folder.at("jackpot.weights.safetensors")));
     }
     // With the mask in a recipe the weights are stored sparse, and are the same.
     let recipe = format!(
@@ -272,7 +264,7 @@ fn a_search_finds_more_than_magnitudes_and_changes_no_weight() {
         folder.at("jackpot.safetensors").replace('\\', "/")
     );
     fs::write(folder.at("recipe.toml"), recipe).unwrap();
-    run(&folder, &format!("compress {} -r @recipe.toml -o @sparse.safetensors", fixture("model.safetensors")));
+    run(&folder, &format!("compress {} -r @recipe.toml -o @sparse.safetensors", bundled("model.safetensors")));
     assert_eq!(accuracy(&format!("eval {model} --weights @sparse.safetensors --data {sample}")), searched);
 }
 
@@ -285,7 +277,7 @@ fn restriction_calms_a_search_and_the_start_is_what_was_asked_for() {
     // The last pass of a search of fourth powers exchanges (1/4)^4 of what wants to at most, rounded up: one a tensor.
     assert!(flips(&calm, 0) > 3.0 && flips(&calm, 3) <= 3.0 && flips(&free, 3) > 3.0, "{free} {calm}");
     // No step at all leaves the masks that it begins with.
-    let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
+    let (model, sample) = (bundled("model.onnx"), bundled("sample.safetensors"));
     let still = "--epochs 1 --batch 500 --lr 1e-30 --sparsity 0.9";
     run(&folder, &format!("mask search {model} --data {sample} {still} -o @still.safetensors"));
     run(&folder, &format!("mask score {model} --by magnitude --sparsity 0.9 -o @magnitude.safetensors"));
@@ -312,8 +304,8 @@ fn restriction_calms_a_search_and_the_start_is_what_was_asked_for() {
 #[test]
 fn an_interrupted_search_goes_on_to_the_same_bytes() {
     let folder = Folder::new("mask-restart");
-    let model = Model::open(fixture("model.onnx").as_ref()).unwrap();
-    let data = Material::open(fixture("sample.safetensors").as_ref(), &model).unwrap();
+    let model = Model::open(bundled("model.onnx").as_ref()).unwrap();
+    let data = Lessons::open(bundled("sample.safetensors").as_ref(), &model).unwrap();
     let method = Method::Sgd { momentum: 0.9, nesterov: false };
     let settings = Settings { epochs: 2, batch: 100, method, save_every: Some(2), ..Settings::default() };
     let masking = Masking {
@@ -323,24 +315,17 @@ fn an_interrupted_search_goes_on_to_the_same_bytes() {
         restriction: Restriction::Poly(4),
     };
     let (whole, cut) = (folder.at("whole.safetensors"), folder.at("cut.safetensors"));
-    let task = |output| Task {
-        model: &model,
-        data: data.lessons(),
-        eval: None,
-        teacher: None,
-        rewind: None,
-        output,
-        overwrite: Overwrite::Refuse,
-    };
-    search(&task(whole.as_ref()), &settings, &masking, &mut |_| {}).unwrap();
+    search(&Task::new(&model, &data, whole.as_ref()), &settings, &masking, &mut |_| {}).unwrap();
     let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        search(&task(cut.as_ref()), &settings, &masking, &mut |at| assert!(at.done < 800, "killed")).map(|_| ())
+        search(&Task::new(&model, &data, cut.as_ref()), &settings, &masking, &mut |at| assert!(at.done < 800, "killed"))
+            .map(|_| ())
     }));
     assert!(killed.is_err() && !Path::new(&cut).exists());
     let other = Masking { gap: 0.95, ..masking };
-    let refused = search(&task(cut.as_ref()), &settings, &other, &mut |_| {}).unwrap_err().to_string();
+    let refused =
+        search(&Task::new(&model, &data, cut.as_ref()), &settings, &other, &mut |_| {}).unwrap_err().to_string();
     assert!(refused.contains("of another training: `masks` was"), "{refused}");
-    assert!(search(&task(cut.as_ref()), &settings, &masking, &mut |_| {}).unwrap().resumed);
+    assert!(search(&Task::new(&model, &data, cut.as_ref()), &settings, &masking, &mut |_| {}).unwrap().resumed);
     assert!(fs::read(whole).unwrap() == fs::read(cut).unwrap());
 }
 
@@ -348,7 +333,7 @@ fn an_interrupted_search_goes_on_to_the_same_bytes() {
 fn running_statistics_follow_a_search_and_can_be_measured_for_other_masks() {
     let folder = Folder::new("mask-norms");
     network(&folder.path().join("net.onnx"), 1);
-    let sample = fixture("sample.safetensors");
+    let sample = bundled("sample.safetensors");
     run(
         &folder,
         &format!("train @net.onnx --init random --data {sample} --epochs 3 --batch 50 --lr 0.05 -o @trained.onnx"),
@@ -410,13 +395,13 @@ fn decoders_are_masked_without_their_embeddings() {
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
     let folder = Folder::new("mask-hostile");
-    let (model, sample) = (fixture("model.onnx"), fixture("sample.safetensors"));
+    let (model, sample) = (bundled("model.onnx"), bundled("sample.safetensors"));
     let refuse = |line: &str, what: &str| refuse(&folder, line, what);
     let score = format!("mask score {model} --sparsity 0.9 -o @no.safetensors --by");
     refuse(&format!("{score} magnitudes"), "no criterion `magnitudes`");
     refuse(&format!("{score} snip"), "the criterion snip without data");
     refuse(
-        &format!("mask score {} --sparsity 0.9 --by snip -o @no.safetensors", fixture("model.safetensors")),
+        &format!("mask score {} --sparsity 0.9 --by snip -o @no.safetensors", bundled("model.safetensors")),
         "no graph",
     );
     refuse(&format!("{score} magnitude --only nothing*"), "matches no tensor");

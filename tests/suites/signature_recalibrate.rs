@@ -3,16 +3,12 @@
 
 use std::fs;
 
-use niwaki_conformance::folder::{Folder, repository};
+use niwaki_conformance::folder::{Folder, bundled, sample};
 use niwaki_conformance::residual::network;
 use niwaki_conformance::scene::run;
 use niwaki_conformance::trained::refuse;
 use niwaki_engine::dataset::Dataset;
 use niwaki_tensors::{Checkpoint, Limits};
-
-fn sample() -> String {
-    repository().join("tests/fixtures/fashion-cnn/sample.safetensors").to_str().unwrap().to_owned()
-}
 
 /// An initial network, one trained on clean images, and the signature of one trained on foggy ones.
 fn scene() -> Folder {
@@ -148,7 +144,7 @@ fn what_cannot_be_measured_is_refused() {
     refuse(&format!("{apply} --recalibrate @s.safetensors -o @no.onnx"), "no tensor `images`");
     refuse(&format!("{apply} --recalibrate @fog.safetensors -o @foggy.onnx"), "exists");
     // A network without normalizations, and a patch of it.
-    let cnn = repository().join("tests/fixtures/fashion-cnn/model.onnx").display().to_string();
+    let cnn = bundled("model.onnx");
     refuse(&format!("{apply} --recalibrate @fog.safetensors --model {cnn} -o @no.onnx"), "none of the weights of");
     run(&folder, &format!("train {cnn} --data @fog.safetensors --epochs 1 --lr 0.001 -o @robust.onnx"));
     let extract = format!("signature extract --init {cnn} --standard {cnn} --robust @robust.onnx -o @c.safetensors");

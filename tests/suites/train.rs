@@ -4,15 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use niwaki_conformance::folder::{Folder, repository};
+use niwaki_conformance::folder::{Folder, sample};
 use niwaki_conformance::residual::network;
 use niwaki_conformance::scene::{attempt, run};
 use niwaki_tensors::{Checkpoint, Limits, Overwrite, write_file};
 use serde_json::Value;
-
-fn sample() -> String {
-    repository().join("tests/fixtures/fashion-cnn/sample.safetensors").to_str().unwrap().to_owned()
-}
 
 /// How the network is trained for two passes.
 const HOW: &str =
@@ -77,16 +73,8 @@ fn an_interrupted_training_goes_on_to_the_same_bytes() {
         ..niwaki_engine::train::Settings::default()
     };
     let model = niwaki_engine::model::Model::open(folder.at("net.onnx").as_ref()).unwrap();
-    let data = niwaki_engine::dataset::Dataset::open(sample().as_ref()).unwrap();
-    let task = niwaki_engine::train::Task {
-        model: &model,
-        data: niwaki_engine::train::Lessons::Images(&data),
-        eval: None,
-        teacher: None,
-        rewind: None,
-        output: cut.as_ref(),
-        overwrite: Overwrite::Refuse,
-    };
+    let data = niwaki_engine::train::Lessons::open(sample().as_ref(), &model).unwrap();
+    let task = niwaki_engine::train::Task::new(&model, &data, cut.as_ref());
     let mut steps = 0;
     let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         niwaki_engine::train::train(&task, &settings, &mut |at| {

@@ -18,7 +18,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// Images of the sample, from one on.
-fn sample(folder: &Folder, name: &str, from: usize, count: usize) -> Dataset {
+fn sample(folder: &Folder, name: &str, from: usize, count: usize) -> Lessons {
     let all = Checkpoint::open(fixture("sample.safetensors"), &Limits::default()).unwrap();
     let (images, labels) = (all.get("images").unwrap(), all.get("labels").unwrap());
     let pixels = &images.bytes()[from * 784..][..count * 784];
@@ -27,7 +27,7 @@ fn sample(folder: &Folder, name: &str, from: usize, count: usize) -> Dataset {
     let path = folder.at(name);
     let tensors = [("labels", Dtype::I64, &[count][..], classes), ("images", Dtype::U8, &[count, 1, 28, 28], pixels)];
     write_file(path.as_ref(), &tensors, &metadata, Overwrite::Replace).unwrap();
-    Dataset::open(path.as_ref()).unwrap()
+    Lessons::Images(Dataset::open(path.as_ref()).unwrap())
 }
 
 fn settings() -> Settings {
@@ -38,7 +38,7 @@ fn settings() -> Settings {
 struct Scene {
     folder: Folder,
     model: Model,
-    data: Dataset,
+    data: Lessons,
 }
 
 impl Scene {
@@ -49,15 +49,7 @@ impl Scene {
     }
 
     fn task<'t>(&'t self, out: &'t Path) -> Task<'t> {
-        Task {
-            model: &self.model,
-            data: Lessons::Images(&self.data),
-            eval: None,
-            teacher: None,
-            rewind: None,
-            output: out,
-            overwrite: Overwrite::Refuse,
-        }
+        Task::new(&self.model, &self.data, out)
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -117,10 +109,10 @@ fn a_state_of_other_inputs_is_refused() {
         let error = trained(task, settings).unwrap_err().to_string();
         assert!(error.contains(&format!("of another training: `{key}` was")), "{error}");
     };
-    refused(&Task { data: Lessons::Images(&other), ..task }, &settings(), "data");
+    refused(&Task { data: &other, ..task }, &settings(), "data");
     refused(&Task { model: &fresh, ..task }, &settings(), "model");
     refused(&Task { teacher: Some(&scene.model), ..task }, &settings(), "teacher");
-    refused(&Task { eval: Some(Lessons::Images(&other)), ..task }, &settings(), "eval-data");
+    refused(&Task { eval: Some(&other), ..task }, &settings(), "eval-data");
     refused(&task, &Settings { rate: 0.02, ..settings() }, "lr");
     refused(&task, &Settings { epochs: 3, ..settings() }, "epochs");
     assert!(std::fs::read(scene.at("out.safetensors.state")).unwrap() == state && !out.exists());
@@ -160,7 +152,7 @@ fn the_best_weights_are_written_also_after_an_interruption() {
     let settings =
         Settings { epochs: 4, rate: 0.3, course: Course::Constant, best: true, keep: vec![1, 2, 3, 4], ..settings() };
     let out = scene.at("out.safetensors");
-    let task = Task { eval: Some(Lessons::Images(&eval)), ..scene.task(&out) };
+    let task = Task { eval: Some(&eval), ..scene.task(&out) };
     kill(&task, &settings, 140);
     let found = trained(&task, &settings).unwrap();
     let accuracies: Vec<_> = found.epochs.iter().map(|epoch| epoch.eval_accuracy.unwrap()).collect();

@@ -4,14 +4,14 @@
 use std::fs;
 use std::path::Path;
 
-use niwaki_conformance::folder::{Folder, repository};
+use niwaki_conformance::folder::{Folder, bundled, repository};
 use niwaki_conformance::llama::{letters, write_llama};
-use niwaki_conformance::scene::run;
+use niwaki_conformance::scene::{json, run};
 use niwaki_conformance::trained::refuse;
 use niwaki_conformance::transformer::{Family, Transformer, words};
 use niwaki_engine::model::Model;
-use niwaki_engine::train::{Material, Method, Settings, Task, train};
-use niwaki_tensors::{Checkpoint, Limits, Overwrite};
+use niwaki_engine::train::{Lessons, Method, Settings, Task, train};
+use niwaki_tensors::{Checkpoint, Limits};
 use serde_json::Value;
 
 /// A folder with a small Llama, and a text that says the same all over.
@@ -20,10 +20,6 @@ fn scene() -> Folder {
     write_llama(&folder.path().join("llama"));
     fs::write(folder.path().join("text.txt"), "abcdeXYZ0123".repeat(60)).unwrap();
     folder
-}
-
-fn json(folder: &Folder, line: &str) -> Value {
-    run(folder, &format!("{line} --json")).json()
 }
 
 fn number(found: &Value, key: &str) -> f64 {
@@ -75,25 +71,16 @@ fn threads_and_less_memory_change_no_bit() {
 fn an_interrupted_training_goes_on_to_the_same_bytes() {
     let folder = scene();
     let (model, _) = Model::of_folder(folder.at("llama").as_ref(), None::<&Path>).unwrap();
-    let data = Material::open(folder.at("text.txt").as_ref(), &model).unwrap();
+    let data = Lessons::open(folder.at("text.txt").as_ref(), &model).unwrap();
     let method = Method::Adam { betas: [0.9, 0.999], epsilon: 1e-8, decoupled: true };
     let settings = Settings { epochs: 2, batch: 1, rate: 1e-3, method, save_every: Some(2), ..Settings::default() };
     let (whole, cut) = (folder.at("whole.safetensors"), folder.at("cut.safetensors"));
-    let task = |output| Task {
-        model: &model,
-        data: data.lessons(),
-        eval: None,
-        teacher: None,
-        rewind: None,
-        output,
-        overwrite: Overwrite::Refuse,
-    };
-    train(&task(whole.as_ref()), &settings, &mut |_| {}).unwrap();
+    train(&Task::new(&model, &data, whole.as_ref()), &settings, &mut |_| {}).unwrap();
     let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        train(&task(cut.as_ref()), &settings, &mut |at| assert!(at.done < 8, "killed")).map(|_| ())
+        train(&Task::new(&model, &data, cut.as_ref()), &settings, &mut |at| assert!(at.done < 8, "killed")).map(|_| ())
     }));
     assert!(killed.is_err() && !Path::new(&cut).exists());
-    assert!(train(&task(cut.as_ref()), &settings, &mut |_| {}).unwrap().resumed);
+    assert!(train(&Task::new(&model, &data, cut.as_ref()), &settings, &mut |_| {}).unwrap().resumed);
     assert!(fs::read(whole).unwrap() == fs::read(cut).unwrap());
 }
 
@@ -193,14 +180,14 @@ fn what_does_not_go_together_is_said_in_one_line() {
     refuse_here(&format!("{train} @text.txt --flip"), "of texts only the order changes");
     refuse_here(&format!("{train} @text.txt --batch 12"), "batches of 12: the dataset has 5 windows");
     refuse_here(&format!("{train} @short.txt"), "has 2 tokens");
-    let sample = repository().join("tests/fixtures/fashion-cnn/sample.safetensors");
-    refuse_here(&format!("{train} {}", sample.display()), "no tensor `tokens`");
+    let sample = bundled("sample.safetensors");
+    refuse_here(&format!("{train} {}", sample), "no tensor `tokens`");
     refuse_here(&format!("{train} @text.txt --only nothing"), "matches no tensor");
     refuse_here(&format!("{train} @text.txt --teacher @none"), "none");
     run(&folder, "dataset import text @text.txt --tokenizer @llama/tokenizer.json --length 200 -o @long.safetensors");
     refuse_here(&format!("{train} @long.safetensors"), "windows of 200 tokens: 2 to 128 expected");
-    let cnn = repository().join("tests/fixtures/fashion-cnn/model.onnx");
-    refuse_here(&format!("train {} --epochs 1 --data @text.txt -o @no.safetensors", cnn.display()), "text.txt");
+    let cnn = bundled("model.onnx");
+    refuse_here(&format!("train {} --epochs 1 --data @text.txt -o @no.safetensors", cnn), "text.txt");
     let alone = "train @bert --epochs 1 --data @lines.txt -o @no.safetensors";
     refuse(&other, alone, "an encoder without a teacher");
 }

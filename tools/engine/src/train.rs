@@ -44,7 +44,7 @@ pub(crate) use inputs::widen;
 use learner::Learner;
 pub(crate) use learner::{Found, Pace};
 use lessons::Draw;
-pub use lessons::{Lessons, Material};
+pub use lessons::Lessons;
 pub(crate) use sample::{Sample, gradients};
 pub use settings::{At, Epoch, Settings, Task, Teacher, Trained};
 pub use state::check_state;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use niwaki_engine::Block;
 
-use super::train::{Images, Init, Steps, Teaching, size};
+use super::train::{Init, Way};
 use super::{Output, number, real};
 
 #[derive(Debug, Subcommand)]
@@ -84,17 +84,7 @@ pub(crate) struct Search {
     #[arg(long, value_name = "WAY", conflicts_with = "weights")]
     pub(crate) init: Option<Init>,
     #[command(flatten)]
-    pub(crate) steps: Steps,
-    #[command(flatten)]
-    pub(crate) images: Images,
-    #[command(flatten)]
-    pub(crate) teaching: Teaching,
-    /// Save what is needed to go on after so many steps, not only after each pass
-    #[arg(long, value_name = "STEPS", value_parser = number::<u64>)]
-    pub(crate) save_every: Option<u64>,
-    /// The most memory for values and gradients of a step: 800MiB; what does not fit is computed twice
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub(crate) memory: Option<u64>,
+    pub(crate) way: Way,
     #[command(flatten)]
     pub(crate) output: Output,
 }

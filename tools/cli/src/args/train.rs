@@ -36,25 +36,32 @@ pub(crate) struct Train {
     #[arg(long, value_name = "GLOB")]
     pub(crate) freeze: Vec<String>,
     #[command(flatten)]
-    pub(crate) steps: Steps,
-    #[command(flatten)]
-    pub(crate) images: Images,
-    #[command(flatten)]
-    pub(crate) teaching: Teaching,
+    pub(crate) way: Way,
     /// Also keep the weights after that pass, in OUT's folder, 0 for the first ones; may be repeated
     #[arg(long, value_name = "N", value_parser = number::<u64>)]
     pub(crate) keep_epoch: Vec<u64>,
     /// Write the weights of the pass that was best on `--eval-data`, not those of the last
     #[arg(long, requires = "eval_data")]
     pub(crate) best: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// How data is gone over again and again, by trainings and by searches.
+#[derive(Args, Debug)]
+pub(crate) struct Way {
+    #[command(flatten)]
+    pub(crate) steps: Steps,
+    #[command(flatten)]
+    pub(crate) images: Images,
+    #[command(flatten)]
+    pub(crate) teaching: Teaching,
     /// Save what is needed to go on after so many steps, not only after each pass
     #[arg(long, value_name = "STEPS", value_parser = number::<u64>)]
     pub(crate) save_every: Option<u64>,
     /// The most memory for values and gradients of a step: 800MiB; what does not fit is computed twice
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
-    #[command(flatten)]
-    pub(crate) output: Output,
 }
 
 /// Where fresh weights come from.
@@ -175,7 +182,7 @@ fn part(text: &str) -> Result<f64, String> {
 }
 
 /// Bytes, with or without a unit.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+fn size(text: &str) -> Result<u64, String> {
     let wrong = || "expected a size: 500000000, 800MiB, 2GiB".to_owned();
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
     let found = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));

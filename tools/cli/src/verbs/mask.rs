@@ -6,11 +6,11 @@ use std::time::Instant;
 use niwaki_engine::dataset::Dataset;
 use niwaki_engine::jackpot::{self, Keep, Masking, Restriction, Start};
 use niwaki_engine::mask::{self, Application, Applied, Compared, ComparedTensor, MaskFile, Of, Scored, Scoring};
-use niwaki_engine::train::{At, Lessons, Material, Method, Settings, Task, Trained};
+use niwaki_engine::train::{At, Lessons, Method, Settings, Task, Trained};
 use niwaki_engine::{Budget, NofM, Options, Ratio};
 use serde::Serialize;
 
-use super::train::{Done, How, measured, settings, teacher, watched};
+use super::train::{Done, measured, settings, teacher, watched};
 use super::{check_output, compress, has_graph, load, on_threads, open, shape_text};
 use crate::args::mask as args;
 use crate::args::train::Optimizer;
@@ -55,27 +55,24 @@ fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop
     if args.epochs == 0 {
         return Err(Failure::usage("`--epochs 0`: at least one pass is needed").into());
     }
-    if args.steps.optimizer.is_some_and(|optimizer| optimizer != Optimizer::Sgd) {
+    if args.way.steps.optimizer.is_some_and(|optimizer| optimizer != Optimizer::Sgd) {
         return Err(Failure::usage("masks are searched by SGD with momentum").into());
     }
     if args.kept.budget == args::Budget::Own {
         return Err(Failure::usage("`--budget own` is for criteria; a search begins with magnitudes").into());
     }
     let model = load(&args.model, args.weights.as_deref().into(), session)?;
-    let teacher = args.teaching.teacher.as_deref().map(|path| teacher(path, &args.model, session)).transpose()?;
-    let data = Material::open(&args.data, &model)?;
-    let eval = args.eval_data.as_deref().map(|eval| Material::open(eval, &model)).transpose()?;
-    let how = How { epochs: args.epochs, steps: &args.steps, images: &args.images, teaching: &args.teaching };
+    let teacher = args.way.teaching.teacher.as_deref().map(|path| teacher(path, &args.model, session)).transpose()?;
+    let data = Lessons::open(&args.data, &model)?;
+    let eval = args.eval_data.as_deref().map(|eval| Lessons::open(eval, &model)).transpose()?;
     let settings = Settings {
-        method: Method::Sgd { momentum: args.steps.momentum as f32, nesterov: false },
+        method: Method::Sgd { momentum: args.way.steps.momentum as f32, nesterov: false },
         // Scores are searched at this rate whatever the model.
-        rate: args.steps.lr.unwrap_or(0.1),
+        rate: args.way.steps.lr.unwrap_or(0.1),
         fresh: args.init.is_some(),
         only: args.kept.only.clone(),
         freeze: args.kept.keep.clone(),
-        memory: args.memory,
-        save_every: args.save_every,
-        ..settings(&how, data.lessons(), session.global.seed.unwrap_or(0))?
+        ..settings(args.epochs, &args.way, &data, session.global.seed.unwrap_or(0))?
     };
     let masking = Masking {
         keep: kept(&args.kept)?,
@@ -93,8 +90,8 @@ fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop
     };
     let task = Task {
         model: &model,
-        data: data.lessons(),
-        eval: eval.as_ref().map(Material::lessons),
+        data: &data,
+        eval: eval.as_ref(),
         teacher: teacher.as_ref(),
         rewind: None,
         output: &args.output.output,
@@ -102,10 +99,10 @@ fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop
     };
     let work = |tell: &mut dyn FnMut(At<'_>)| jackpot::search(&task, &settings, &masking, tell);
     let done = watched(args.epochs, session, work)?;
-    say_search(args, data.lessons(), &done, session)
+    say_search(args, &data, &done, session)
 }
 
-fn say_search(args: &args::Search, data: Lessons<'_>, done: &Done, session: &mut Session<'_>) -> Result<Answer, Stop> {
+fn say_search(args: &args::Search, data: &Lessons, done: &Done, session: &mut Session<'_>) -> Result<Answer, Stop> {
     if session.global.json {
         session.json(done)?;
         return Ok(Answer::Yes);
@@ -145,7 +142,7 @@ fn score(args: &args::Score, session: &mut Session<'_>) -> Result<Answer, Stop> 
         }
     };
     let data = match (&args.data, of) {
-        (Some(data), Of::Model(model)) => Some(Material::open(data, model)?),
+        (Some(data), Of::Model(model)) => Some(Lessons::open(data, model)?),
         _ => None,
     };
     let settings = Settings {
@@ -161,7 +158,7 @@ fn score(args: &args::Score, session: &mut Session<'_>) -> Result<Answer, Stop> 
         own_budget: args.kept.budget == args::Budget::Own,
         block: args.block,
         counts_of: args.counts_of.as_deref(),
-        data: data.as_ref().map(|data| (data.lessons(), args.examples)),
+        data: data.as_ref().map(|data| (data, args.examples)),
     };
     let bar = Progress::examples(session);
     let progress = |done, total| bar.at(done, total);

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use niwaki_engine::dataset::Augment;
 use niwaki_engine::model::Model;
-use niwaki_engine::train::{self, At, Epoch, Lessons, Material, Method, Settings, Task, Teacher, Trained};
+use niwaki_engine::train::{self, At, Epoch, Lessons, Method, Settings, Task, Teacher, Trained};
 use niwaki_engine::{Error, Given};
 use serde::Serialize;
 
 use super::{check_output, has_graph, load, on_threads};
-use crate::args::train::{Course, Images, Norms, Optimizer, Steps, Teaching, Train};
+use crate::args::train::{Course, Norms, Optimizer, Steps, Train, Way};
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
 use crate::session::{Answer, Session};
@@ -32,24 +32,21 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
         return Err(Failure::usage("`--epochs 0`: at least one pass is needed").into());
     }
     let model = load(&args.model, args.weights.as_deref().into(), session)?;
-    let teacher = args.teaching.teacher.as_deref().map(|path| teacher(path, &args.model, session)).transpose()?;
-    let data = Material::open(&args.data, &model)?;
-    let eval = args.eval_data.as_deref().map(|eval| Material::open(eval, &model)).transpose()?;
-    let how = How { epochs: args.epochs, steps: &args.steps, images: &args.images, teaching: &args.teaching };
+    let teacher = args.way.teaching.teacher.as_deref().map(|path| teacher(path, &args.model, session)).transpose()?;
+    let data = Lessons::open(&args.data, &model)?;
+    let eval = args.eval_data.as_deref().map(|eval| Lessons::open(eval, &model)).transpose()?;
     let settings = Settings {
         fresh: args.init.is_some(),
         only: args.only.clone(),
         freeze: args.freeze.clone(),
-        memory: args.memory,
         keep: args.keep_epoch.clone(),
         best: args.best,
-        save_every: args.save_every,
-        ..settings(&how, data.lessons(), session.global.seed.unwrap_or(0))?
+        ..settings(args.epochs, &args.way, &data, session.global.seed.unwrap_or(0))?
     };
     let task = Task {
         model: &model,
-        data: data.lessons(),
-        eval: eval.as_ref().map(Material::lessons),
+        data: &data,
+        eval: eval.as_ref(),
         teacher: teacher.as_ref(),
         rewind: args.rewind.as_deref(),
         output: &args.output.output,
@@ -57,7 +54,7 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
     };
     let work = |tell: &mut dyn FnMut(At<'_>)| train::train(&task, &settings, tell);
     let done = watched(args.epochs, session, work)?;
-    say(args, data.lessons().name(), &done, session)
+    say(args, data.name(), &done, session)
 }
 
 /// Does what goes over data again and again, and shows how far it is.
@@ -125,26 +122,19 @@ pub(super) fn measured(epoch: &Epoch) -> String {
 }
 
 /// Where the rate is multiplied, as shares of all passes.
-fn milestones(how: &How<'_>) -> Result<Vec<f64>, Stop> {
-    let given = &how.steps.milestones;
-    if let Some(wrong) = given.iter().find(|milestone| **milestone >= how.epochs as f64) {
-        let what = format!("`--milestones {wrong}`: expected passes before the end, {}", how.epochs);
+fn milestones(epochs: u64, steps: &Steps) -> Result<Vec<f64>, Stop> {
+    let given = &steps.milestones;
+    if let Some(wrong) = given.iter().find(|milestone| **milestone >= epochs as f64) {
+        let what = format!("`--milestones {wrong}`: expected passes before the end, {}", epochs);
         return Err(Failure::usage(what).into());
     }
-    let share = |milestone: &f64| milestone / how.epochs as f64;
+    let share = |milestone: &f64| milestone / epochs as f64;
     Ok(if given.is_empty() { vec![1.0 / 3.0, 2.0 / 3.0] } else { given.iter().map(share).collect() })
 }
 
-/// How steps are made, as the flags have it that trainings and searches share.
-pub(super) struct How<'a> {
-    pub(super) epochs: u64,
-    pub(super) steps: &'a Steps,
-    pub(super) images: &'a Images,
-    pub(super) teaching: &'a Teaching,
-}
-
-pub(super) fn settings(how: &How<'_>, data: Lessons<'_>, seed: u64) -> Result<Settings, Stop> {
-    let How { epochs, steps, images, teaching } = *how;
+/// How data is gone over, as the flags say it that trainings and searches share.
+pub(super) fn settings(epochs: u64, way: &Way, data: &Lessons, seed: u64) -> Result<Settings, Stop> {
+    let Way { steps, images, teaching, save_every, memory } = way;
     let adam = |decoupled| Method::Adam { betas: [0.9, 0.999], epsilon: 1e-8, decoupled };
     let (batch, optimizer, rates) = match data {
         Lessons::Images(_) => (128, Optimizer::Sgd, [0.1, 0.001]),
@@ -169,7 +159,7 @@ pub(super) fn settings(how: &How<'_>, data: Lessons<'_>, seed: u64) -> Result<Se
         course: match steps.schedule {
             Course::Constant => train::Course::Constant,
             Course::Cosine => train::Course::Cosine,
-            Course::Step => train::Course::Step { factor: steps.gamma, milestones: milestones(how)? },
+            Course::Step => train::Course::Step { factor: steps.gamma, milestones: milestones(epochs, steps)? },
             Course::OneCycle => train::Course::OneCycle,
         },
         warmup: steps.warmup,
@@ -181,6 +171,8 @@ pub(super) fn settings(how: &How<'_>, data: Lessons<'_>, seed: u64) -> Result<Se
         clip: steps.clip,
         teacher: Teacher { temperature: teaching.temperature, share: teaching.teacher_share },
         seed,
+        memory: *memory,
+        save_every: *save_every,
         ..Settings::default()
     })
 }

@@ -83,7 +83,7 @@ pub struct Scoring<'s> {
     /// A mask file that says how many weights each tensor keeps, instead.
     pub counts_of: Option<&'s Path>,
     /// What gradients are taken on, and of how many examples.
-    pub data: Option<(Lessons<'s>, usize)>,
+    pub data: Option<(&'s Lessons, usize)>,
 }
 
 /// What came of it.

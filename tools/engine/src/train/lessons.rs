@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use niwaki_container::Digest;
-use niwaki_model::hf::Blueprint;
+use niwaki_model::hf::{Blueprint, DecoderGraph};
 use niwaki_model::loss::Target;
 use niwaki_model::{Tensor, Text};
 use rayon::prelude::*;
@@ -18,49 +18,15 @@ use crate::folder::Language;
 use crate::model::Model;
 
 /// What a model learns from, or is measured on.
-#[derive(Clone, Copy, Debug)]
-pub enum Lessons<'l> {
+#[derive(Debug)]
+pub enum Lessons {
     /// Images and their classes, for models of images.
-    Images(&'l Dataset),
+    Images(Dataset),
     /// Windows of text, for decoders: each token is to be told from those before it.
-    Windows(&'l Windows),
+    Windows(Windows),
     /// Texts, for encoders: they are to be told the classes of those that have some; else the vectors are to be those that
     /// a teacher makes of them.
-    Texts(&'l Texts),
-}
-
-/// The same in a file that is open.
-#[derive(Debug)]
-#[allow(missing_docs, reason = "each is what `Lessons` says of it")]
-pub enum Material {
-    Images(Dataset),
-    Windows(Windows),
     Texts(Texts),
-}
-
-impl Material {
-    /// Opens what a model can learn from: a dataset of images; for the model of a Hugging Face folder a text, of which its
-    /// tokenizer makes tokens, or a dataset of tokens.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Dataset::open`], [`Windows::open`] and [`Texts::open`].
-    pub fn open(data: &Path, model: &Model) -> Result<Self, Error> {
-        Ok(match model.language() {
-            None => Self::Images(Dataset::open(data)?),
-            Some(Blueprint::Decoder(of)) => Self::Windows(Windows::open(data, model.path(), of.context)?),
-            Some(Blueprint::Encoder(of)) => Self::Texts(Texts::open(data, model.path(), of.context, &of.classes)?),
-        })
-    }
-
-    /// To learn from.
-    pub fn lessons(&self) -> Lessons<'_> {
-        match self {
-            Self::Images(data) => Lessons::Images(data),
-            Self::Windows(windows) => Lessons::Windows(windows),
-            Self::Texts(texts) => Lessons::Texts(texts),
-        }
-    }
 }
 
 /// Examples that go through a model together.
@@ -106,7 +72,21 @@ pub(crate) struct Draw<'d> {
     pub(crate) step: u64,
 }
 
-impl Lessons<'_> {
+impl Lessons {
+    /// Opens what a model can learn from: a dataset of images; for the model of a Hugging Face folder a text, of which its
+    /// tokenizer makes tokens, or a dataset of tokens.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Dataset::open`], [`Windows::open`] and [`Texts::open`].
+    pub fn open(data: &Path, model: &Model) -> Result<Self, Error> {
+        Ok(match model.language() {
+            None => Self::Images(Dataset::open(data)?),
+            Some(Blueprint::Decoder(of)) => Self::Windows(Windows::open(data, model.path(), of.context)?),
+            Some(Blueprint::Encoder(of)) => Self::Texts(Texts::open(data, model.path(), of.context, &of.classes)?),
+        })
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         match self {
@@ -179,7 +159,10 @@ impl Lessons<'_> {
     pub(crate) fn shares(&self, model: &Model, items: &[usize], draw: &Draw<'_>) -> Result<Vec<Share>, Error> {
         match self {
             Self::Images(data) => Ok(vec![images(data, items, draw)?]),
-            Self::Windows(windows) => items.iter().map(|item| window(windows, model, *item)).collect(),
+            Self::Windows(windows) => {
+                let Some(Blueprint::Decoder(decoder)) = model.language() else { return Err(not_for(self, model)) };
+                items.iter().map(|item| window(windows, decoder, model, *item)).collect()
+            }
             Self::Texts(texts) => {
                 let Some(Blueprint::Encoder(encoder)) = model.language() else { return Err(not_for(self, model)) };
                 let each: Vec<&[u32]> = items.iter().map(|item| texts.get(*item)).collect();
@@ -233,7 +216,7 @@ impl Lessons<'_> {
 }
 
 /// Examples for another kind of model.
-fn not_for(lessons: &Lessons<'_>, model: &Model) -> Error {
+fn not_for(lessons: &Lessons, model: &Model) -> Error {
     let needs = match lessons {
         Lessons::Images(_) => "a model of images, an ONNX file",
         Lessons::Windows(_) => "a decoder",
@@ -248,13 +231,13 @@ pub(super) fn check(task: &Task<'_>, settings: &Settings) -> Result<(), Error> {
     let usage = |what: String| Error::from(ErrorKind::Usage { what });
     for lessons in [Some(task.data), task.eval].into_iter().flatten() {
         let fits = matches!(
-            (&lessons, task.model.language()),
+            (lessons, task.model.language()),
             (Lessons::Images(_), None)
                 | (Lessons::Windows(_), Some(Blueprint::Decoder(_)))
                 | (Lessons::Texts(_), Some(Blueprint::Encoder(_)))
         );
         if !fits {
-            return Err(not_for(&lessons, task.model));
+            return Err(not_for(lessons, task.model));
         }
     }
     if let Lessons::Images(data) = task.data {
@@ -263,7 +246,7 @@ pub(super) fn check(task: &Task<'_>, settings: &Settings) -> Result<(), Error> {
     if settings.augment != crate::dataset::Augment::default() {
         return Err(usage("images are cut, mirrored and mixed; of texts only the order changes".to_owned()));
     }
-    let alone = |lessons: Lessons<'_>| matches!(lessons, Lessons::Texts(texts) if !texts.labelled());
+    let alone = |lessons: &Lessons| matches!(lessons, Lessons::Texts(texts) if !texts.labelled());
     if (alone(task.data) || task.eval.is_some_and(alone)) && task.teacher.is_none() {
         let e = usage("an encoder without a teacher: nothing says what vectors its texts should have".to_owned());
         return Err(e.hinting("`--teacher` takes the weights whose vectors are to be matched; a `.tsv` has classes"));
@@ -315,10 +298,7 @@ fn images(data: &Dataset, items: &[usize], draw: &Draw<'_>) -> Result<Share, Err
 }
 
 /// A window of text: all tokens but the last go in, all but the first should come out.
-fn window(windows: &Windows, model: &Model, item: usize) -> Result<Share, Error> {
-    let Some(Blueprint::Decoder(decoder)) = model.language() else {
-        return Err(not_for(&Lessons::Windows(windows), model));
-    };
+fn window(windows: &Windows, decoder: &DecoderGraph, model: &Model, item: usize) -> Result<Share, Error> {
     let tokens = windows.get(item)?;
     let seen = tokens.len().saturating_sub(1);
     if seen == 0 || tokens.len() > decoder.context {

@@ -15,7 +15,7 @@ use crate::progress::Progress;
 pub(crate) struct Sample<'s> {
     pub(crate) model: &'s Model,
     pub(crate) settings: &'s Settings,
-    pub(crate) data: Lessons<'s>,
+    pub(crate) data: &'s Lessons,
     /// How many; of fewer all.
     pub(crate) examples: usize,
 }

@@ -104,9 +104,9 @@ pub struct Task<'t> {
     /// What is trained.
     pub model: &'t Model,
     /// What it learns from.
-    pub data: Lessons<'t>,
+    pub data: &'t Lessons,
     /// What it is measured on after each pass.
-    pub eval: Option<Lessons<'t>>,
+    pub eval: Option<&'t Lessons>,
     /// What its outputs are to be like.
     pub teacher: Option<&'t Model>,
     /// Weights to begin with, and the pass at which they were kept.
@@ -115,6 +115,13 @@ pub struct Task<'t> {
     pub output: &'t Path,
     /// Whether something may be there.
     pub overwrite: Overwrite,
+}
+
+impl<'t> Task<'t> {
+    /// A model, what it learns from, and where its weights go: nothing is measured, taught, rewound or overwritten.
+    pub fn new(model: &'t Model, data: &'t Lessons, output: &'t Path) -> Self {
+        Self { model, data, eval: None, teacher: None, rewind: None, output, overwrite: Overwrite::Refuse }
+    }
 }
 
 /// What came of one pass over the data.

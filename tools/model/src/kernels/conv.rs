@@ -592,11 +592,7 @@ impl Job<'_> {
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
-
-    fn numbers(len: usize, seed: u32) -> Vec<f32> {
-        let number = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-        (0..len as u32).map(number).collect()
-    }
+    use crate::kernels::numbers;
 
     /// Planes of `size`, and so many channels in and out; a kernel of `kernel` with padding around it.
     fn outputs(level: Level, size: [usize; 2], channels: [usize; 2], kernel: usize, stride: usize) -> Vec<f32> {

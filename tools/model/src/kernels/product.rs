@@ -289,11 +289,7 @@ impl Tile<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn numbers(len: usize, seed: u32) -> Vec<f32> {
-        let number = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-        (0..len as u32).map(number).collect()
-    }
+    use crate::kernels::numbers;
 
     #[test]
     fn every_level_and_layout_gives_the_definition() {

@@ -278,11 +278,7 @@ impl Job<'_> {
 mod tests {
     use super::super::Geometry;
     use super::*;
-
-    fn numbers(len: usize, seed: u32) -> Vec<f32> {
-        let number = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-        (0..len as u32).map(number).collect()
-    }
+    use crate::kernels::numbers;
 
     #[test]
     fn every_level_gives_the_same() {

@@ -2,13 +2,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::attributes::Attribute;
+use crate::kernels::numbers;
 use crate::operator::Pool;
-
-/// Numbers of either sign that repeat nowhere soon.
-fn numbers(len: usize, seed: u32) -> Vec<f32> {
-    let number = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-    (0..len as u32).map(number).collect()
-}
 
 #[derive(Clone, Debug)]
 struct Case {
