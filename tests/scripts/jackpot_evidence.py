@@ -43,6 +43,7 @@ class Masks(Lab):
 def passes(report):
     """Accuracy on TEST, exchanges a step and loss, pass by pass."""
     return {"accuracy": [round(100 * epoch["eval_accuracy"], 2) for epoch in report["epochs"]],
+            "eval_loss": [round(epoch["eval_loss"], 4) for epoch in report["epochs"]],
             "exchanges": [round(epoch["flips"], 1) for epoch in report["epochs"]],
             "loss": [round(epoch["loss"], 4) for epoch in report["epochs"]],
             "steps_per_second": round(report["items_per_second"], 1), "seconds": round(report["seconds"], 1)}

@@ -105,7 +105,7 @@ fn a_mask_stays_where_more_weights_are_kept() {
     let folder = Folder::new("border");
     let (path, _) = source(&folder);
     let out = folder.at("out.safetensors");
-    for (keep, kept, version) in [(0.03125, Kept::by_positions(3000), (1, 1)), (0.03126, Kept::by_mask(3001), (1, 0))] {
+    for (keep, kept, version) in [(0.125, Kept::by_positions(12000), (1, 1)), (0.12501, Kept::by_mask(12001), (1, 0))] {
         run(&path, &recipe(Some("int8/g64/sym"), Some(keep)), &out, 2).unwrap();
         let artifact = open(&out);
         assert_sound(&artifact);

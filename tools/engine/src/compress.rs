@@ -285,9 +285,9 @@ fn buffers(t: &Planned, whole: bool) -> usize {
             let block = Blocks::new(rows, cols, scheme).largest().min(BLOCK.max(cols));
             HASHING + decoded(block) + block * 2
         }
-        // Bits of the mask, a quarter of them for positions, histograms of magnitudes, a run of
+        // Bits of the mask, two thirds of them for positions, histograms of magnitudes, a run of
         // weights and the kept ones.
-        (Some(_), _) => rows * cols.div_ceil(8) / 4 * 5 + (1 << 20) + 5 * 4 * BLOCK.max(cols) + HASHING,
+        (Some(_), _) => rows * cols.div_ceil(8) / 3 * 5 + (1 << 20) + 5 * 4 * BLOCK.max(cols) + HASHING,
     }
 }
 

@@ -18,8 +18,8 @@ use crate::recipe::{Action, MaskSource, Recipe, Rule};
 use crate::source::{Origin, Source, SourceTensor};
 
 /// A list of positions is written where at most one weight of so many is kept: it is then less
-/// than a third of a mask.
-const POSITIONS_FROM: usize = 32;
+/// than two thirds of a mask.
+const POSITIONS_FROM: usize = 8;
 
 /// What to do where a group does not divide a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
