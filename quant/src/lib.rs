@@ -37,6 +37,7 @@ mod distortion;
 mod elastic;
 mod encode;
 mod error;
+pub mod fake_quant;
 mod fit;
 mod floats;
 pub mod frozen;
