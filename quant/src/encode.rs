@@ -7,7 +7,7 @@ use crate::distortion::{Distortion, LANES, TILE};
 use crate::error::exactly;
 use crate::grid::{Grid, GridPoint, Ruler};
 use crate::groups::{Bench, put};
-use crate::search::MAX_GROUP;
+use crate::trials::MAX_GROUP;
 use crate::{Error, ErrorKind, Fit, Solver, Step, Sums, Values, round};
 
 /// Where the parts of encoded rows go.

@@ -4,14 +4,16 @@ use core::fmt;
 
 use niwaki_codes::BlockType;
 
-/// Why weights could not be encoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use crate::forms::{Side, WINDOW};
+
+/// Why weights could not be encoded, or codes not be chosen.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Error {
     kind: ErrorKind,
 }
 
 /// The kinds of [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A weight that is infinite or not a number.
@@ -59,6 +61,28 @@ pub enum ErrorKind {
         /// Its columns.
         cols: usize,
     },
+    /// A text that is no form.
+    FormText,
+    /// A network in which no layer may take another width.
+    NoFreeLayer,
+    /// A layer without weights or without inputs.
+    EmptyLayer {
+        /// The layer.
+        layer: usize,
+    },
+    /// Layers of 2^48 weights or inputs, or more.
+    SpaceSize,
+    /// An average width that no configuration of a network has.
+    Average {
+        /// Of what.
+        side: Side,
+        /// The average that was asked for, in bits.
+        asked: f64,
+        /// The least that there is.
+        least: f64,
+        /// The greatest.
+        most: f64,
+    },
 }
 
 impl Error {
@@ -104,6 +128,21 @@ impl fmt::Display for Error {
             ErrorKind::FitText => write!(f, "text is no fit; known: min_max, clip, lsq"),
             ErrorKind::Rank { rank, rows, cols } => {
                 write!(f, "rank {rank}; a matrix of {rows}x{cols} has ranks from 1 to {}", rows.min(cols))
+            }
+            ErrorKind::FormText => {
+                write!(f, "text is no form; one is `w4a8/row/sym` or `w2/tensor/affine`, of 2 to 8 bits each")
+            }
+            ErrorKind::NoFreeLayer => write!(f, "no layer may take another width"),
+            ErrorKind::EmptyLayer { layer } => write!(f, "layer {layer} has no weights or no inputs"),
+            ErrorKind::SpaceSize => write!(f, "layers have 2^48 weights or inputs or more"),
+            ErrorKind::Average { side, asked, least, most } if asked >= least && asked - WINDOW < most => write!(
+                f,
+                "no widths of {side} average above {} and at most {asked} bits; averages lie between {least} and {most}, \
+                 and here is a gap",
+                asked - WINDOW
+            ),
+            ErrorKind::Average { side, asked, least, most } => {
+                write!(f, "{side} cannot average {asked} bits; averages lie between {least} and {most}")
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::grid::{Grid, GridPoint, NOT_FINITE, key};
 use crate::kernels::{packed_groups, prefetch};
 use crate::range::Spans;
 use crate::round::Ahead;
-use crate::search::search;
+use crate::trials::search;
 use crate::{Error, ErrorKind, Fit, Values, round};
 
 /// One tile and all that is known of its groups.

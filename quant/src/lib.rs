@@ -34,12 +34,15 @@ extern crate alloc;
 mod batch;
 mod blocks;
 mod distortion;
+#[cfg(feature = "alloc")]
+mod draws;
 mod elastic;
 mod encode;
 mod error;
 pub mod fake_quant;
 mod fit;
 mod floats;
+pub mod forms;
 pub mod frozen;
 mod grid;
 mod groups;
@@ -48,10 +51,10 @@ mod kernels;
 pub mod observe;
 mod range;
 mod round;
-mod search;
 #[cfg(feature = "alloc")]
 pub mod signature;
 mod solver;
+mod trials;
 mod values;
 
 pub use blocks::encode_block_rows;

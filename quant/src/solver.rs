@@ -27,7 +27,7 @@ use niwaki_codes::{Uniform, stamp};
 use crate::distortion::{LANES, TILE, fold};
 use crate::grid::{Extent, Grid, GridPoint, NOT_FINITE, ROUNDER, Ruler, key};
 use crate::range::extent;
-use crate::search::{Moments, TRIALS, trials};
+use crate::trials::{Moments, TRIALS, trials};
 use crate::{Error, ErrorKind, Fit, Values};
 
 /// Rounds of least squares at most.

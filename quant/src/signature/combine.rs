@@ -7,6 +7,8 @@
 
 use alloc::vec::Vec;
 
+use crate::draws::mixed;
+
 /// Adds `alpha · values` to `total`; stops at the shorter side.
 pub fn add(alpha: f64, values: &[f32], total: &mut [f64]) {
     for (total, x) in total.iter_mut().zip(values) {
@@ -57,13 +59,6 @@ impl Dare {
             0.0
         }
     }
-}
-
-/// The output function of splitmix64 (Steele, Lea and Flood 2014).
-fn mixed(x: u64) -> u64 {
-    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]
