@@ -56,6 +56,8 @@ pub mod signature;
 mod solver;
 mod trials;
 mod values;
+#[cfg(feature = "std")]
+pub mod wdr;
 
 pub use blocks::encode_block_rows;
 pub use distortion::Distortion;
