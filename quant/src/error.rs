@@ -83,6 +83,25 @@ pub enum ErrorKind {
         /// The greatest.
         most: f64,
     },
+    /// A tensor without a choice.
+    NoChoices {
+        /// The tensor.
+        tensor: usize,
+    },
+    /// A loss that is infinite or not a number.
+    Loss {
+        /// The tensor.
+        tensor: usize,
+        /// The choice.
+        choice: usize,
+    },
+    /// A budget below what the cheapest choices cost.
+    Budget {
+        /// The budget.
+        budget: u64,
+        /// What the cheapest choices cost together.
+        least: u64,
+    },
 }
 
 impl Error {
@@ -143,6 +162,13 @@ impl fmt::Display for Error {
             ),
             ErrorKind::Average { side, asked, least, most } => {
                 write!(f, "{side} cannot average {asked} bits; averages lie between {least} and {most}")
+            }
+            ErrorKind::NoChoices { tensor } => write!(f, "tensor {tensor} has no choice"),
+            ErrorKind::Loss { tensor, choice } => {
+                write!(f, "loss of choice {choice} of tensor {tensor} is infinite or not a number")
+            }
+            ErrorKind::Budget { budget, least } => {
+                write!(f, "a budget of {budget}; the cheapest choices cost {least} together")
             }
         }
     }

@@ -52,6 +52,8 @@ pub mod observe;
 mod range;
 mod round;
 #[cfg(feature = "alloc")]
+pub mod search;
+#[cfg(feature = "alloc")]
 pub mod signature;
 mod solver;
 mod trials;

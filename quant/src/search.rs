@@ -1,0 +1,3 @@
+//! Which widths the tensors of a network get under a budget.
+
+pub mod allocate;
