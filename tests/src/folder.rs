@@ -1,7 +1,10 @@
 //! Fresh folders, gone when dropped.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
 
 /// A new empty folder of its own.
 #[derive(Debug)]
@@ -71,4 +74,24 @@ pub fn fashion() -> String {
 /// The bundled images.
 pub fn sample() -> String {
     bundled("sample.safetensors")
+}
+
+/// Some of the bundled images, in a file of their own.
+///
+/// # Panics
+///
+/// If it cannot be written.
+pub fn part_of_sample(folder: &Folder, name: &str, images: Range<usize>) -> String {
+    let all = Checkpoint::open(sample(), &Limits::default()).expect("the bundled images");
+    let bytes = |name: &str, each: usize| {
+        let view = all.get(name).expect("a tensor of the bundled images");
+        view.bytes()[images.start * each..images.end * each].to_vec()
+    };
+    let (pixels, classes, count) = (bytes("images", 784), bytes("labels", 8), images.len());
+    let metadata: Vec<(&str, &str)> = all.metadata().into_iter().collect();
+    let path = folder.at(name);
+    let tensors =
+        [("labels", Dtype::I64, &[count][..], &*classes), ("images", Dtype::U8, &[count, 1, 28, 28], &*pixels)];
+    write_file(path.as_ref(), &tensors, &metadata, Overwrite::Replace).expect("a folder that can be written");
+    path
 }

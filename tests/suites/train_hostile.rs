@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use niwaki_conformance::folder::{Folder, repository};
+use niwaki_conformance::folder::{Folder, part_of_sample, repository};
 use niwaki_conformance::scene::attempt;
 use niwaki_conformance::trained::refuse;
 use niwaki_engine::Error;
@@ -19,14 +19,7 @@ fn fixture(name: &str) -> PathBuf {
 
 /// Images of the sample, from one on.
 fn sample(folder: &Folder, name: &str, from: usize, count: usize) -> Lessons {
-    let all = Checkpoint::open(fixture("sample.safetensors"), &Limits::default()).unwrap();
-    let (images, labels) = (all.get("images").unwrap(), all.get("labels").unwrap());
-    let pixels = &images.bytes()[from * 784..][..count * 784];
-    let classes = &labels.bytes()[from * 8..][..count * 8];
-    let metadata: Vec<(&str, &str)> = all.metadata().into_iter().collect();
-    let path = folder.at(name);
-    let tensors = [("labels", Dtype::I64, &[count][..], classes), ("images", Dtype::U8, &[count, 1, 28, 28], pixels)];
-    write_file(path.as_ref(), &tensors, &metadata, Overwrite::Replace).unwrap();
+    let path = part_of_sample(folder, name, from..from + count);
     Lessons::Images(Dataset::open(path.as_ref()).unwrap())
 }
 

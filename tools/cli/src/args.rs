@@ -1,6 +1,7 @@
 //! What may be typed: verbs and flags, not yet resolved against anything.
 
 pub(crate) mod dataset;
+pub(crate) mod elastic;
 pub(crate) mod layers;
 pub(crate) mod mask;
 pub(crate) mod signature;
@@ -101,6 +102,9 @@ pub(crate) enum Verb {
     /// Choose which weights stay: by criteria, or by a search in which all of them stay as they are
     #[command(subcommand)]
     Mask(mask::Mask),
+    /// Train one set of weights to run at many widths, and measure it at each
+    #[command(subcommand)]
+    Elastic(elastic::Elastic),
     /// Train a model on data; a training that was interrupted goes on
     Train(Box<train::Train>),
     /// Run a model once on named tensors

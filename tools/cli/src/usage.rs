@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use crate::failure::Failure;
 
 /// Verbs of the command line contract that this version does not have.
-const LATER_VERBS: [&str; 7] = ["join", "calibrate", "search", "elastic", "mask", "dynamic", "report"];
+const LATER_VERBS: [&str; 5] = ["join", "calibrate", "search", "dynamic", "report"];
 
 /// Flags of the contract that this version does not have.
 const LATER_FLAGS: [&str; 4] = ["--budget", "--stats", "--part", "--patch"];

@@ -27,7 +27,7 @@ use rayon::prelude::*;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::mask::{self, MaskFile, Written};
 use crate::model::Model;
-use crate::train::{At, Found, Pace, Settings, Task, Trained, run};
+use crate::train::{At, Found, Kind, Pace, Settings, Task, Trained, run};
 
 /// Which weights are kept in the end.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,7 +80,7 @@ pub fn search(
         let what = "a search of masks goes by SGD with momentum, and ends with its last masks".to_owned();
         return Err(ErrorKind::Usage { what }.into());
     }
-    run(task, settings, Some(how), progress)
+    run(task, settings, Kind::Masks(how), progress)
 }
 
 /// One tensor whose mask is searched.

@@ -16,7 +16,7 @@ use crate::given::Given;
 use crate::source::{Names, Opened, Source, SourceTensor};
 
 /// A graph as a file has it, and where it came from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Model {
     path: PathBuf,
     graph: Graph,

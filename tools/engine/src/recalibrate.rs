@@ -35,7 +35,7 @@ pub(crate) fn graph_of<'p>(checkpoint: &'p Opened, model: Option<&'p Path>) -> R
 }
 
 /// The running statistics of a model by name, one number a channel: the means and variances (over all of a batch, not one less) that flow into the batch normalizations of a model while
-/// each normalizes by its batch's own: averages over the batches of `data`, each counted by its images. What does not
+/// each normalizes by its batch's own: averages over the batches of `data`, or of its first `limit` images, each counted by its images. What does not
 /// fill a batch of a model of a fixed number of images is left out.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub(crate) fn graph_of<'p>(checkpoint: &'p Opened, model: Option<&'p Path>) -> R
 /// that are no numbers; those of reading and running.
 pub(crate) fn statistics(
     model: &Model,
-    data: &Dataset,
+    (data, limit): (&Dataset, Option<usize>),
     progress: Progress<'_>,
 ) -> Result<Vec<(String, Vec<f32>)>, Error> {
     let unlike = |what: String| Error::from(ErrorKind::Unlike { what }).at(model.path());
@@ -62,9 +62,10 @@ pub(crate) fn statistics(
         .collect();
     let executor = Executor::new(graph).map_err(|e| Error::from(e.at(model.path())))?;
     let batch = fixed.unwrap_or(BATCH);
-    let end = if fixed.is_some() { data.len() / batch * batch } else { data.len() };
+    let len = data.len().min(limit.unwrap_or(usize::MAX));
+    let end = if fixed.is_some() { len / batch * batch } else { len };
     if end == 0 {
-        return Err(unlike(format!("a model of {batch} images at a time, and {} images", data.len())));
+        return Err(unlike(format!("a model of {batch} images at a time, and {len} images")));
     }
     let [c, h, w] = data.shape();
     let mut sums: Vec<Vec<f64>> = vec![Vec::new(); all.len()];
@@ -91,4 +92,28 @@ pub(crate) fn statistics(
         }
     };
     all.into_iter().zip(sums).map(statistic).collect()
+}
+
+impl Model {
+    /// Gives the model running statistics measured anew, on the first `limit` images; a model without any stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`statistics`], but for a model that has none.
+    pub(crate) fn recalibrate(
+        &mut self,
+        data: &Dataset,
+        limit: Option<usize>,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
+        let mut graph = self.graph().clone();
+        if graph.norms(None).is_empty() {
+            return Ok(());
+        }
+        for (name, values) in statistics(self, (data, limit), progress)? {
+            graph.find(&name).into_iter().for_each(|value| graph.set_weight(value, Tensor::vector(values.clone())));
+        }
+        *self = self.with(graph);
+        Ok(())
+    }
 }

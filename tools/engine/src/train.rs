@@ -35,16 +35,18 @@ use niwaki_model::{Executor, Graph, Running, Tape, Tensor, ValueId};
 use niwaki_tensors::{Overwrite, check_output};
 
 use crate::dataset::shuffled;
+use crate::elastic::{Elastic, Supernet};
 use crate::error::Error;
 use crate::jackpot::{Masking, Masks};
 use crate::model::Model;
 use crate::target::file_error;
 pub(crate) use choice::{Named, own_statistics};
-pub(crate) use inputs::widen;
+pub(crate) use inputs::{take, widen};
 use learner::Learner;
 pub(crate) use learner::{Found, Pace};
 use lessons::Draw;
 pub use lessons::Lessons;
+pub(crate) use output::write as write_trained;
 pub(crate) use sample::{Sample, gradients};
 pub use settings::{At, Epoch, Settings, Task, Teacher, Trained};
 pub use state::check_state;
@@ -58,17 +60,39 @@ use state::{State, Sums};
 /// that is no number, with the step and the first node whose values are none; memory that is not enough; those of
 /// reading and writing.
 pub fn train(task: &Task<'_>, settings: &Settings, progress: &mut dyn FnMut(At<'_>)) -> Result<Trained, Error> {
-    run(task, settings, None, progress)
+    run(task, settings, Kind::Weights, progress)
 }
 
-/// Trains, or searches masks instead.
+/// What a training is of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind<'k> {
+    /// Weights.
+    Weights,
+    /// Which of them are kept.
+    Masks(&'k Masking<'k>),
+    /// Weights that run at several widths.
+    Elastic(&'k Elastic),
+}
+
+impl Kind<'_> {
+    /// What a state tells it by; nothing of plain weights.
+    fn described(&self) -> Option<(String, String)> {
+        match self {
+            Self::Weights => None,
+            Self::Masks(how) => Some(("masks".to_owned(), format!("{how:?}"))),
+            Self::Elastic(how) => Some(("elastic".to_owned(), format!("{how:?}"))),
+        }
+    }
+}
+
+/// Trains weights, or something else of a model.
 pub(crate) fn run(
     task: &Task<'_>,
     settings: &Settings,
-    masks: Option<&Masking<'_>>,
+    kind: Kind<'_>,
     progress: &mut dyn FnMut(At<'_>),
 ) -> Result<Trained, Error> {
-    let mut training = Training::new(task, settings, masks)?;
+    let mut training = Training::new(task, settings, kind)?;
     let state = State::path(task.output);
     let began = training.begin(&state)?;
     let all = settings.epochs * task.data.len() as u64;
@@ -109,7 +133,9 @@ pub(crate) fn run(
         training.keep()?;
     }
     let written_epoch = training.write_last()?;
-    std::fs::remove_file(&state).map_err(|e| file_error(&e, &state))?;
+    if settings.epochs > 0 {
+        std::fs::remove_file(&state).map_err(|e| file_error(&e, &state))?;
+    }
     Ok(Trained {
         steps: training.steps,
         tensors: training.tape.wanted().len(),
@@ -126,7 +152,7 @@ pub(crate) fn run(
 
 /// Writes the weights of a model: into its graph where the output is named `.onnx`, else as a checkpoint of all floats.
 pub(crate) fn write_weights(model: &Model, path: &Path, overwrite: Overwrite) -> Result<(), Error> {
-    output::write(model, None, path, overwrite)
+    output::write(model, None, None, (path, overwrite))
 }
 
 /// Where the weights after a pass are kept.
@@ -146,6 +172,8 @@ struct Training<'t> {
     described: Vec<(String, String)>,
     running: Vec<Running>,
     learner: Learner,
+    /// Where it is to run in many forms, its quantizers.
+    supernet: Option<Supernet>,
     schedule: Schedule,
     /// Weights whose gradients are added up.
     weights: usize,
@@ -163,6 +191,11 @@ struct Training<'t> {
     peak: usize,
 }
 
+/// A weight among some.
+fn of(weights: &[(ValueId, Tensor)], value: ValueId) -> Option<Tensor> {
+    weights.iter().find(|(other, _)| *other == value).map(|(_, tensor)| tensor.clone())
+}
+
 /// The weights of the pass that was measured best so far.
 struct Best {
     epoch: u64,
@@ -170,22 +203,28 @@ struct Best {
 }
 
 impl<'t> Training<'t> {
-    fn new(task: &'t Task<'t>, settings: &'t Settings, masks: Option<&Masking<'_>>) -> Result<Self, Error> {
+    fn new(task: &'t Task<'t>, settings: &'t Settings, kind: Kind<'_>) -> Result<Self, Error> {
         let (model, data) = (task.model, task.data);
         choice::check(task, settings)?;
         let (base, epoch) = inputs::beginning(task, settings)?;
         let mut described = inputs::described(task, &base);
-        described.extend(masks.map(|how| ("masks".to_owned(), format!("{how:?}"))));
+        described.extend(kind.described());
         let mut graph = base.clone();
         let at = |e: niwaki_model::Error| Error::from(e.at(model.path()));
         let running = graph.norms(settings.norms);
         own_statistics(&graph, &running).map_err(|e| e.at(model.path()))?;
-        let (learner, wanted) = match masks {
-            None => {
-                let wanted = choice::trainable(model, &graph, &running, settings)?;
+        let mut supernet = None;
+        let (learner, wanted) = match kind {
+            Kind::Weights | Kind::Elastic(_) => {
+                let mut wanted = choice::trainable(model, &graph, &running, settings)?;
+                if let Kind::Elastic(how) = kind {
+                    let placed = Supernet::begin(model, (&base, &mut graph), settings, (how, data))?;
+                    wanted.extend(placed.tables());
+                    supernet = Some(placed);
+                }
                 (Learner::weights(&graph, &wanted, settings), wanted)
             }
-            Some(how) => {
+            Kind::Masks(how) => {
                 let masks = Masks::begin(model, &graph, settings, how)?;
                 masks.apply(&mut graph);
                 let wanted = masks.values();
@@ -212,6 +251,7 @@ impl<'t> Training<'t> {
             described,
             running,
             learner,
+            supernet,
             schedule,
             weights,
             teacher,
@@ -277,7 +317,7 @@ impl<'t> Training<'t> {
     fn end(&mut self) -> Result<Epoch, Error> {
         let measured = match self.task.eval {
             None => None,
-            Some(data) => Some(data.measure(&self.model(), self.task.teacher)?),
+            Some(data) => Some(data.measure(&self.measured()?, self.task.teacher)?),
         };
         self.epoch += 1;
         self.step = 0;
@@ -314,8 +354,18 @@ impl<'t> Training<'t> {
 
     fn model_with(&self, weights: impl Iterator<Item = (ValueId, Tensor)>) -> Model {
         let mut graph = self.base.clone();
-        weights.for_each(|(value, tensor)| graph.set_weight(value, tensor));
+        // Quantizers have weights that the model does not have.
+        let own = weights.filter(|(value, _)| value.index() < self.base.values());
+        own.for_each(|(value, tensor)| graph.set_weight(value, tensor));
         self.task.model.with(graph)
+    }
+
+    /// The model as it is measured: of one that runs in many forms the widest.
+    fn measured(&self) -> Result<Model, Error> {
+        match &self.supernet {
+            None => Ok(self.model()),
+            Some(supernet) => supernet.widest(&self.model(), self.tape.graph(), self.task.data),
+        }
     }
 
     /// The weights that change: those that train, and running statistics.
@@ -330,7 +380,11 @@ impl<'t> Training<'t> {
         let (out, overwrite) = (self.task.output, self.task.overwrite);
         match &self.best {
             Some(Best { epoch, weights }) => {
-                output::write(&self.model_with(weights.iter().cloned()), Some(*epoch), out, overwrite)?;
+                let model = self.model_with(weights.iter().cloned());
+                match &self.supernet {
+                    None => output::write(&model, Some(*epoch), None, (out, overwrite))?,
+                    Some(supernet) => supernet.write(&model, &|value| of(weights, value), *epoch, (out, overwrite))?,
+                }
                 Ok(*epoch)
             }
             None => self.write(out, overwrite).map(|()| self.epoch),
@@ -343,6 +397,10 @@ impl<'t> Training<'t> {
             let statistics = self.running.iter().map(|running| running.weight);
             return masks.write(self.tape.graph(), &statistics.collect::<Vec<_>>(), path, overwrite);
         }
-        output::write(&self.model(), Some(self.epoch), path, overwrite)
+        if let Some(supernet) = &self.supernet {
+            let table = |value: ValueId| self.tape.graph().constant(value).cloned();
+            return supernet.write(&self.model(), &table, self.epoch, (path, overwrite));
+        }
+        output::write(&self.model(), Some(self.epoch), None, (path, overwrite))
     }
 }

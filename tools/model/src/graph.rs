@@ -182,6 +182,22 @@ impl Graph {
         output
     }
 
+    /// As [`transform`](Self::transform), for what one node takes in one place alone: all others take the value as it is.
+    /// None where nothing is there.
+    pub fn transform_input(
+        &mut self,
+        (node, place): (usize, usize),
+        name: impl Into<String>,
+        op: impl Operator,
+        more: &[ValueId],
+    ) -> Option<ValueId> {
+        let value = self.nodes.get(node)?.inputs.get(place).copied().flatten()?;
+        let all: Vec<ValueId> = std::iter::once(value).chain(more.iter().copied()).collect();
+        let output = self.node(name, op, &all);
+        self.nodes[node].inputs[place] = Some(output);
+        Some(output)
+    }
+
     /// A node, to be changed.
     pub(crate) fn node_mut(&mut self, at: usize) -> &mut Node {
         &mut self.nodes[at]

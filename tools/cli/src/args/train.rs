@@ -100,9 +100,9 @@ pub(crate) struct Steps {
     /// SGD: without Nesterov's look ahead
     #[arg(long)]
     pub(crate) no_nesterov: bool,
-    /// Weight decay, for weights of two or more dimensions
-    #[arg(long, value_name = "D", default_value = "0.0005", value_parser = share)]
-    pub(crate) weight_decay: f64,
+    /// Weight decay, for weights of two or more dimensions [default: 0.0005, of elastic ones 0]
+    #[arg(long, value_name = "D", value_parser = share)]
+    pub(crate) weight_decay: Option<f64>,
     /// Let biases and normalizations decay too
     #[arg(long)]
     pub(crate) decay_all: bool,

@@ -163,7 +163,7 @@ pub(super) fn settings(epochs: u64, way: &Way, data: &Lessons, seed: u64) -> Res
             Course::OneCycle => train::Course::OneCycle,
         },
         warmup: steps.warmup,
-        decay: steps.weight_decay,
+        decay: steps.weight_decay.unwrap_or(5e-4),
         decay_all: steps.decay_all,
         smoothing: images.label_smoothing,
         augment: Augment { crop: images.crop, flip: images.flip, mixup: images.mixup },

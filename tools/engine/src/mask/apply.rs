@@ -136,7 +136,7 @@ fn measured(
     let weights = model.map(|_| checkpoint.path());
     let (mut model, _) = Model::of_file(graph_of(checkpoint, model)?, weights)?;
     model.replace(seen, |tensor| tensor.is_patched())?;
-    on_threads(options.threads, || statistics(&model, data, progress))
+    on_threads(options.threads, || statistics(&model, (data, None), progress))
 }
 
 /// The checkpoint with other running statistics.

@@ -29,7 +29,8 @@ pub(crate) struct Product {
 }
 
 impl Product {
-    fn of(node: &Node) -> Option<Self> {
+    /// That of a convolution or a linear layer.
+    pub(crate) fn of(node: &Node) -> Option<Self> {
         let op: &dyn Any = &*node.op;
         let turned = match (op.downcast_ref::<Gemm>(), op.downcast_ref::<MatMul>()) {
             (Some(gemm), _) => !gemm.transpose_right,

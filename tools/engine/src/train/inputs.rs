@@ -29,7 +29,7 @@ pub(super) fn beginning(task: &Task<'_>, settings: &Settings) -> Result<(Graph, 
         let what = format!("weights of pass {epoch}: a training of {} is at its end", settings.epochs);
         return Err(Error::from(ErrorKind::Usage { what }).at(path));
     }
-    rewind(task.model, &mut graph, &checkpoint)?;
+    take(task.model, &mut graph, &checkpoint)?;
     Ok((graph, epoch))
 }
 
@@ -61,7 +61,7 @@ pub(super) fn shifted(model: &Model, value: ValueId, tensor: Tensor, by: f32) ->
 }
 
 /// Takes all weights of a checkpoint that a training wrote: those that were frozen then, too.
-fn rewind(model: &Model, graph: &mut Graph, checkpoint: &Checkpoint) -> Result<(), Error> {
+pub(crate) fn take(model: &Model, graph: &mut Graph, checkpoint: &Checkpoint) -> Result<(), Error> {
     let wanted: Vec<_> =
         graph.weights().filter(|(_, tensor)| written(tensor)).map(|(value, t)| (value, t.clone())).collect();
     for (value, tensor) in wanted {

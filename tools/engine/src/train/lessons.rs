@@ -192,7 +192,7 @@ impl Lessons {
     }
 
     /// How well a model does on them.
-    pub(super) fn measure(&self, model: &Model, teacher: Option<&Model>) -> Result<Evaluation, Error> {
+    pub(crate) fn measure(&self, model: &Model, teacher: Option<&Model>) -> Result<Evaluation, Error> {
         let none = |_: u64, _: u64| {};
         let ready = |model: &Model| model.ready()?.ok_or_else(|| not_for(self, model));
         match self {

@@ -22,8 +22,13 @@ fn is_onnx(path: &Path) -> bool {
 }
 
 /// Writes the weights of a model, as they are after a pass where one is named: into its graph where the output is named
-/// `.onnx`, else as a checkpoint of all floats under their names.
-pub(super) fn write(model: &Model, epoch: Option<u64>, path: &Path, overwrite: Overwrite) -> Result<(), Error> {
+/// `.onnx`, else as a checkpoint of all floats under their names, with `more` in its metadata.
+pub(crate) fn write(
+    model: &Model,
+    epoch: Option<u64>,
+    more: Option<(&str, &str)>,
+    (path, overwrite): (&Path, Overwrite),
+) -> Result<(), Error> {
     if is_onnx(path) {
         return onnx(model, path, overwrite);
     }
@@ -36,8 +41,11 @@ pub(super) fn write(model: &Model, epoch: Option<u64>, path: &Path, overwrite: O
     let tensors: Vec<_> =
         all.iter().map(|(name, shape, dtype, bytes)| (*name, *dtype, shape.as_slice(), bytes.as_slice())).collect();
     let epoch = epoch.map(|epoch| epoch.to_string());
-    let metadata: Vec<(&str, &str)> =
-        [("format", "pt")].into_iter().chain(epoch.as_deref().map(|epoch| (inputs::EPOCH, epoch))).collect();
+    let metadata: Vec<(&str, &str)> = [("format", "pt")]
+        .into_iter()
+        .chain(epoch.as_deref().map(|epoch| (inputs::EPOCH, epoch)))
+        .chain(more)
+        .collect();
     Ok(write_file(path, &tensors, &metadata, overwrite)?)
 }
 

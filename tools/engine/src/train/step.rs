@@ -5,6 +5,7 @@ use std::path::Path;
 use niwaki_model::loss::{Loss, cross_entropy, directions, divergence};
 use niwaki_model::optimizer::norm;
 use niwaki_model::{Data, Executor, Run, Running, Tensor, ValueId, pooled};
+use niwaki_quant::forms::Pick;
 use rayon::prelude::*;
 
 use super::learner::Pace;
@@ -13,14 +14,24 @@ use super::{Teacher, Training};
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
 
+/// How much wider forms say to narrower ones (EQ-Net, section 3.3, and its code).
+const WIDER: Teacher = Teacher { temperature: 1.0, share: 0.5 };
+
 /// Gradients that one thread adds up at a time.
 const PART: usize = 1 << 16;
+
+/// Gradients that are added up, of each weight.
+type Sum = Option<Vec<Option<Tensor>>>;
+
+/// What becomes of running statistics.
+type Statistics = Vec<(ValueId, Tensor)>;
 
 /// What came of a share of a step.
 struct Passed {
     loss: Loss,
+    outputs: Tensor,
     gradients: Vec<Option<Tensor>>,
-    statistics: Vec<(ValueId, Tensor)>,
+    statistics: Statistics,
     /// The most bytes that values and gradients took.
     peak: usize,
 }
@@ -30,39 +41,70 @@ impl Training<'_> {
     pub(super) fn step(&mut self, items: &[usize]) -> Result<(), Error> {
         let shares = self.task.data.shares(self.task.model, items, &self.draw())?;
         let inputs: Vec<Vec<Tensor>> = shares.iter().map(|share| share.inputs.clone()).collect();
+        let mut sum = None;
+        let statistics = match self.supernet.is_some() {
+            true => self.sandwich(&shares, &mut sum)?,
+            false => self.go(&shares, &mut sum, &[])?.0,
+        };
+        self.update(&sum.unwrap_or_default(), &inputs)?;
+        self.set(statistics);
+        Ok(())
+    }
+
+    /// Forward and back for all shares, whose gradients are added to the sum; what becomes of running statistics and, where
+    /// others learn from them, the outputs. These learn from outputs of a `wider` form, where there are some.
+    fn go(&mut self, shares: &[Share], sum: &mut Sum, wider: &[Tensor]) -> Result<(Statistics, Vec<Tensor>), Error> {
         let all: usize = shares.iter().map(|share| share.count).sum();
-        let mut sum: Option<Vec<Option<Tensor>>> = None;
-        let mut changed = Vec::new();
-        for share in shares {
-            let Passed { loss, gradients, statistics, peak } = self.pass(share, all)?;
+        let (mut changed, mut all_outputs) = (Vec::new(), Vec::new());
+        for (nth, share) in shares.iter().enumerate() {
+            let Passed { loss, outputs, gradients, statistics, peak } = self.pass(share, all, wider.get(nth))?;
             let sums = if sum.is_some() { self.weights * size_of::<f32>() } else { 0 };
             self.peak = self.peak.max(peak + sums);
-            match &mut sum {
-                None => sum = Some(gradients),
+            match sum {
+                None => *sum = Some(gradients),
                 Some(sum) => sum.iter_mut().zip(gradients).for_each(|(sum, more)| add(sum, more)),
             }
             changed.extend(statistics);
             self.sums.add(loss.mean, loss.count, loss.right);
+            all_outputs.extend(self.supernet.is_some().then_some(outputs));
         }
-        self.update(&sum.unwrap_or_default(), &inputs)?;
-        for (weight, tensor) in changed {
-            self.tape.set_weight(weight, tensor);
+        Ok((changed, all_outputs))
+    }
+
+    /// A step of a network that is to run in many forms: the widest, others, the narrowest, each of which learns from the
+    /// one before.
+    fn sandwich(&mut self, shares: &[Share], sum: &mut Sum) -> Result<Statistics, Error> {
+        let Some(supernet) = self.supernet.clone() else { return Ok(Vec::new()) };
+        let mut wider = Vec::new();
+        for pick in [Pick::Widest, Pick::Drawn, Pick::Narrowest] {
+            supernet.choose(&mut self.tape, &supernet.forms(pick, self.steps));
+            let (statistics, outputs) = self.go(shares, sum, &wider)?;
+            self.set(statistics);
+            if supernet.distills() {
+                wider = outputs;
+            }
         }
-        Ok(())
+        sum.iter_mut().try_for_each(|sum| supernet.regularize(&self.tape, sum))?;
+        Ok(Vec::new())
+    }
+
+    /// Sets running statistics.
+    fn set(&mut self, statistics: Statistics) {
+        statistics.into_iter().for_each(|(weight, tensor)| self.tape.set_weight(weight, tensor));
     }
 
     /// Forward and back for a share of the `all` examples of a step.
-    fn pass(&self, share: Share, all: usize) -> Result<Passed, Error> {
+    fn pass(&self, share: &Share, all: usize, theirs: Option<&Tensor>) -> Result<Passed, Error> {
         let at = |e: niwaki_model::Error| Error::from(e.at(self.task.model.path()));
         let forward = self.tape.forward(share.inputs.clone(), None).map_err(at)?;
         let place = share.aim.output();
         let outputs = forward.outputs.get(place).cloned();
         let outputs = outputs.ok_or_else(|| self.unlike("a model without outputs".to_owned()))?;
-        let mut loss = self.loss(&outputs, &share)?;
+        let mut loss = self.loss(&outputs, share, theirs)?;
         if !loss.mean.is_finite() {
-            return Err(self.diverged("the loss", &[share.inputs]));
+            return Err(self.diverged("the loss", std::slice::from_ref(&share.inputs)));
         }
-        let statistics: Vec<(ValueId, Tensor)> = self.statistics(&forward.outputs);
+        let statistics = self.statistics(&forward.outputs);
         let mut seeds = vec![None; forward.outputs.len()];
         if share.count < all {
             let part = share.count as f32 / all as f32;
@@ -71,9 +113,8 @@ impl Training<'_> {
             }
         }
         seeds[place] = Some(loss.gradient.clone());
-        drop(outputs);
         let back = self.tape.backward(forward, seeds).map_err(at)?;
-        Ok(Passed { loss, gradients: back.gradients, statistics, peak: back.peak_bytes })
+        Ok(Passed { loss, outputs, gradients: back.gradients, statistics, peak: back.peak_bytes })
     }
 
     /// Lets the weights follow their gradients.
@@ -95,9 +136,16 @@ impl Training<'_> {
         self.learner.update(&mut self.tape, &gradients, pace).map_err(|e| e.at(self.task.model.path()))
     }
 
-    fn loss(&self, outputs: &Tensor, share: &Share) -> Result<Loss, Error> {
+    /// The loss of outputs, by classes and by a teacher's, or by those of a wider form of the same network.
+    fn loss(&self, outputs: &Tensor, share: &Share, wider: Option<&Tensor>) -> Result<Loss, Error> {
         let fault = |e: niwaki_model::Fault| self.unlike(e.to_string());
-        let theirs = self.teacher.as_ref().map(|teacher| self.taught(teacher, share)).transpose()?;
+        let (theirs, how) = match wider {
+            Some(wider) => (Some(wider.clone()), WIDER),
+            None => {
+                let theirs = self.teacher.as_ref().map(|teacher| self.taught(teacher, share)).transpose()?;
+                (theirs, self.settings.teacher)
+            }
+        };
         let targets = match (&share.aim, &theirs) {
             (Aim::Targets { all, .. }, _) => all,
             (Aim::Vectors(lengths), Some(theirs)) => {
@@ -109,7 +157,7 @@ impl Training<'_> {
         };
         let loss = cross_entropy(outputs, targets, self.settings.smoothing).map_err(fault)?;
         let Some(theirs) = theirs else { return Ok(loss) };
-        let Teacher { temperature, share } = self.settings.teacher;
+        let Teacher { temperature, share } = how;
         let apart = divergence(outputs, &theirs, temperature).map_err(fault)?;
         let both = |a: &Tensor, b: &Tensor| {
             let (a, b) = (a.get::<f32>()?, b.get::<f32>()?);
@@ -129,7 +177,7 @@ impl Training<'_> {
     }
 
     /// What becomes of running statistics.
-    fn statistics(&self, outputs: &[Tensor]) -> Vec<(ValueId, Tensor)> {
+    fn statistics(&self, outputs: &[Tensor]) -> Statistics {
         let places = self.tape.graph().outputs();
         let of = |running: &Running| {
             let at = places.iter().position(|value| Some(*value) == running.next)?;

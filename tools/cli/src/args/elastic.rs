@@ -1,0 +1,87 @@
+//! What may be typed after `elastic`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::train::Way;
+use super::{Output, number};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Elastic {
+    /// Train one set of weights to run at several widths, granularities and symmetries
+    Train(Box<Train>),
+    /// Measure such weights in forms, each with running statistics of its own
+    Eval(Eval),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Train {
+    /// A trained model: an .onnx file with a dynamic batch, or a Hugging Face folder
+    pub(crate) model: PathBuf,
+    /// What it learns from, as `train` takes it
+    #[arg(long, value_name = "DATA")]
+    pub(crate) data: PathBuf,
+    /// Passes over the data; 0 to fit steps and offsets alone
+    #[arg(long, value_name = "E", value_parser = number::<u64>)]
+    pub(crate) epochs: u64,
+    /// Widths, but for those of the first and the last layer, which have 8 bits
+    #[arg(long, value_name = "B,…", value_delimiter = ',', default_value = "2,4,8", value_parser = number::<u32>)]
+    pub(crate) widths: Vec<u32>,
+    /// Quantize weights alone, not what flows into layers
+    #[arg(long)]
+    pub(crate) weights_only: bool,
+    /// Without the loss that pulls weights towards an even distribution
+    #[arg(long)]
+    pub(crate) no_shape: bool,
+    /// Without narrower forms learning from wider ones
+    #[arg(long)]
+    pub(crate) no_guide: bool,
+    /// Examples that steps and offsets are first fitted to
+    #[arg(long, value_name = "N", default_value = "256", value_parser = number::<usize>)]
+    pub(crate) fit_examples: usize,
+    /// The same data, to measure the widest form on after each pass
+    #[arg(long, value_name = "DATA")]
+    pub(crate) eval_data: Option<PathBuf>,
+    /// Checkpoint whose tensors take the place of the weights of their names
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) way: Way,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Eval {
+    /// The model whose weights were trained
+    pub(crate) model: PathBuf,
+    /// Weights, as `elastic train` makes them
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) weights: PathBuf,
+    #[command(flatten)]
+    pub(crate) measured: MeasuredOn,
+    /// A form: w4a8/row/sym, w2a2/tensor/affine, w4/row/sym of weights alone; may be repeated
+    #[arg(long, value_name = "FORM", required = true)]
+    pub(crate) form: Vec<String>,
+}
+
+/// What forms are measured on.
+#[derive(Args, Debug)]
+pub(crate) struct MeasuredOn {
+    /// What they are measured on
+    #[arg(long, value_name = "DATA")]
+    pub(crate) data: PathBuf,
+    /// Examples of it
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
+    pub(crate) limit: Option<usize>,
+    /// Images on which each form's running statistics are measured [default: those it is measured on, without labels]
+    #[arg(long, value_name = "DATA")]
+    pub(crate) recalibrate: Option<PathBuf>,
+    /// How many of them; 0 for the statistics that the training left
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = number::<usize>)]
+    pub(crate) recalibrate_examples: usize,
+    /// Offsets of affine grids as they were learned, not the whole zero points that integers need
+    #[arg(long)]
+    pub(crate) float_offsets: bool,
+}

@@ -1,0 +1,158 @@
+//! `elastic`: one set of weights at many widths.
+
+use std::time::Instant;
+
+use niwaki_codes::{Bits, Widths};
+use niwaki_engine::dataset::Dataset;
+use niwaki_engine::elastic::{self, ElasticFile, Form, Measured, Measuring};
+use niwaki_engine::train::{At, Lessons, Method, Settings, Task, Trained};
+use serde::Serialize;
+
+use super::train::{Done, measured, settings, teacher, watched};
+use super::{check_output, load, on_threads};
+use crate::args::elastic as args;
+use crate::failure::{Failure, Stop};
+use crate::progress::Progress;
+use crate::session::{Answer, Session};
+use crate::size::human;
+use crate::table::{Side, Table};
+
+/// Does what was asked.
+pub(crate) fn run(args: &args::Elastic, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    match args {
+        args::Elastic::Train(args) => train(args, session),
+        args::Elastic::Eval(args) => eval(args, session),
+    }
+}
+
+/// Widths as they were typed.
+fn widths(typed: &[u32]) -> Result<Widths, Stop> {
+    let bits = typed.iter().map(|bits| Bits::new(*bits)).collect::<Result<Vec<_>, _>>();
+    bits.and_then(Widths::new).map_err(|e| Failure::usage(format!("`--widths`: {e}")).into())
+}
+
+/// Trains.
+fn train(args: &args::Train, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    check_output(&args.output)?;
+    let how = elastic::Elastic {
+        activations: !args.weights_only,
+        distill: !args.no_guide,
+        examples: args.fit_examples,
+        ..elastic::Elastic::new(widths(&args.widths)?)
+    };
+    let how = elastic::Elastic { shape: how.shape.filter(|_| !args.no_shape), ..how };
+    let model = load(&args.model, args.weights.as_deref().into(), session)?;
+    let teacher = args.way.teaching.teacher.as_deref().map(|path| teacher(path, &args.model, session)).transpose()?;
+    let data = Lessons::open(&args.data, &model)?;
+    let eval = args.eval_data.as_deref().map(|eval| Lessons::open(eval, &model)).transpose()?;
+    let steps = &args.way.steps;
+    let mut settings: Settings = settings(args.epochs, &args.way, &data, session.global.seed.unwrap_or(0))?;
+    if steps.optimizer.is_none() {
+        settings.method = Method::Adam { betas: [0.9, 0.999], epsilon: 1e-8, decoupled: false };
+        settings.rate = steps.lr.unwrap_or(if matches!(data, Lessons::Images(_)) { 1e-3 } else { settings.rate });
+    }
+    settings.decay = steps.weight_decay.unwrap_or(0.0);
+    let task = Task {
+        model: &model,
+        data: &data,
+        eval: eval.as_ref(),
+        teacher: teacher.as_ref(),
+        rewind: None,
+        output: &args.output.output,
+        overwrite: args.output.overwrite(),
+    };
+    let work = |tell: &mut dyn FnMut(At<'_>)| elastic::train(&task, &settings, &how, tell);
+    let done = watched(args.epochs, session, work)?;
+    say_trained(args, data.name(), &done, session)
+}
+
+fn say_trained(args: &args::Train, items: &str, done: &Done, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    if session.global.json {
+        session.json(done)?;
+        return Ok(Answer::Yes);
+    }
+    let Done { trained, items_per_second, .. } = done;
+    let rows = trained.epochs.iter().map(|epoch| {
+        let (eval, percent) = (measured(epoch).replace(", ", "   "), epoch.accuracy * 100.0);
+        format!("pass {:<4} loss {:.4}   accuracy {percent:.2} %{eval}", epoch.epoch, epoch.loss)
+    });
+    session.say_all(rows)?;
+    let Trained { weights, tensors, steps, peak_bytes, .. } = *trained;
+    if steps == 0 {
+        session
+            .say("steps and offsets fitted to the weights and to what flows through them, which stay as they are")?;
+    } else {
+        session.say(format!("{weights} weights, steps and offsets in {tensors} tensors trained in {steps} steps"))?;
+        let most = human(peak_bytes as u64);
+        session.say(format!("{items_per_second:.0} {items} a second, values took {most} at most"))?;
+    }
+    session.say(format!("wrote {}", args.output.output.display()))?;
+    Ok(Answer::Yes)
+}
+
+#[derive(Serialize)]
+struct EvalJson {
+    forms: Vec<Measured>,
+    seconds: f64,
+}
+
+/// Measures forms.
+fn eval(args: &args::Eval, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let parsed = args
+        .form
+        .iter()
+        .map(|text| text.parse::<Form>().map_err(|e| Stop::from(Failure::usage(format!("`--form {text}`: {e}")))));
+    let forms = parsed.collect::<Result<Vec<_>, _>>()?;
+    let start = Instant::now();
+    let model = load(&args.model, None.into(), session)?;
+    let network = ElasticFile::open(&args.weights)?.network(&model)?;
+    let on = &args.measured;
+    let data = Lessons::open(&on.data, &model)?;
+    let other = on.recalibrate.as_deref().map(Dataset::open).transpose()?;
+    let images = match (&other, &data) {
+        (Some(other), _) => Some(other),
+        (None, Lessons::Images(own)) => Some(own),
+        (None, _) => None,
+    };
+    let recalibrate = images.filter(|_| on.recalibrate_examples > 0).map(|images| (images, on.recalibrate_examples));
+    let how = Measuring { data: &data, limit: on.limit, recalibrate, whole_zeros: !on.float_offsets };
+    let bar = Progress::examples(session);
+    let mut done = 0;
+    let mut each = |_: &Measured| {
+        done += 1;
+        bar.at(done, forms.len() as u64);
+    };
+    let all = on_threads(session, || elastic::eval(&network, &forms, &how, &mut each))?;
+    drop(bar);
+    if session.global.json {
+        session.json(&EvalJson { forms: all, seconds: start.elapsed().as_secs_f64() })?;
+        return Ok(Answer::Yes);
+    }
+    say_measured(&all, session)
+}
+
+fn say_measured(all: &[Measured], session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let columns = [
+        ("form", Side::Left),
+        ("measured", Side::Right),
+        ("loss", Side::Right),
+        ("weights", Side::Right),
+        ("inputs", Side::Right),
+    ];
+    let mut table = Table::new(&columns);
+    for one in all {
+        let (by, loss) = (&one.evaluation, one.evaluation.loss);
+        let how_well = by.accuracy.map(|share| format!("{:.2} %", share * 100.0));
+        let how_well = how_well.or(by.cosine.map(|cosine| format!("{cosine:.6}"))).unwrap_or_default();
+        let times = |ratio: f64| format!("{ratio:.2}x smaller");
+        table.row([
+            one.form.clone(),
+            how_well,
+            loss.map(|loss| format!("{loss:.4}")).unwrap_or_default(),
+            times(one.weight_ratio),
+            one.input_ratio.map(times).unwrap_or_default(),
+        ]);
+    }
+    session.say_all(table.lines())?;
+    Ok(Answer::Yes)
+}

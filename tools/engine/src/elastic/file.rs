@@ -1,0 +1,254 @@
+//! Networks that run in many forms, as files.
+
+use std::path::{Path, PathBuf};
+
+use niwaki_codes::{Bits, Widths};
+use niwaki_model::{Tensor, ValueId};
+use niwaki_quant::forms::{Form, LayerSize, Space};
+use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite};
+use serde::{Deserialize, Serialize};
+
+use super::begin::Tables;
+use super::quantizer::SET;
+use super::sites::{Site, sites};
+use super::{Elastic, Supernet};
+use crate::error::{Error, ErrorKind};
+use crate::model::Model;
+use crate::train::{take, write_trained};
+
+/// The key of the metadata.
+const KEY: &str = "niwaki.elastic";
+
+/// The tensor that has the grids of a weight.
+pub(super) fn table_name(weight: &str) -> String {
+    format!("{weight}.grids")
+}
+
+/// The tensor that has the grids of what flows into the layer of a weight.
+pub(super) fn input_table_name(weight: &str) -> String {
+    format!("{weight}.input_grids")
+}
+
+/// What a file says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    version: u32,
+    widths: Vec<u32>,
+    activations: bool,
+    layers: Vec<AboutLayer>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AboutLayer {
+    weight: String,
+    /// Elements of its input, of one example.
+    inputs: u64,
+    /// Whether codes of the input have a sign.
+    signed: bool,
+}
+
+/// Writes the weights of a model, its running statistics and the tables.
+pub(super) fn write(
+    supernet: &Supernet,
+    model: &Model,
+    table: &dyn Fn(ValueId) -> Option<Tensor>,
+    epoch: u64,
+    (path, overwrite): (&Path, Overwrite),
+) -> Result<(), Error> {
+    let mut graph = model.graph().clone();
+    let mut layers = Vec::new();
+    for (layer, size) in supernet.layers.iter().zip(supernet.space.layers()) {
+        let mut add = |value: ValueId, name: String| {
+            if let Some(table) = table(value) {
+                graph.weight(name, table);
+            }
+        };
+        add(layer.weights.table, table_name(&layer.name));
+        layer.input.iter().for_each(|input| add(input.table, input_table_name(&layer.name)));
+        let signed = layer.input.is_none_or(|input| input.how.signed);
+        layers.push(AboutLayer { weight: layer.name.clone(), inputs: size.inputs, signed });
+    }
+    let widths = supernet.how.widths.iter().map(Bits::get).collect();
+    let about = About { version: 1, widths, activations: supernet.how.activations, layers };
+    let text =
+        serde_json::to_string(&about).map_err(|e| Error::from(ErrorKind::Unlike { what: e.to_string() }).at(path))?;
+    write_trained(&model.with(graph), Some(epoch), Some((KEY, &text)), (path, overwrite))
+}
+
+/// A file of weights that run in many forms: the weights in floats, and for each layer the steps and offsets of its forms
+/// (`FORMAT.md`, *Elastic networks*).
+#[derive(Debug)]
+pub struct ElasticFile {
+    path: PathBuf,
+    checkpoint: Checkpoint,
+    about: About,
+    widths: Widths,
+}
+
+impl ElasticFile {
+    /// Opens a file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Checkpoint::open`], and metadata that are of no such file.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::of_checkpoint(Checkpoint::open(path, &Limits::default())?)
+    }
+
+    /// What is in an open file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open) that are of the file's contents.
+    pub fn of_checkpoint(checkpoint: Checkpoint) -> Result<Self, Error> {
+        let path = checkpoint.path().to_owned();
+        let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).at(&path);
+        let metadata = checkpoint.metadata();
+        let text = metadata.get(KEY).ok_or_else(|| {
+            wrong(format!("no `{KEY}` in its metadata")).hinting("`elastic train` makes such weights")
+        })?;
+        let about: About = serde_json::from_str(text).map_err(|e| wrong(format!("`{KEY}` of its metadata: {e}")))?;
+        if about.version != 1 {
+            return Err(wrong(format!("version {}, 1 expected", about.version)));
+        }
+        let bits = about.widths.iter().map(|bits| Bits::new(*bits)).collect::<Result<Vec<_>, _>>();
+        let widths = bits.and_then(Widths::new).map_err(|e| wrong(format!("its widths: {e}")))?;
+        Ok(Self { path, checkpoint, about, widths })
+    }
+
+    /// The widths that it was trained for.
+    pub fn widths(&self) -> Widths {
+        self.widths
+    }
+
+    /// A network that runs in these forms: the model with the weights of this file, and its tables.
+    ///
+    /// # Errors
+    ///
+    /// A file that is of another model.
+    pub fn network(&self, model: &Model) -> Result<Network, Error> {
+        let mut graph = model.graph().clone();
+        graph.norms(None);
+        take(model, &mut graph, &self.checkpoint)?;
+        let sites = sites(model, &graph)?;
+        if sites.len() != self.about.layers.len() {
+            let what = format!("{} layers, the model has {}", self.about.layers.len(), sites.len());
+            return Err(Error::from(ErrorKind::Unlike { what }).at(&self.path));
+        }
+        let tables = sites.iter().zip(&self.about.layers).map(|(site, about)| self.tables(site, about));
+        let tables = tables.collect::<Result<Vec<_>, Error>>()?;
+        let how = Elastic { activations: self.about.activations, ..Elastic::new(self.widths) };
+        Network::new(model.with(graph), sites, tables, how)
+    }
+
+    /// The tables of a layer.
+    fn tables(&self, site: &Site, about: &AboutLayer) -> Result<Tables, Error> {
+        if site.name != about.weight {
+            let what = format!("layer `{}`, the model has `{}` there", about.weight, site.name);
+            return Err(Error::from(ErrorKind::Unlike { what }).at(&self.path));
+        }
+        let input = match self.about.activations {
+            true => Some((self.table(&input_table_name(&site.name), 1)?, about.signed)),
+            false => None,
+        };
+        Ok(Tables { weights: self.table(&table_name(&site.name), 1 + site.rows)?, input, inputs: about.inputs })
+    }
+
+    fn table(&self, name: &str, sets: usize) -> Result<Tensor, Error> {
+        let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(name).at(&self.path);
+        let view = self.checkpoint.get(name).ok_or_else(|| wrong("is not there".to_owned()))?;
+        let shape = [sets, 3, SET / 3];
+        if view.dtype() != Dtype::F32 || view.shape() != shape {
+            return Err(wrong(format!("{} {:?}, F32 {shape:?} expected", view.dtype(), view.shape())));
+        }
+        let mut all = vec![0.0; view.elements()];
+        view.decode_f32(0..all.len(), &mut all)?;
+        match all.iter().position(|x| !x.is_finite()) {
+            Some(at) => Err(wrong(format!("number {at} is not finite"))),
+            None => Tensor::of(shape, all).ok_or_else(|| wrong("another number of elements".to_owned())),
+        }
+    }
+}
+
+/// A network that runs in many forms.
+#[derive(Clone, Debug)]
+pub struct Network {
+    model: Model,
+    sites: Vec<Site>,
+    tables: Vec<Tables>,
+    how: Elastic,
+    space: Space,
+}
+
+impl Network {
+    /// That of a model, with tables for its layers.
+    pub(super) fn new(model: Model, sites: Vec<Site>, tables: Vec<Tables>, how: Elastic) -> Result<Self, Error> {
+        let mut graph = model.graph().clone();
+        let supernet = Supernet::place(&model, &mut graph, &sites, tables.clone(), how, 0)?;
+        Ok(Self { model, sites, tables, how, space: supernet.space })
+    }
+
+    /// The model with the weights in floats.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Its layers, and the widths that they take.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The model whose layers run in these forms. With `whole_zeros` 0 lies on affine grids, as integers need it; else their
+    /// offsets are as they were learned.
+    ///
+    /// # Errors
+    ///
+    /// Forms of another number of layers, or of other widths.
+    pub fn at(&self, forms: &[Form], whole_zeros: bool) -> Result<Model, Error> {
+        if forms.len() != self.sites.len() {
+            let what = format!("forms of {} layers, the network has {}", forms.len(), self.sites.len());
+            return Err(Error::from(ErrorKind::Usage { what }).at(self.model.path()));
+        }
+        forms.iter().zip(self.space.layers()).try_for_each(|(form, size)| self.check(form, size.fixed))?;
+        let mut graph = self.model.graph().clone();
+        let tables = match whole_zeros {
+            true => self.tables.iter().map(Tables::with_whole_zeros).collect(),
+            false => self.tables.clone(),
+        };
+        let supernet = Supernet::place(&self.model, &mut graph, &self.sites, tables, self.how, 0)?;
+        supernet.choices(forms).into_iter().for_each(|(value, tensor)| graph.set_weight(value, tensor));
+        Ok(self.model.with(graph))
+    }
+
+    /// The same form of all layers but those that always have 8 bits.
+    ///
+    /// # Errors
+    ///
+    /// Widths that it was not trained for, and a width of inputs where those are not quantized.
+    pub fn uniform(&self, form: Form) -> Result<Vec<Form>, Error> {
+        self.check(&form, false)?;
+        let fixed = |size: &LayerSize| match size.fixed {
+            true => Form { weights: Bits::MAX, activations: form.activations.map(|_| Bits::MAX), ..form },
+            false => form,
+        };
+        Ok(self.space.layers().iter().map(fixed).collect())
+    }
+
+    /// Refuses a form that layers do not take; one of those that always have 8 bits takes these.
+    fn check(&self, form: &Form, fixed: bool) -> Result<(), Error> {
+        let usage = |what: String| Error::from(ErrorKind::Usage { what }).at(self.model.path());
+        if form.activations.is_some() != self.how.activations {
+            let has = if self.how.activations { "has inputs of so many bits too" } else { "quantizes weights alone" };
+            return Err(usage(format!("form {form}: the network {has}")));
+        }
+        let takes =
+            |bits: Bits| if fixed { bits == Bits::MAX } else { self.how.widths.iter().any(|width| width == bits) };
+        if !takes(form.weights) || !form.activations.is_none_or(takes) {
+            let widths: Vec<String> = self.how.widths.iter().map(|bits| bits.to_string()).collect();
+            return Err(usage(format!("form {form}: it was trained for {} bits", widths.join(", "))));
+        }
+        Ok(())
+    }
+}
