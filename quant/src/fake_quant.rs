@@ -109,6 +109,12 @@ fn fake_quantize_body(grid: Learned, x: &[f32], out: &mut [f32]) {
     }
 }
 
+/// The codes of values on a grid, those with a sign as they are; those without as the bits of a byte.
+pub fn codes(grid: Learned, x: &[f32]) -> impl Iterator<Item = i8> {
+    let Learned { step, offset, low, high } = grid;
+    x.iter().map(move |x| round(clamped((x - offset) / step, low, high)) as i32 as i8)
+}
+
 stamp! {
     /// Takes gradients of what [`fake_quantize`] made of `x` back: `gradients` become those of `x`.
     pub fn fake_quantize_back = back_body(grid: Learned, x: &[f32], gradients: &mut [f32]) -> Slopes;

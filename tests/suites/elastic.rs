@@ -119,6 +119,29 @@ fn weights_alone_are_quantized_where_asked() {
     refuse(&folder, &format!("{eval} w8/row/sym"), "form w8/row/sym: it was trained for 2, 4 bits");
 }
 
+#[test]
+fn an_exported_form_computes_what_was_measured() {
+    let folder = Folder::new("elastic-export");
+    trains(&folder, "--epochs 1", "e.safetensors");
+    let (model, weights, data) = (bundled("model.onnx"), folder.at("e.safetensors"), sample());
+    for form in ["w8a8/row/sym", "w4a4/tensor/affine", "w2a2/row/affine", "w2a4/row/sym/affine"] {
+        let said = json(&folder, &format!("elastic export {model} --weights {weights} --form {form} -o @q.onnx --force"));
+        assert_eq!(said["form"], form);
+        let found = json(&folder, &format!("eval @./q.onnx --data {data}"));
+        let needs = measured(&folder, "e.safetensors", &format!("--form {form}"))[0];
+        let [accuracy, loss] = ["accuracy", "loss"].map(|key| found[key].as_f64().unwrap());
+        assert!((accuracy - needs[0]).abs() < 1e-9 && (loss - needs[1]).abs() < 1e-3, "{form}: {found} {needs:?}");
+        let graph = niwaki_onnx::Model::open(folder.at("q.onnx").as_ref(), &niwaki_onnx::Limits::default()).unwrap();
+        let count = |op: &str| graph.graph().node.iter().filter(|node| node.op_type() == op).count();
+        // Four layers; of 8 bits no input needs to be cut.
+        let cut = if form.starts_with("w8") { 0 } else { 2 };
+        assert_eq!([count("QuantizeLinear"), count("DequantizeLinear"), count("Clip")], [4, 8, cut], "{form}");
+        assert!(graph.graph().initializer.iter().all(|tensor| tensor.name() != "conv1.weight"));
+    }
+    let line = format!("elastic export {model} --weights {weights} --form w4a4/row/sym -o @q.onnx");
+    refuse(&folder, &line, "exists");
+}
+
 /// A copy of an elastic file in which one tensor is another.
 fn changed(folder: &Folder, from: &str, name: &str, numbers: &[f32], shape: &[usize]) -> String {
     let checkpoint = Checkpoint::open(folder.at(from), &Limits::default()).unwrap();

@@ -16,6 +16,7 @@
 
 mod begin;
 mod eval;
+mod export;
 mod file;
 mod quantizer;
 mod sites;
@@ -32,7 +33,7 @@ use niwaki_tensors::Overwrite;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::model::Model;
 use crate::train::{At, Kind, Lessons, Settings, Task, Trained, run};
-pub use eval::{Measured, Measuring, eval};
+pub use eval::{Measured, Measuring, Recalibrate, eval};
 pub use file::{ElasticFile, Network};
 pub use niwaki_quant::forms::Form;
 use quantizer::{Choice, Quantizer};
@@ -237,8 +238,7 @@ impl Supernet {
             Lessons::Images(data) => Some((data, MEASURED)),
             _ => None,
         };
-        let how = Measuring { data, limit: None, recalibrate, whole_zeros: true };
-        network.ready(&network.uniform(form)?, &how, &|_, _| {})
+        network.ready(&network.uniform(form)?, (recalibrate, true), &|_, _| {})
     }
 
     /// Writes weights, running statistics and tables, which `table` has.

@@ -46,7 +46,7 @@ use learner::Learner;
 pub(crate) use learner::{Found, Pace};
 use lessons::Draw;
 pub use lessons::Lessons;
-pub(crate) use output::write as write_trained;
+pub(crate) use output::{Filled, write as write_trained};
 pub(crate) use sample::{Sample, gradients};
 pub use settings::{At, Epoch, Settings, Task, Teacher, Trained};
 pub use state::check_state;

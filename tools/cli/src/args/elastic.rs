@@ -13,6 +13,8 @@ pub(crate) enum Elastic {
     Train(Box<Train>),
     /// Measure such weights in forms, each with running statistics of its own
     Eval(Eval),
+    /// Write one form as an ONNX model that other engines run
+    Export(Export),
 }
 
 #[derive(Args, Debug)]
@@ -64,6 +66,26 @@ pub(crate) struct Eval {
     /// A form: w4a8/row/sym, w2a2/tensor/affine, w4/row/sym of weights alone; may be repeated
     #[arg(long, value_name = "FORM", required = true)]
     pub(crate) form: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// The model whose weights were trained, an .onnx file
+    pub(crate) model: PathBuf,
+    /// Weights, as `elastic train` makes them
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) weights: PathBuf,
+    /// The form: w4a8/row/sym
+    #[arg(long, value_name = "FORM")]
+    pub(crate) form: String,
+    /// Images on which the form's running statistics are measured; without, they are those that the training left
+    #[arg(long, value_name = "DATA")]
+    pub(crate) recalibrate: Option<PathBuf>,
+    /// How many of them
+    #[arg(long, value_name = "N", default_value = "4096", requires = "recalibrate", value_parser = number::<usize>)]
+    pub(crate) recalibrate_examples: usize,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// What forms are measured on.

@@ -22,6 +22,7 @@ pub(crate) fn run(args: &args::Elastic, session: &mut Session<'_>) -> Result<Ans
     match args {
         args::Elastic::Train(args) => train(args, session),
         args::Elastic::Eval(args) => eval(args, session),
+        args::Elastic::Export(args) => export(args, session),
     }
 }
 
@@ -90,6 +91,11 @@ fn say_trained(args: &args::Train, items: &str, done: &Done, session: &mut Sessi
     Ok(Answer::Yes)
 }
 
+/// A form as it was typed.
+fn form(text: &str) -> Result<Form, Stop> {
+    text.parse().map_err(|e| Failure::usage(format!("`--form {text}`: {e}")).into())
+}
+
 #[derive(Serialize)]
 struct EvalJson {
     forms: Vec<Measured>,
@@ -98,11 +104,7 @@ struct EvalJson {
 
 /// Measures forms.
 fn eval(args: &args::Eval, session: &mut Session<'_>) -> Result<Answer, Stop> {
-    let parsed = args
-        .form
-        .iter()
-        .map(|text| text.parse::<Form>().map_err(|e| Stop::from(Failure::usage(format!("`--form {text}`: {e}")))));
-    let forms = parsed.collect::<Result<Vec<_>, _>>()?;
+    let forms = args.form.iter().map(|text| form(text)).collect::<Result<Vec<_>, _>>()?;
     let start = Instant::now();
     let model = load(&args.model, None.into(), session)?;
     let network = ElasticFile::open(&args.weights)?.network(&model)?;
@@ -154,5 +156,38 @@ fn say_measured(all: &[Measured], session: &mut Session<'_>) -> Result<Answer, S
         ]);
     }
     session.say_all(table.lines())?;
+    Ok(Answer::Yes)
+}
+
+#[derive(Serialize)]
+struct ExportJson {
+    form: String,
+    weight_ratio: f64,
+    input_ratio: Option<f64>,
+    seconds: f64,
+}
+
+/// Writes a form as ONNX.
+fn export(args: &args::Export, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    check_output(&args.output)?;
+    let (start, form) = (Instant::now(), form(&args.form)?);
+    let model = load(&args.model, None.into(), session)?;
+    let network = ElasticFile::open(&args.weights)?.network(&model)?;
+    let forms = network.uniform(form)?;
+    let images = args.recalibrate.as_deref().map(Dataset::open).transpose()?;
+    let recalibrate = images.as_ref().map(|images| (images, args.recalibrate_examples));
+    let bar = Progress::examples(session);
+    let progress = |done, total| bar.at(done, total);
+    let out = (args.output.output.as_path(), args.output.overwrite());
+    on_threads(session, || network.export(&forms, recalibrate, out, &progress))?;
+    drop(bar);
+    let (weight_ratio, input_ratio) = network.ratios(&forms)?;
+    if session.global.json {
+        let seconds = start.elapsed().as_secs_f64();
+        session.json(&ExportJson { form: form.to_string(), weight_ratio, input_ratio, seconds })?;
+        return Ok(Answer::Yes);
+    }
+    session.say(format!("{form}: codes of the weights are {weight_ratio:.2} times smaller than floats"))?;
+    session.say(format!("wrote {}", args.output.output.display()))?;
     Ok(Answer::Yes)
 }

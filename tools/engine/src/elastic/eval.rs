@@ -11,6 +11,9 @@ use crate::model::Model;
 use crate::progress::Progress;
 use crate::train::Lessons;
 
+/// Images on which running statistics are measured anew, and how many of them; none where those of the weights stay.
+pub type Recalibrate<'r> = Option<(&'r Dataset, usize)>;
+
 /// What forms are measured with.
 #[derive(Clone, Copy, Debug)]
 pub struct Measuring<'m> {
@@ -18,8 +21,8 @@ pub struct Measuring<'m> {
     pub data: &'m Lessons,
     /// Examples of it; of fewer all.
     pub limit: Option<usize>,
-    /// Images on which running statistics are measured anew, and how many of them; none where those of the weights stay.
-    pub recalibrate: Option<(&'m Dataset, usize)>,
+    /// What running statistics are measured on.
+    pub recalibrate: Recalibrate<'m>,
     /// Whether affine grids have whole zeros, as integers need them, or offsets as they were learned.
     pub whole_zeros: bool,
 }
@@ -44,9 +47,14 @@ impl Network {
     /// # Errors
     ///
     /// Those of [`at`](Self::at) and of measuring.
-    pub fn ready(&self, forms: &[Form], how: &Measuring<'_>, progress: Progress<'_>) -> Result<Model, Error> {
-        let mut model = self.at(forms, how.whole_zeros)?;
-        let Some((data, examples)) = how.recalibrate else { return Ok(model) };
+    pub fn ready(
+        &self,
+        forms: &[Form],
+        (recalibrate, whole_zeros): (Recalibrate<'_>, bool),
+        progress: Progress<'_>,
+    ) -> Result<Model, Error> {
+        let mut model = self.at(forms, whole_zeros)?;
+        let Some((data, examples)) = recalibrate else { return Ok(model) };
         model.recalibrate(data, Some(examples), progress)?;
         Ok(model)
     }
@@ -57,7 +65,7 @@ impl Network {
     ///
     /// Those of [`ready`](Self::ready) and of running.
     pub fn measure(&self, forms: &[Form], how: &Measuring<'_>, progress: Progress<'_>) -> Result<Evaluation, Error> {
-        let model = self.ready(forms, how, &|_, _| {})?;
+        let model = self.ready(forms, (how.recalibrate, how.whole_zeros), &|_, _| {})?;
         match how.data {
             Lessons::Images(data) => eval::images(&model, None, data, how.limit, progress),
             other => other.measure(&model, Some(self.model())),

@@ -195,6 +195,15 @@ impl Network {
         &self.model
     }
 
+    /// Its layers, and their tables.
+    pub(super) fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    pub(super) fn tables(&self) -> &[Tables] {
+        &self.tables
+    }
+
     /// Its layers, and the widths that they take.
     pub fn space(&self) -> &Space {
         &self.space

@@ -94,7 +94,7 @@ pub(super) struct Quantizer {
 }
 
 /// The rows of a matrix of that many columns as its columns, and back.
-fn turned(x: &[f32], cols: usize) -> Vec<f32> {
+pub(super) fn turned<T: Copy>(x: &[T], cols: usize) -> Vec<T> {
     let rows = x.len() / cols.max(1);
     (0..x.len()).map(|at| x[at % rows.max(1) * cols + at / rows.max(1)]).collect()
 }

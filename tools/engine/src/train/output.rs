@@ -1,11 +1,11 @@
 //! Where the weights of a training go: safetensors, or the model's own graph with them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use niwaki_model::{Dtype, Graph, Tensor};
-use niwaki_onnx::proto::TensorProto;
 use niwaki_onnx::proto::tensor_proto::DataLocation;
+use niwaki_onnx::proto::{ModelProto, TensorProto};
 use niwaki_onnx::{DataType, Limits, SaveOptions, build, save};
 use niwaki_tensors::{Overwrite, write_file};
 
@@ -30,7 +30,7 @@ pub(crate) fn write(
     (path, overwrite): (&Path, Overwrite),
 ) -> Result<(), Error> {
     if is_onnx(path) {
-        return onnx(model, path, overwrite);
+        return Filled::of(model)?.save(path, overwrite);
     }
     let graph = model.graph();
     let mut all = Vec::new();
@@ -54,23 +54,46 @@ fn floats(graph: &Graph) -> BTreeMap<&str, &Tensor> {
     graph.weights().filter(|(_, t)| t.dtype() == Dtype::F32).map(|(value, t)| (graph.name(value), t)).collect()
 }
 
-/// Writes the model's file with other weights.
-fn onnx(model: &Model, path: &Path, overwrite: Overwrite) -> Result<(), Error> {
-    let file = niwaki_onnx::Model::open(model.path(), &Limits::default())?;
-    let mut proto = file.into_proto();
-    let outside = |tensor: &TensorProto| tensor.data_location() == DataLocation::External;
-    let external = proto.graph.iter().flat_map(|graph| &graph.initializer).any(outside).then_some(LARGE);
-    let mut weights = floats(model.graph());
-    for initializer in proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
-        let Some(tensor) = weights.remove(initializer.name()) else { continue };
-        let name = initializer.name().to_owned();
-        *initializer = build::initializer(&name, DataType::Float, tensor.shape(), tensor.data().to_bytes());
+/// The file of a model with other weights.
+pub(crate) struct Filled {
+    pub(crate) proto: ModelProto,
+    /// Bytes from which on weights stand beside it, where some do.
+    external: Option<u64>,
+    folder: Option<PathBuf>,
+}
+
+impl Filled {
+    /// That of an ONNX model, with the weights of its graph.
+    ///
+    /// # Errors
+    ///
+    /// Weights that are no plain initializers; those of reading.
+    pub(crate) fn of(model: &Model) -> Result<Self, Error> {
+        let file = niwaki_onnx::Model::open(model.path(), &Limits::default())?;
+        let mut proto = file.into_proto();
+        let outside = |tensor: &TensorProto| tensor.data_location() == DataLocation::External;
+        let external = proto.graph.iter().flat_map(|graph| &graph.initializer).any(outside).then_some(LARGE);
+        let mut weights = floats(model.graph());
+        for initializer in proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
+            let Some(tensor) = weights.remove(initializer.name()) else { continue };
+            let name = initializer.name().to_owned();
+            *initializer = build::initializer(&name, DataType::Float, tensor.shape(), tensor.data().to_bytes());
+        }
+        if let Some((name, _)) = weights.pop_first() {
+            let what = format!("weight `{name}`, which is no plain initializer, in an output that is ONNX");
+            let error = Error::from(ErrorKind::Unsupported { what }).at(model.path());
+            return Err(error.hinting("an output that ends in `.safetensors` holds it"));
+        }
+        Ok(Self { proto, external, folder: model.path().parent().map(Path::to_owned) })
     }
-    if let Some((name, _)) = weights.pop_first() {
-        let what = format!("weight `{name}`, which is no plain initializer, in an output that is ONNX");
-        let error = Error::from(ErrorKind::Unsupported { what }).at(model.path());
-        return Err(error.hinting("an output that ends in `.safetensors` holds it"));
+
+    /// Writes it.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub(crate) fn save(self, path: &Path, overwrite: Overwrite) -> Result<(), Error> {
+        let Self { proto, external, folder } = self;
+        Ok(save(&proto, path, &SaveOptions { overwrite: overwrite == Overwrite::Replace, external, folder })?)
     }
-    let folder = model.path().parent().map(Path::to_owned);
-    Ok(save(&proto, path, &SaveOptions { overwrite: overwrite == Overwrite::Replace, external, folder })?)
 }
