@@ -125,7 +125,8 @@ fn an_exported_form_computes_what_was_measured() {
     trains(&folder, "--epochs 1", "e.safetensors");
     let (model, weights, data) = (bundled("model.onnx"), folder.at("e.safetensors"), sample());
     for form in ["w8a8/row/sym", "w4a4/tensor/affine", "w2a2/row/affine", "w2a4/row/sym/affine"] {
-        let said = json(&folder, &format!("elastic export {model} --weights {weights} --form {form} -o @q.onnx --force"));
+        let said =
+            json(&folder, &format!("elastic export {model} --weights {weights} --form {form} -o @q.onnx --force"));
         assert_eq!(said["form"], form);
         let found = json(&folder, &format!("eval @./q.onnx --data {data}"));
         let needs = measured(&folder, "e.safetensors", &format!("--form {form}"))[0];

@@ -36,7 +36,7 @@ pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
 pub use gguf_folder::gguf_folder;
 pub use hf_config::hf_config;
-pub use masks::mask_file;
+pub use masks::{elastic_file, mask_file};
 pub use onnx::onnx_model;
 pub use signature::{correction_stream, signature_about, undo_record};
 pub use tensors::{safetensors_header, safetensors_index};
@@ -58,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "container_meta", run: container_meta },
     Target { name: "correction_stream", run: correction_stream },
     Target { name: "dataset_file", run: dataset_file },
+    Target { name: "elastic_file", run: elastic_file },
     Target { name: "elastic_view", run: elastic_view },
     Target { name: "float_view", run: float_view },
     Target { name: "foreign_checkpoint", run: foreign_checkpoint },

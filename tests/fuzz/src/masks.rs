@@ -1,7 +1,8 @@
-//! Masks in files of their own.
+//! Masks in files of their own, and networks that run at many widths.
 
 use std::sync::Arc;
 
+use niwaki_engine::elastic::ElasticFile;
 use niwaki_engine::mask::{MaskFile, compare};
 use niwaki_tensors::{Checkpoint, Limits};
 
@@ -12,4 +13,10 @@ pub fn mask_file(bytes: &[u8]) -> bool {
     let Ok(compared) = compare(&file, &file) else { return false };
     assert!(compared.tensors.iter().all(|t| t.both == t.first && t.both == t.second), "a mask is itself");
     true
+}
+
+/// A file of a network that runs at many widths.
+pub fn elastic_file(bytes: &[u8]) -> bool {
+    let Ok(checkpoint) = Checkpoint::from_bytes("fuzz", Arc::from(bytes), &Limits::default()) else { return false };
+    ElasticFile::of_checkpoint(checkpoint).is_ok_and(|file| file.widths().iter().count() > 0)
 }

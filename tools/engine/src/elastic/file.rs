@@ -115,7 +115,14 @@ impl ElasticFile {
         }
         let bits = about.widths.iter().map(|bits| Bits::new(*bits)).collect::<Result<Vec<_>, _>>();
         let widths = bits.and_then(Widths::new).map_err(|e| wrong(format!("its widths: {e}")))?;
-        Ok(Self { path, checkpoint, about, widths })
+        let file = Self { path, checkpoint, about, widths };
+        for layer in &file.about.layers {
+            file.table(&table_name(&layer.weight), None)?;
+            if file.about.activations {
+                file.table(&input_table_name(&layer.weight), Some(1))?;
+            }
+        }
+        Ok(file)
     }
 
     /// The widths that it was trained for.
@@ -150,16 +157,18 @@ impl ElasticFile {
             return Err(Error::from(ErrorKind::Unlike { what }).at(&self.path));
         }
         let input = match self.about.activations {
-            true => Some((self.table(&input_table_name(&site.name), 1)?, about.signed)),
+            true => Some((self.table(&input_table_name(&site.name), Some(1))?, about.signed)),
             false => None,
         };
-        Ok(Tables { weights: self.table(&table_name(&site.name), 1 + site.rows)?, input, inputs: about.inputs })
+        Ok(Tables { weights: self.table(&table_name(&site.name), Some(1 + site.rows))?, input, inputs: about.inputs })
     }
 
-    fn table(&self, name: &str, sets: usize) -> Result<Tensor, Error> {
+    /// A table of so many sets of grids, or of one for a tensor and at least one for its rows.
+    fn table(&self, name: &str, sets: Option<usize>) -> Result<Tensor, Error> {
         let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(name).at(&self.path);
         let view = self.checkpoint.get(name).ok_or_else(|| wrong("is not there".to_owned()))?;
-        let shape = [sets, 3, SET / 3];
+        let found = view.shape().first().copied().unwrap_or(0);
+        let shape = [sets.unwrap_or(found.max(2)), 3, SET / 3];
         if view.dtype() != Dtype::F32 || view.shape() != shape {
             return Err(wrong(format!("{} {:?}, F32 {shape:?} expected", view.dtype(), view.shape())));
         }
