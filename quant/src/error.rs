@@ -102,6 +102,22 @@ pub enum ErrorKind {
         /// What the cheapest choices cost together.
         least: u64,
     },
+    /// A number of a search or a training that it cannot have.
+    Setting {
+        /// Which.
+        name: &'static str,
+        /// The number.
+        found: f64,
+        /// The least that it can be.
+        low: f64,
+        /// The greatest.
+        high: f64,
+    },
+    /// A score that is not a number.
+    Score {
+        /// Which configuration, counted from the first that was scored.
+        configuration: usize,
+    },
 }
 
 impl Error {
@@ -170,6 +186,10 @@ impl fmt::Display for Error {
             ErrorKind::Budget { budget, least } => {
                 write!(f, "a budget of {budget}; the cheapest choices cost {least} together")
             }
+            ErrorKind::Setting { name, found, low, high } => {
+                write!(f, "`{name}` is {found}; it lies between {low} and {high}")
+            }
+            ErrorKind::Score { configuration } => write!(f, "score of configuration {configuration} is not a number"),
         }
     }
 }
