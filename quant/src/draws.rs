@@ -51,6 +51,14 @@ impl Draws {
     pub(crate) fn coin(&mut self) -> bool {
         self.bits() >> 63 == 1
     }
+
+    /// Puts items into a random order (Fisher and Yates, as Durstenfeld wrote it in 1964).
+    #[cfg(feature = "std")]
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -66,5 +74,19 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!((seen.len(), Draws::new(0, 0, 0).below(0)), (30, 0));
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn every_order_is_as_likely() {
+        let mut counts = [0u32; 27];
+        for item in 0..6000 {
+            let mut order = [0, 1, 2];
+            Draws::new(0, 0, item).shuffle(&mut order);
+            counts[order[0] * 9 + order[1] * 3 + order[2]] += 1;
+        }
+        let seen = counts.iter().filter(|count| **count > 0);
+        // Six orders, 1000 each; five standard deviations are 144.
+        assert!(seen.clone().count() == 6 && seen.clone().all(|count| count.abs_diff(1000) < 144), "{counts:?}");
     }
 }

@@ -24,8 +24,8 @@
 //! The same weights give the same bytes on every machine and SIMD level. Zero is on
 //! every uniform grid, so what a mask zeroed stays zero.
 //!
-//! Feature levels: nothing (`core` only, no allocator), `alloc` ([`signature`], [`observe`]), `std` (run-time
-//! choice of SIMD kernels, decibels).
+//! Feature levels: nothing (`core` only, no allocator), `alloc` (`signature`, `observe`, `search`, the space of `forms`),
+//! `std` (run-time choice of SIMD kernels, decibels, `wdr`, `search::predictor`).
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(feature = "alloc")]
