@@ -11,7 +11,7 @@
 //!    the cheapest rate of any of them (Pisinger, *A minimal algorithm for the multiple-choice knapsack problem*, 1995).
 //!
 //! Where all tensors were opened, or no state is left, the best solution is the best there is. Where states would be more
-//! than a limit, the search ends, and the gap to the bound says what may be missing.
+//! than a limit, those that promise most stay, and the gap to the bound says what may be missing.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -21,7 +21,8 @@ use crate::{Error, ErrorKind};
 mod refine;
 mod relax;
 
-/// States of a search, at most, where callers have no reason for others: 32 MB, and up to 64 MB more for a while.
+/// States of a search, at most, where callers have no reason for others: 32 MB, and for a while as much as half of them times
+/// the choices of a tensor.
 pub const STATES: usize = 1 << 20;
 
 /// One way to store a tensor.

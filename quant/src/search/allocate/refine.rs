@@ -81,16 +81,18 @@ pub(super) fn refine(tensors: &[Vec<Kept>], relaxed: &Relaxed, price: f64, limit
     let mut best = Best { loss: above(&relaxed.filled).min(0.0), at: None };
     let start = State { over: -i128::from(relaxed.spare), loss: 0.0, before: 0, pick: 0 };
     let mut layers: Vec<Vec<State>> = vec![vec![start]];
-    let mut total = 1;
+    let (mut room, mut exact) = (limit, true);
     for (opened, tensor) in order.iter().enumerate() {
-        let room = limit.saturating_sub(total);
-        let last = &layers[opened];
-        let from = relaxed.picks[*tensor];
-        let Some(next) = opening(last, &tensors[*tensor], from, room, |over, loss| {
-            after[opened].bound(price, over, loss) < best.loss
-        }) else {
-            return (traced(&layers, &order, relaxed, &best), false);
-        };
+        let bound = |over: i128, loss: f64| after[opened].bound(price, over, loss);
+        let mut next = opening(&layers[opened], &tensors[*tensor], relaxed.picks[*tensor], |over, loss| {
+            bound(over, loss) < best.loss
+        });
+        // Once something was left out, the rest of the room is for all tensors alike.
+        let share = if exact { room / 2 } else { room / (2 * (order.len() - opened)) };
+        if next.len() > share {
+            exact = false;
+            thin(&mut next, room / (2 * (order.len() - opened)), bound);
+        }
         if next.is_empty() {
             break;
         }
@@ -99,20 +101,22 @@ pub(super) fn refine(tensors: &[Vec<Kept>], relaxed: &Relaxed, price: f64, limit
                 best = Best { loss: state.loss, at: Some((opened + 1, at as u32)) };
             }
         }
-        total += next.len();
+        room -= next.len();
         layers.push(next);
     }
-    (traced(&layers, &order, relaxed, &best), true)
+    (traced(&layers, &order, relaxed, &best), exact)
 }
 
-/// The states with one tensor more open; none where they are more than there is room for.
-fn opening(
-    last: &[State],
-    kept: &[Kept],
-    from: usize,
-    room: usize,
-    promising: impl Fn(i128, f64) -> bool,
-) -> Option<Vec<State>> {
+/// Keeps so many states, those that promise most; of equal ones those nearest to the budget.
+fn thin(states: &mut Vec<State>, count: usize, bound: impl Fn(i128, f64) -> f64) {
+    let promise = |state: &State| bound(state.over, state.loss);
+    let nearer = |a: &State, b: &State| a.over.unsigned_abs().cmp(&b.over.unsigned_abs());
+    states.sort_by(|a, b| promise(a).total_cmp(&promise(b)).then_with(|| nearer(a, b)));
+    states.truncate(count);
+}
+
+/// The states with one tensor more open.
+fn opening(last: &[State], kept: &[Kept], from: usize, promising: impl Fn(i128, f64) -> bool) -> Vec<State> {
     let mut next = Vec::new();
     for (before, state) in last.iter().enumerate() {
         for (pick, choice) in kept.iter().enumerate() {
@@ -122,10 +126,6 @@ fn opening(
                 next.push(State { over, loss, before: before as u32, pick: pick as u32 });
             }
         }
-        // What is dominated is not known before all are there; some room is lent.
-        if next.len() / 2 > room {
-            return None;
-        }
     }
     next.sort_by(|a, b| a.over.cmp(&b.over).then(a.loss.total_cmp(&b.loss)));
     let mut least = f64::INFINITY;
@@ -134,7 +134,7 @@ fn opening(
         least = least.min(state.loss);
         better
     });
-    (next.len() <= room).then_some(next)
+    next
 }
 
 /// The choices that led to the best state.
