@@ -1,7 +1,7 @@
 //! The forms in which a network's layers can run, and the space of their widths.
 //!
 //! A form of a layer is the width of its weights and of its input, which weights share a scale, and whether the grids of
-//! both are symmetric ([eqnet, 3.1]). Its text is that of the flag `--form`:
+//! both are symmetric (EQ-Net). Its text is that of the flag `--form`:
 //!
 //! ```text
 //! w4a8/row/sym           weights of 4 bits, one step a row; input of 8 bits; both grids symmetric
@@ -29,7 +29,7 @@ pub use prior::Prior;
 #[cfg(feature = "alloc")]
 pub use space::{Configuration, LayerBits, LayerSize, Pick, Space};
 
-/// How far below a bound an average may lie, in bits [eqnet, code].
+/// How far below a bound an average may lie, in bits (EQ-Net's released code).
 pub const WINDOW: f64 = 0.5;
 
 /// Which weights share a step.

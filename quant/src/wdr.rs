@@ -1,5 +1,5 @@
 //! Weight distribution regularization: a loss that is least where a tensor's weights are spread evenly, so that few codes
-//! hold them well ([eqnet, 3.2]).
+//! hold them well (EQ-Net).
 //!
 //! With the mean μ and the standard deviation σ of all weights of a tensor, and `u = (w - μ) / σ`:
 //!

@@ -1,7 +1,8 @@
 //! Which widths layers have where the whole has a given average.
 //!
 //! Many configurations are drawn evenly; for each layer and each average, in steps of 0.2 bits, is counted how often the
-//! layer had which width. A draw for an average takes each layer's width as often as it was counted there [eqnet, code].
+//! layer had which width. A draw for an average takes each layer's width as often as it was counted there (EQ-Net's
+//! released code).
 //!
 //! Departures: an average that no configuration had takes the nearest that one had.
 
@@ -23,7 +24,7 @@ const BINS_PER_BIT: f64 = 5.0;
 /// One for each fifth of a bit up to 8.
 const BINS: usize = 41;
 
-/// How far from the ends targets are drawn, in bits [eqnet, code].
+/// How far from the ends targets are drawn, in bits (EQ-Net's released code).
 const MARGIN: f64 = 0.4;
 
 /// The counts of one side.

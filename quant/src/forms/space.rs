@@ -24,7 +24,7 @@ pub struct LayerSize {
     pub weights: u64,
     /// Elements of its input, of one example.
     pub inputs: u64,
-    /// Whether it stays at 8 bits: the first and the last layer [eqnet, code].
+    /// Whether it stays at 8 bits: the first and the last layer (EQ-Net's released code).
     pub fixed: bool,
 }
 
@@ -77,7 +77,7 @@ impl Configuration {
     }
 }
 
-/// Which widths the layers of a training step get: the sandwich of three [eqnet, 3.3].
+/// Which widths the layers of a training step get: the sandwich of three (EQ-Net).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
     /// The widest everywhere.

@@ -1,4 +1,4 @@
-//! A genetic search for the widths of layers ([eqnet, 3.4]).
+//! A genetic search for the widths of layers (EQ-Net: Elastic Quantization Neural Networks, ICCV 2023).
 //!
 //! ```text
 //! pool <- configurations within the bound, drawn as a prior has them; scored

@@ -1,4 +1,4 @@
-//! A predictor of accuracy: what a configuration scores, without running it (CQAP, [eqnet, 3.4]).
+//! A predictor of accuracy: what a configuration scores, without running it (CQAP, of EQ-Net).
 //!
 //! A configuration of L layers becomes `6 + 14 L` numbers, all 0 but a few that are 1: two for the granularity, two for the
 //! symmetry of weights, two for that of activations; seven for the width of each layer's weights, then seven for that of
