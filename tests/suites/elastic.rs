@@ -7,7 +7,7 @@ use std::path::Path;
 use niwaki_codes::{Bits, Widths};
 use niwaki_conformance::folder::{Folder, bundled, part_of_sample, sample};
 use niwaki_conformance::llama::write_llama;
-use niwaki_conformance::scene::{json, run};
+use niwaki_conformance::scene::{attempt, json, run};
 use niwaki_conformance::trained::refuse;
 use niwaki_engine::elastic::{Elastic, train};
 use niwaki_engine::model::Model;
@@ -141,6 +141,61 @@ fn an_exported_form_computes_what_was_measured() {
     }
     let line = format!("elastic export {model} --weights {weights} --form w4a4/row/sym -o @q.onnx");
     refuse(&folder, &line, "exists");
+}
+
+#[test]
+fn a_search_keeps_to_its_budget_and_goes_on_from_what_was_measured() {
+    let folder = Folder::new("elastic-search");
+    trains(&folder, "--epochs 0 --widths 2,3,4,5,8", "e.safetensors");
+    let (model, weights, data) = (bundled("model.onnx"), folder.at("e.safetensors"), sample());
+    let search = |budget: &str, more: &str| {
+        let line = format!("elastic search {model} --weights {weights} --data {data} --budget {budget}");
+        json(
+            &folder,
+            &format!("{line} --examples 200 --pairs 20 --generations 20 --pairs-file @pairs.txt --force {more}"),
+        )
+    };
+    let first = search("3bits", "-o @a.toml");
+    for candidate in first["candidates"].as_array().unwrap() {
+        assert!(candidate["average"][0].as_f64().unwrap() <= 3.0, "{candidate}");
+        let bits: Vec<u64> = candidate["bits"].as_array().unwrap().iter().map(|bits| bits.as_u64().unwrap()).collect();
+        assert_eq!((bits.len(), bits[0], bits[3]), (4, 8, 8), "{candidate}");
+    }
+    let recipe = fs::read_to_string(folder.at("a.toml")).unwrap();
+    assert_eq!(recipe.matches("[[quantize]]").count(), 4);
+    // What was measured is not measured again, a line that was cut is, and threads change nothing.
+    let pairs = fs::read_to_string(folder.at("pairs.txt")).unwrap();
+    fs::write(folder.at("pairs.txt"), &pairs[..pairs.len() - 9]).unwrap();
+    let again = search("3bits", "-o @b.toml --threads 1");
+    assert_eq!((&again["candidates"], &again["tau"]), (&first["candidates"], &first["tau"]));
+    assert_eq!(fs::read_to_string(folder.at("b.toml")).unwrap(), recipe);
+    let lines = fs::read_to_string(folder.at("pairs.txt")).unwrap().lines().filter(|line| line.ends_with('}')).count();
+    search("5bits", "-o @c.toml --method allocate");
+    let later = fs::read_to_string(folder.at("pairs.txt")).unwrap().lines().filter(|line| line.ends_with('}')).count();
+    assert!(later <= lines + 3, "other budgets use the same measurements: {lines}, {later}");
+    // The recipe is a form, and a way to compress.
+    let measured = measured(&folder, "e.safetensors", &format!("--form {}", folder.at("a.toml")));
+    assert!(measured[0][0] > 0.7, "{measured:?}");
+    run(&folder, &format!("compress {} -r @./a.toml -o @small.safetensors", bundled("model.safetensors")));
+    let line = format!("elastic search {model} --weights {weights} --data {data} --style tensor/sym --budget 3bits");
+    refuse(
+        &folder,
+        &format!("{line} --pairs-file {} -o @no.toml", folder.at("pairs.txt")),
+        "measurements of other weights",
+    );
+    refuse(&folder, &format!("{line} --pairs 5 -o @no.toml"), "pairs");
+    refuse(&folder, &line.replace("3bits", "3"), "`--budget");
+}
+
+#[test]
+fn an_average_that_no_widths_have_is_said() {
+    let folder = Folder::new("elastic-unmet");
+    trains_on(&folder, &few(&folder), "--epochs 0 --widths 4,8", "e.safetensors");
+    let (model, weights, data) = (bundled("model.onnx"), folder.at("e.safetensors"), sample());
+    let line = format!("elastic search {model} --weights {weights} --data {data} --budget 3bits -o @no.toml");
+    let answer = attempt(&folder, &line);
+    assert_eq!((answer.code, answer.out.as_str()), (1, "no widths average 3 bits: the narrowest have 4\n"));
+    assert!(!Path::new(&folder.at("no.toml")).exists());
 }
 
 /// A copy of an elastic file in which one tensor is another.

@@ -19,6 +19,7 @@ mod eval;
 mod export;
 mod file;
 mod quantizer;
+mod search;
 mod sites;
 
 use std::path::Path;
@@ -26,7 +27,7 @@ use std::path::Path;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Symmetry, Widths};
 use niwaki_model::{Data, Graph, Tape, Tensor, ValueId};
-use niwaki_quant::forms::{Granularity, LayerSize, Pick, Space, Style};
+use niwaki_quant::forms::{LayerSize, Pick, Space};
 use niwaki_quant::wdr::Wdr;
 use niwaki_tensors::Overwrite;
 
@@ -35,8 +36,9 @@ use crate::model::Model;
 use crate::train::{At, Kind, Lessons, Settings, Task, Trained, run};
 pub use eval::{Measured, Measuring, Recalibrate, eval};
 pub use file::{ElasticFile, Network};
-pub use niwaki_quant::forms::Form;
+pub use niwaki_quant::forms::{Form, Granularity, Style};
 use quantizer::{Choice, Quantizer};
+pub use search::{Candidate, Searched, Searching, search};
 use sites::{Site, sites};
 
 /// Images on which running statistics are measured for the widest form while it trains.

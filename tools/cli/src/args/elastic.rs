@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::train::Way;
-use super::{Output, number};
+use super::{Output, number, real};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Elastic {
@@ -13,6 +13,8 @@ pub(crate) enum Elastic {
     Train(Box<Train>),
     /// Measure such weights in forms, each with running statistics of its own
     Eval(Eval),
+    /// Search the width of each layer for an average
+    Search(Search),
     /// Write one form as an ONNX model that other engines run
     Export(Export),
 }
@@ -66,6 +68,59 @@ pub(crate) struct Eval {
     /// A form: w4a8/row/sym, w2a2/tensor/affine, w4/row/sym of weights alone; may be repeated
     #[arg(long, value_name = "FORM", required = true)]
     pub(crate) form: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Search {
+    /// The model whose weights were trained
+    pub(crate) model: PathBuf,
+    /// Weights, as `elastic train` makes them
+    #[arg(long, value_name = "CKPT")]
+    pub(crate) weights: PathBuf,
+    /// What configurations are measured on: a part of what the weights were trained on
+    #[arg(long, value_name = "DATA")]
+    pub(crate) data: PathBuf,
+    /// What widths may average, by weights, the first and the last layer aside: 3bits
+    #[arg(long, value_name = "B", value_parser = bits)]
+    pub(crate) budget: f64,
+    /// Granularity and symmetry of all layers: row/sym, tensor/affine
+    #[arg(long, value_name = "STYLE", default_value = "row/sym")]
+    pub(crate) style: String,
+    /// Configurations that are measured
+    #[arg(long, value_name = "N", default_value = "300", value_parser = number::<usize>)]
+    pub(crate) pairs: usize,
+    /// Examples that each is measured on
+    #[arg(long, value_name = "N", default_value = "2000", value_parser = number::<usize>)]
+    pub(crate) examples: usize,
+    /// Images on which running statistics of each are measured
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = number::<usize>)]
+    pub(crate) recalibrate_examples: usize,
+    /// What is measured, kept for other searches, and for this one where it is interrupted [default: OUT.pairs]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pairs_file: Option<PathBuf>,
+    /// Generations of the genetic search
+    #[arg(long, value_name = "N", default_value = "500", value_parser = number::<usize>)]
+    pub(crate) generations: usize,
+    /// Which result the recipe has
+    #[arg(long, value_name = "HOW", default_value = "genetic")]
+    pub(crate) method: Method,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// How widths are searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Method {
+    /// By generations, which a predictor of accuracy judges
+    Genetic,
+    /// By what each layer loses alone
+    Allocate,
+}
+
+/// An average width.
+fn bits(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("bits").and_then(|number| real(number).ok());
+    number.filter(|bits| (2.0..=8.0).contains(bits)).ok_or_else(|| "expected an average from 2bits to 8bits".to_owned())
 }
 
 #[derive(Args, Debug)]

@@ -1,15 +1,18 @@
 //! `elastic`: one set of weights at many widths.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
-use niwaki_codes::{Bits, Widths};
+use niwaki_codes::{Bits, Symmetry, Widths};
+use niwaki_engine::Recipe;
 use niwaki_engine::dataset::Dataset;
-use niwaki_engine::elastic::{self, ElasticFile, Form, Measured, Measuring};
+use niwaki_engine::elastic::{self, ElasticFile, Form, Granularity, Measured, Measuring, Network, Searched, Searching};
 use niwaki_engine::train::{At, Lessons, Method, Settings, Task, Trained};
+use niwaki_tensors::write_small;
 use serde::Serialize;
 
 use super::train::{Done, measured, settings, teacher, watched};
-use super::{check_output, load, on_threads};
+use super::{check_output, load, on_threads, selection};
 use crate::args::elastic as args;
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
@@ -22,6 +25,7 @@ pub(crate) fn run(args: &args::Elastic, session: &mut Session<'_>) -> Result<Ans
     match args {
         args::Elastic::Train(args) => train(args, session),
         args::Elastic::Eval(args) => eval(args, session),
+        args::Elastic::Search(args) => search(args, session),
         args::Elastic::Export(args) => export(args, session),
     }
 }
@@ -91,9 +95,32 @@ fn say_trained(args: &args::Train, items: &str, done: &Done, session: &mut Sessi
     Ok(Answer::Yes)
 }
 
-/// A form as it was typed.
-fn form(text: &str) -> Result<Form, Stop> {
-    text.parse().map_err(|e| Failure::usage(format!("`--form {text}`: {e}")).into())
+/// What was typed as a form.
+enum Typed {
+    /// The same of all layers.
+    Form(Form),
+    /// What a recipe has for each.
+    Recipe(Recipe, PathBuf),
+}
+
+impl Typed {
+    /// The forms of a network's layers.
+    fn of(&self, network: &Network) -> Result<Vec<Form>, Stop> {
+        Ok(match self {
+            Self::Form(form) => network.uniform(*form)?,
+            Self::Recipe(recipe, path) => network.forms_by(recipe).map_err(|e| e.at(path))?,
+        })
+    }
+}
+
+/// A form as it was typed, or the recipe of that name.
+fn form(text: &str) -> Result<Typed, Stop> {
+    if text.ends_with(".toml") {
+        let path = PathBuf::from(text);
+        return Ok(Typed::Recipe(selection::read(&path)?, path));
+    }
+    let form = text.parse().map_err(|e| Failure::usage(format!("`--form {text}`: {e}")))?;
+    Ok(Typed::Form(form))
 }
 
 #[derive(Serialize)]
@@ -104,10 +131,12 @@ struct EvalJson {
 
 /// Measures forms.
 fn eval(args: &args::Eval, session: &mut Session<'_>) -> Result<Answer, Stop> {
-    let forms = args.form.iter().map(|text| form(text)).collect::<Result<Vec<_>, _>>()?;
     let start = Instant::now();
+    let parsed = args.form.iter().map(|text| form(text)).collect::<Result<Vec<_>, _>>()?;
     let model = load(&args.model, None.into(), session)?;
     let network = ElasticFile::open(&args.weights)?.network(&model)?;
+    let forms = args.form.iter().zip(&parsed).map(|(text, form)| Ok((text.clone(), form.of(&network)?)));
+    let forms = forms.collect::<Result<Vec<_>, Stop>>()?;
     let on = &args.measured;
     let data = Lessons::open(&on.data, &model)?;
     let other = on.recalibrate.as_deref().map(Dataset::open).transpose()?;
@@ -159,6 +188,105 @@ fn say_measured(all: &[Measured], session: &mut Session<'_>) -> Result<Answer, S
     Ok(Answer::Yes)
 }
 
+/// Granularity and symmetry as they were typed.
+fn style(text: &str) -> Result<(Granularity, Symmetry), Stop> {
+    let whole: Result<Form, _> = format!("w8/{text}").parse();
+    let form = whole
+        .map_err(|_| Failure::usage(format!("`--style {text}`: expected row or tensor, sym or affine: row/sym")))?;
+    Ok((form.style.granularity, form.style.weights))
+}
+
+#[derive(Serialize)]
+struct SearchJson {
+    #[serde(flatten)]
+    searched: Searched,
+    recipe: String,
+    seconds: f64,
+}
+
+/// Searches widths.
+fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    check_output(&args.output)?;
+    let (start, (granularity, symmetry)) = (Instant::now(), style(&args.style)?);
+    let model = load(&args.model, None.into(), session)?;
+    let network = ElasticFile::open(&args.weights)?.network(&model)?;
+    let least = f64::from(network.space().widths().narrowest().get());
+    if args.budget < least {
+        return unmet(args.budget, least, session);
+    }
+    let data = Lessons::open(&args.data, &model)?;
+    let recalibrate = match &data {
+        Lessons::Images(images) if args.recalibrate_examples > 0 => Some((images, args.recalibrate_examples)),
+        _ => None,
+    };
+    let beside = || {
+        let mut name = args.output.output.file_name().unwrap_or_default().to_os_string();
+        name.push(".pairs");
+        args.output.output.with_file_name(name)
+    };
+    let kept = args.pairs_file.clone().unwrap_or_else(beside);
+    let how = Searching {
+        granularity,
+        symmetry,
+        average: args.budget,
+        pairs: args.pairs,
+        measuring: Measuring { data: &data, limit: Some(args.examples), recalibrate, whole_zeros: true },
+        kept: &kept,
+        generations: args.generations,
+        seed: session.global.seed.unwrap_or(0),
+    };
+    let bar = Progress::examples(session);
+    let progress = |done, total| bar.at(done, total);
+    let searched = on_threads(session, || elastic::search(&network, &how, &progress))?;
+    drop(bar);
+    let by = match args.method {
+        args::Method::Genetic => "genetic",
+        args::Method::Allocate => "allocate",
+    };
+    let found = searched.candidates.iter().find(|candidate| candidate.by == by);
+    let recipe = found.map(|found| network.recipe(found, &how)).transpose()?.unwrap_or_default();
+    write_small(&args.output.output, recipe.as_bytes(), args.output.overwrite())?;
+    if session.global.json {
+        session.json(&SearchJson { searched, recipe, seconds: start.elapsed().as_secs_f64() })?;
+        return Ok(Answer::Yes);
+    }
+    say_searched(args, &searched, session)
+}
+
+/// Says that no widths have the average that was asked for.
+fn unmet(budget: f64, least: f64, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    if session.global.json {
+        session.json(&serde_json::json!({"met": false, "least": least}))?;
+    } else {
+        session.say(format!("no widths average {budget} bits: the narrowest have {least}"))?;
+    }
+    Ok(Answer::No)
+}
+
+fn say_searched(args: &args::Search, searched: &Searched, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let tau = searched.tau.map_or("unknown".to_owned(), |tau| format!("{tau:.3}"));
+    session.say(format!("{} configurations measured; of those held out Kendall's tau is {tau}", searched.pairs))?;
+    session.say("")?;
+    let columns = [
+        ("search", Side::Left),
+        ("measured", Side::Right),
+        ("predicted", Side::Right),
+        ("weights", Side::Right),
+        ("inputs", Side::Right),
+    ];
+    let mut table = Table::new(&columns);
+    let percent = |share: Option<f64>| share.map(|share| format!("{:.2} %", share * 100.0)).unwrap_or_default();
+    for one in &searched.candidates {
+        let bits = one.average.map(|bits| format!("{bits:.2} bits"));
+        let [weights, inputs] = bits;
+        table.row([one.by.to_owned(), percent(one.accuracy), percent(one.predicted.map(f64::from)), weights, inputs]);
+    }
+    session.say_all(table.lines())?;
+    session.say("")?;
+    session.say(format!("wrote {}", args.output.output.display()))?;
+    Ok(Answer::Yes)
+}
+
 #[derive(Serialize)]
 struct ExportJson {
     form: String,
@@ -170,10 +298,10 @@ struct ExportJson {
 /// Writes a form as ONNX.
 fn export(args: &args::Export, session: &mut Session<'_>) -> Result<Answer, Stop> {
     check_output(&args.output)?;
-    let (start, form) = (Instant::now(), form(&args.form)?);
+    let (start, typed) = (Instant::now(), form(&args.form)?);
     let model = load(&args.model, None.into(), session)?;
     let network = ElasticFile::open(&args.weights)?.network(&model)?;
-    let forms = network.uniform(form)?;
+    let (form, forms) = (&args.form, typed.of(&network)?);
     let images = args.recalibrate.as_deref().map(Dataset::open).transpose()?;
     let recalibrate = images.as_ref().map(|images| (images, args.recalibrate_examples));
     let bar = Progress::examples(session);
@@ -184,7 +312,7 @@ fn export(args: &args::Export, session: &mut Session<'_>) -> Result<Answer, Stop
     let (weight_ratio, input_ratio) = network.ratios(&forms)?;
     if session.global.json {
         let seconds = start.elapsed().as_secs_f64();
-        session.json(&ExportJson { form: form.to_string(), weight_ratio, input_ratio, seconds })?;
+        session.json(&ExportJson { form: form.clone(), weight_ratio, input_ratio, seconds })?;
         return Ok(Answer::Yes);
     }
     session.say(format!("{form}: codes of the weights are {weight_ratio:.2} times smaller than floats"))?;

@@ -98,6 +98,11 @@ fn written(path: &Path, selection: &Selection) -> Result<Recipe, Stop> {
         let failure = Failure::usage(format!("`--recipe` and `{flag}` both say how tensors are encoded"));
         return Err(failure.hinting("a recipe holds scheme and fit in its rules").into());
     }
+    read(path)
+}
+
+/// The recipe in a file.
+pub(super) fn read(path: &Path) -> Result<Recipe, Stop> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::reading(path, &e))?;
     let mut failure = match Recipe::parse(&text) {
         Ok(recipe) => return Ok(recipe),

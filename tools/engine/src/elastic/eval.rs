@@ -30,7 +30,7 @@ pub struct Measuring<'m> {
 /// What was measured of one form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
-    /// The form of the layers that do not always have 8 bits, or what they have.
+    /// The form of the layers that do not always have 8 bits, or the recipe that says what they have.
     pub form: String,
     /// How well it does.
     #[serde(flatten)]
@@ -88,25 +88,23 @@ impl Network {
     }
 }
 
-/// Measures a network in forms, one after the other.
+/// Measures a network in forms of its layers, one after the other, each under its name.
 ///
 /// # Errors
 ///
 /// Those of [`Network::measure`].
 pub fn eval(
     network: &Network,
-    forms: &[Form],
+    forms: &[(String, Vec<Form>)],
     how: &Measuring<'_>,
     each: &mut dyn FnMut(&Measured),
 ) -> Result<Vec<Measured>, Error> {
-    // All are refused before any is measured.
-    let all = forms.iter().map(|form| network.uniform(*form)).collect::<Result<Vec<_>, Error>>()?;
-    let measured = |(form, layers): (&Form, &Vec<Form>)| {
+    let measured = |(form, layers): &(String, Vec<Form>)| {
         let evaluation = network.measure(layers, how, &|_, _| {})?;
         let (weight_ratio, input_ratio) = network.ratios(layers)?;
-        let measured = Measured { form: form.to_string(), evaluation, weight_ratio, input_ratio };
+        let measured = Measured { form: form.clone(), evaluation, weight_ratio, input_ratio };
         each(&measured);
         Ok(measured)
     };
-    forms.iter().zip(&all).map(measured).collect()
+    forms.iter().map(measured).collect()
 }

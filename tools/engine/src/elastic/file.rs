@@ -213,6 +213,16 @@ impl Network {
         &self.tables
     }
 
+    /// The names of the weights of its layers.
+    pub fn weights(&self) -> impl Iterator<Item = &str> {
+        self.sites.iter().map(|site| site.name.as_str())
+    }
+
+    /// Whether what flows into layers is quantized too.
+    pub fn quantizes_inputs(&self) -> bool {
+        self.how.activations
+    }
+
     /// Its layers, and the widths that they take.
     pub fn space(&self) -> &Space {
         &self.space
@@ -225,11 +235,7 @@ impl Network {
     ///
     /// Forms of another number of layers, or of other widths.
     pub fn at(&self, forms: &[Form], whole_zeros: bool) -> Result<Model, Error> {
-        if forms.len() != self.sites.len() {
-            let what = format!("forms of {} layers, the network has {}", forms.len(), self.sites.len());
-            return Err(Error::from(ErrorKind::Usage { what }).at(self.model.path()));
-        }
-        forms.iter().zip(self.space.layers()).try_for_each(|(form, size)| self.check(form, size.fixed))?;
+        self.check_all(forms)?;
         let mut graph = self.model.graph().clone();
         let tables = match whole_zeros {
             true => self.tables.iter().map(Tables::with_whole_zeros).collect(),
@@ -252,6 +258,15 @@ impl Network {
             false => form,
         };
         Ok(self.space.layers().iter().map(fixed).collect())
+    }
+
+    /// Refuses forms that layers do not take.
+    pub(super) fn check_all(&self, forms: &[Form]) -> Result<(), Error> {
+        if forms.len() != self.sites.len() {
+            let what = format!("forms of {} layers, the network has {}", forms.len(), self.sites.len());
+            return Err(Error::from(ErrorKind::Usage { what }).at(self.model.path()));
+        }
+        forms.iter().zip(self.space.layers()).try_for_each(|(form, size)| self.check(form, size.fixed))
     }
 
     /// Refuses a form that layers do not take; one of those that always have 8 bits takes these.

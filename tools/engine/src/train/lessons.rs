@@ -125,7 +125,7 @@ impl Lessons {
     }
 
     /// A digest of all that there is to them.
-    pub(super) fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         let mut hasher = blake3::Hasher::new();
         let mut tokens = |all: &[u32]| {
             hasher.update(&(all.len() as u64).to_le_bytes());
