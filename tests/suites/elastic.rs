@@ -198,6 +198,35 @@ fn an_average_that_no_widths_have_is_said() {
     assert!(!Path::new(&folder.at("no.toml")).exists());
 }
 
+#[test]
+fn nested_grids_pack_into_planes_without_loss() {
+    let folder = Folder::new("elastic-nested");
+    trains(&folder, "--epochs 1 --grid nested --group 32 --weights-only", "e.safetensors");
+    let (model, weights, data) = (bundled("model.onnx"), folder.at("e.safetensors"), sample());
+    // Weights alone, as planes hold them: first and last layer at 8 bits, the others at the width.
+    run(&folder, &format!("compress {weights} --scheme elastic/g32/2,4,8 -o @planes.safetensors"));
+    for bits in [2, 4, 8] {
+        let found = measured(&folder, "e.safetensors", &format!("--form w{bits}/row/sym"))[0];
+        run(&folder, &format!("elastic export {model} --weights {weights} --form w{bits}/row/sym -o @q.onnx --force"));
+        run(
+            &folder,
+            &format!("export @./planes.safetensors --to safetensors --bits {bits} -o @narrow.safetensors --force"),
+        );
+        run(&folder, "export @./planes.safetensors --to safetensors --bits 8 -o @wide.safetensors --force");
+        let [narrow, wide] = ["narrow.safetensors", "wide.safetensors"].map(|name| folder.at(name));
+        let graph = niwaki_onnx::Model::open(folder.at("q.onnx").as_ref(), &niwaki_onnx::Limits::default()).unwrap();
+        for (name, from) in
+            [("conv1.weight", &wide), ("conv2.weight", &narrow), ("fc1.weight", &narrow), ("fc2.weight", &wide)]
+        {
+            let tensor = graph.graph().initializer.iter().find(|tensor| tensor.name() == name).unwrap();
+            let needs: Vec<u8> = floats(from, name).iter().flat_map(|x| x.to_le_bytes()).collect();
+            assert!(tensor.raw_data.as_deref() == Some(&needs[..]), "{name} at {bits} bits");
+        }
+        let said = json(&folder, &format!("eval @./q.onnx --data {data}"));
+        assert!((said["accuracy"].as_f64().unwrap() - found[0]).abs() < 1e-9, "{bits}: {said} {found:?}");
+    }
+}
+
 /// A copy of an elastic file in which one tensor is another.
 fn changed(folder: &Folder, from: &str, name: &str, numbers: &[f32], shape: &[usize]) -> String {
     let checkpoint = Checkpoint::open(folder.at(from), &Limits::default()).unwrap();

@@ -18,6 +18,7 @@ mod begin;
 mod eval;
 mod export;
 mod file;
+mod nested;
 mod quantizer;
 mod search;
 mod sites;
@@ -25,17 +26,18 @@ mod sites;
 use std::path::Path;
 
 use niwaki_codes::simd::Level;
-use niwaki_codes::{Symmetry, Widths};
+use niwaki_codes::{self as codes, Bits, GroupSize, Symmetry, Widths};
 use niwaki_model::{Data, Graph, Tape, Tensor, ValueId};
 use niwaki_quant::forms::{LayerSize, Pick, Space};
 use niwaki_quant::wdr::Wdr;
 use niwaki_tensors::Overwrite;
 
-use crate::error::{Blame, Error, ErrorKind};
+use crate::error::{Blame, Error};
 use crate::model::Model;
 use crate::train::{At, Kind, Lessons, Settings, Task, Trained, run};
 pub use eval::{Measured, Measuring, Recalibrate, eval};
 pub use file::{ElasticFile, Network};
+use nested::Nested;
 pub use niwaki_quant::forms::{Form, Granularity, Style};
 use quantizer::{Choice, Quantizer};
 pub use search::{Candidate, Searched, Searching, search};
@@ -44,11 +46,33 @@ use sites::{Site, sites};
 /// Images on which running statistics are measured for the widest form while it trains.
 const MEASURED: usize = 2048;
 
+/// The grids of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grid {
+    /// Steps and offsets that are learned, for each width, granularity and symmetry by itself, as the paper has them.
+    Learned,
+    /// Those of elastic tensors of groups of that size: codes of narrower widths are the top bits of wider ones, so that what
+    /// was trained is packed into planes without loss.
+    Nested(GroupSize),
+}
+
+impl Grid {
+    /// The scheme of a weight of nested codes.
+    fn scheme(self, widths: Widths) -> Option<codes::Elastic> {
+        let Self::Nested(group) = self else { return None };
+        // The first and the last layer have 8 bits.
+        let widths = Widths::new(widths.iter().chain([Bits::MAX])).ok()?;
+        Some(codes::Elastic { group, widths })
+    }
+}
+
 /// How a network learns to run at several widths.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Elastic {
     /// The widths.
     pub widths: Widths,
+    /// The grids of weights.
+    pub grid: Grid,
     /// Whether inputs of layers are quantized too, or weights alone.
     pub activations: bool,
     /// What pulls weights towards an even distribution.
@@ -64,7 +88,15 @@ pub struct Elastic {
 impl Elastic {
     /// As the paper and its code have it.
     pub fn new(widths: Widths) -> Self {
-        Self { widths, activations: true, shape: Some(Wdr::default()), distill: true, clip: 1.0, examples: 256 }
+        Self {
+            widths,
+            grid: Grid::Learned,
+            activations: true,
+            shape: Some(Wdr::default()),
+            distill: true,
+            clip: 1.0,
+            examples: 256,
+        }
     }
 }
 
@@ -82,11 +114,10 @@ pub fn train(
     run(task, settings, Kind::Elastic(how), progress)
 }
 
-/// A quantizer in a graph.
+/// The quantizer of an input in a graph, or of weights whose grids are learned.
 #[derive(Clone, Copy, Debug)]
 struct Placed {
-    /// The weight that says which of its grids count, and the table of them.
-    choice: ValueId,
+    /// The table of its grids.
     table: ValueId,
     how: Quantizer,
 }
@@ -96,7 +127,9 @@ struct Placed {
 struct Layer {
     weight: ValueId,
     name: String,
-    weights: Placed,
+    /// The weights that say which grids count: of its weights, and of its input.
+    choices: [ValueId; 2],
+    weights: Option<Placed>,
     input: Option<Placed>,
 }
 
@@ -140,22 +173,37 @@ impl Supernet {
         let space =
             Space::new(sizes.collect(), how.widths).map_err(|e| Error::below(e, Blame::Input).at(model.path()))?;
         let widest = Choice { bits: how.widths.widest(), row: false, affine: false };
-        let mut add = |place: (usize, usize), name: String, table: Tensor, how: Quantizer| {
-            let choice = graph.weight(format!("{name}_choice"), widest.tensor());
+        let place = |graph: &mut Graph,
+                     place: (usize, usize),
+                     choice: ValueId,
+                     (name, table, how): (String, Tensor, Quantizer)| {
             let table = graph.weight(name.clone(), table);
             graph.transform_input(place, format!("{name}/fake_quantize"), how, &[choice, table]);
-            Placed { choice, table, how }
+            Placed { table, how }
         };
-        let layers = sites.iter().zip(tables).map(|(site, tables)| {
+        let nested = how.grid.scheme(how.widths);
+        let mut layers = Vec::new();
+        for (site, tables) in sites.iter().zip(tables) {
+            let name = |what: &str| format!("{}.{what}", site.name);
+            let choices = ["choice", "input_choice"].map(|what| graph.weight(name(what), widest.tensor()));
+            if let Some(scheme) = nested {
+                let op = Nested { scheme, turned: site.turned };
+                graph.transform_input((site.node, 1), name("nested"), op, &choices[..1]);
+            }
             let how = Quantizer { signed: true, turned: site.turned };
-            let weights = add((site.node, 1), file::table_name(&site.name), tables.weights, how);
-            let input = tables.input.map(|(table, signed)| {
-                let how = Quantizer { signed, turned: false };
-                add((site.node, 0), file::input_table_name(&site.name), table, how)
+            let of_weights = tables.weights.map(|table| (file::table_name(&site.name), table, how));
+            let of_input = tables.input.map(|(table, signed)| {
+                (file::input_table_name(&site.name), table, Quantizer { signed, turned: false })
             });
-            Layer { weight: site.weight, name: site.name.clone(), weights, input }
-        });
-        Ok(Self { layers: layers.collect(), space, how, seed })
+            layers.push(Layer {
+                weight: site.weight,
+                name: site.name.clone(),
+                choices,
+                weights: of_weights.map(|of| place(graph, (site.node, 1), choices[0], of)),
+                input: of_input.map(|of| place(graph, (site.node, 0), choices[1], of)),
+            });
+        }
+        Ok(Self { layers, space, how, seed })
     }
 
     /// The forms of a pass of a step.
@@ -167,10 +215,8 @@ impl Supernet {
     fn choices(&self, forms: &[Form]) -> Vec<(ValueId, Tensor)> {
         let mut all = Vec::new();
         for (layer, form) in self.layers.iter().zip(forms) {
-            all.push((layer.weights.choice, Choice::of_weights(form).tensor()));
-            if let (Some(input), Some(choice)) = (layer.input, Choice::of_input(form)) {
-                all.push((input.choice, choice.tensor()));
-            }
+            all.push((layer.choices[0], Choice::of_weights(form).tensor()));
+            all.extend(Choice::of_input(form).map(|choice| (layer.choices[1], choice.tensor())));
         }
         all
     }
@@ -219,7 +265,7 @@ impl Supernet {
 
     /// The weights that are tables of grids.
     pub(crate) fn tables(&self) -> impl Iterator<Item = ValueId> {
-        self.layers.iter().flat_map(|layer| [Some(layer.weights), layer.input]).flatten().map(|placed| placed.table)
+        self.layers.iter().flat_map(|layer| [layer.weights, layer.input]).flatten().map(|placed| placed.table)
     }
 
     /// The model in its widest form, with running statistics of its own.
@@ -227,11 +273,9 @@ impl Supernet {
         let of = |placed: Placed| graph.constant(placed.table).cloned();
         let tables = self.layers.iter().zip(self.space.layers()).map(|(layer, size)| {
             let input = layer.input.and_then(|input| Some((of(input)?, input.how.signed)));
-            Some(begin::Tables { weights: of(layer.weights)?, input, inputs: size.inputs })
+            begin::Tables { weights: layer.weights.and_then(of), input, inputs: size.inputs }
         });
-        let unlike = || Error::from(ErrorKind::Unlike { what: "a table that is no longer there".to_owned() });
-        let tables: Vec<_> = tables.collect::<Option<_>>().ok_or_else(unlike)?;
-        let network = Network::new(model.clone(), sites(model, model.graph())?, tables, self.how)?;
+        let network = Network::new(model.clone(), sites(model, model.graph())?, tables.collect(), self.how)?;
         let widest = self.how.widths.widest();
         let style =
             Style { granularity: Granularity::Row, weights: Symmetry::Symmetric, activations: Symmetry::Symmetric };

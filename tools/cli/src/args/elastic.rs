@@ -32,6 +32,12 @@ pub(crate) struct Train {
     /// Widths, but for those of the first and the last layer, which have 8 bits
     #[arg(long, value_name = "B,…", value_delimiter = ',', default_value = "2,4,8", value_parser = number::<u32>)]
     pub(crate) widths: Vec<u32>,
+    /// Grids of the weights: learned ones for each form, or those of elastic tensors, whose codes nest
+    #[arg(long, value_name = "GRID", default_value = "paper")]
+    pub(crate) grid: Grid,
+    /// Nested: weights that share a range
+    #[arg(long, value_name = "N", default_value = "64", value_parser = number::<usize>)]
+    pub(crate) group: usize,
     /// Quantize weights alone, not what flows into layers
     #[arg(long)]
     pub(crate) weights_only: bool,
@@ -54,6 +60,15 @@ pub(crate) struct Train {
     pub(crate) way: Way,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// Grids of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Grid {
+    /// Steps and offsets that are learned
+    Paper,
+    /// Ranges of groups, and codes that are top bits of each other
+    Nested,
 }
 
 #[derive(Args, Debug)]

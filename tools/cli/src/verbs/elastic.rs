@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use niwaki_codes::{Bits, Symmetry, Widths};
+use niwaki_codes::{Bits, GroupSize, Symmetry, Widths};
 use niwaki_engine::Recipe;
 use niwaki_engine::dataset::Dataset;
-use niwaki_engine::elastic::{self, ElasticFile, Form, Granularity, Measured, Measuring, Network, Searched, Searching};
+use niwaki_engine::elastic::{
+    self, ElasticFile, Form, Granularity, Grid, Measured, Measuring, Network, Searched, Searching,
+};
 use niwaki_engine::train::{At, Lessons, Method, Settings, Task, Trained};
 use niwaki_tensors::write_small;
 use serde::Serialize;
@@ -39,7 +41,16 @@ fn widths(typed: &[u32]) -> Result<Widths, Stop> {
 /// Trains.
 fn train(args: &args::Train, session: &mut Session<'_>) -> Result<Answer, Stop> {
     check_output(&args.output)?;
+    let grid = match args.grid {
+        args::Grid::Paper => Grid::Learned,
+        args::Grid::Nested => {
+            let group =
+                GroupSize::new(args.group).map_err(|e| Failure::usage(format!("`--group {}`: {e}", args.group)))?;
+            Grid::Nested(group)
+        }
+    };
     let how = elastic::Elastic {
+        grid,
         activations: !args.weights_only,
         distill: !args.no_guide,
         examples: args.fit_examples,

@@ -7,9 +7,9 @@ use niwaki_model::{Graph, Tape, Tensor, ValueId};
 use niwaki_quant::fake_quant::{Learned, Span, fit};
 use rayon::prelude::*;
 
-use super::Elastic;
 use super::quantizer::{Choice, SET};
 use super::sites::Site;
+use super::{Elastic, Grid};
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
 use crate::train::{Lessons, Sample, Settings};
@@ -23,7 +23,8 @@ const NO_SIGN: f32 = -1e-9;
 /// The tables of a layer.
 #[derive(Clone, Debug)]
 pub(super) struct Tables {
-    pub(super) weights: Tensor,
+    /// That of its weights; none where their grids are nested.
+    pub(super) weights: Option<Tensor>,
     /// That of its input, and whether its codes have a sign.
     pub(super) input: Option<(Tensor, bool)>,
     /// Elements of the input, of one example.
@@ -34,7 +35,7 @@ impl Tables {
     /// The same ones, with 0 on all affine grids.
     pub(super) fn with_whole_zeros(&self) -> Self {
         let input = self.input.as_ref().map(|(table, signed)| (whole_zeros(table, *signed), *signed));
-        Self { weights: whole_zeros(&self.weights, true), input, ..self.clone() }
+        Self { weights: self.weights.as_ref().map(|table| whole_zeros(table, true)), input, ..self.clone() }
     }
 }
 
@@ -105,7 +106,10 @@ pub(super) fn fitted(
         if let Some(at) = weights.iter().position(|w| !w.is_finite()) {
             return Err(unlike(&format!("weight {at} is no finite number")));
         }
-        let of_weights = of_weights(weights, site).ok_or_else(|| unlike("a weight of no rows"))?;
+        let of_weights = match how.grid {
+            Grid::Learned => Some(of_weights(weights, site).ok_or_else(|| unlike("a weight of no rows"))?),
+            Grid::Nested(_) => None,
+        };
         let flow = flows.get(&site.input).ok_or_else(|| unlike("what flows into its layer are no floats"))?;
         if !(flow.span.low.is_finite() && flow.span.high.is_finite()) {
             return Err(unlike("what flows into its layer is not always a finite number"));

@@ -1,7 +1,7 @@
 //! A form of a network as ONNX that any engine runs.
 //!
 //! ```text
-//! weights   int8 codes -> DequantizeLinear -> the layer
+//! weights   int8 codes -> DequantizeLinear -> the layer            on nested grids: the floats that they decode to
 //! input     [Clip ->] QuantizeLinear -> DequantizeLinear -> the layer
 //! ```
 //!
@@ -67,9 +67,13 @@ impl Network {
         }
         let graph = file.proto.graph.as_mut().ok_or_else(|| unlike("a file without a graph".to_owned()))?;
         for ((site, tables), form) in self.sites().iter().zip(self.tables()).zip(forms) {
-            let tables = tables.with_whole_zeros();
+            let at = |e: Error| e.of(&site.name).at(self.model().path());
             let weights = ready.graph().constant(site.weight).ok_or_else(|| unlike("a weight less".to_owned()))?;
-            quantize(graph, (site, &tables), form, weights).map_err(|e| e.of(&site.name).at(self.model().path()))?;
+            if let Some(nested) = self.nested(site) {
+                let weights = nested.at(form.weights, weights).map_err(|e| at(unlike(e.to_string())))?;
+                set(graph, &site.name, &weights);
+            }
+            quantize(graph, (site, &tables.with_whole_zeros()), form, weights).map_err(at)?;
         }
         file.save(out, overwrite)
     }
@@ -85,6 +89,13 @@ impl Network {
     }
 }
 
+/// Gives a weight of a file other elements.
+fn set(graph: &mut GraphProto, name: &str, weights: &Tensor) {
+    for tensor in graph.initializer.iter_mut().filter(|tensor| tensor.name() == name) {
+        *tensor = initializer(name, DataType::Float, weights.shape(), weights.data().to_bytes());
+    }
+}
+
 /// Puts the quantizers of a layer into a file's graph.
 fn quantize(
     graph: &mut GraphProto,
@@ -96,9 +107,10 @@ fn quantize(
     let unlike = |what: &str| Error::from(ErrorKind::Unlike { what: what.to_owned() });
     let at = graph.node.iter().position(takes).ok_or_else(|| unlike("no node of the file has it as its weight"))?;
     let mut added = Added::default();
-    let weight = added.weights(site, &tables.weights, Choice::of_weights(form), weights)?;
-    graph.initializer.retain(|tensor| tensor.name() != site.name);
-    graph.input.retain(|input| input.name() != site.name);
+    let weight = match &tables.weights {
+        Some(table) => Some(added.weights(site, table, Choice::of_weights(form), weights)?),
+        None => None,
+    };
     let input = match (&tables.input, Choice::of_input(form)) {
         (Some((table, signed)), Some(choice)) => {
             let from = graph.node[at].input.first().cloned().unwrap_or_default();
@@ -106,7 +118,11 @@ fn quantize(
         }
         _ => None,
     };
-    graph.node[at].input[1] = weight;
+    if let Some(weight) = weight {
+        graph.initializer.retain(|tensor| tensor.name() != site.name);
+        graph.input.retain(|input| input.name() != site.name);
+        graph.node[at].input[1] = weight;
+    }
     input.into_iter().for_each(|input| graph.node[at].input[0] = input);
     graph.initializer.extend(added.tensors);
     graph.node.splice(at..at, added.nodes);

@@ -2,16 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use niwaki_codes::{Bits, Widths};
+use niwaki_codes::{Bits, GroupSize, Widths};
 use niwaki_model::{Tensor, ValueId};
 use niwaki_quant::forms::{Form, LayerSize, Space};
 use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite};
 use serde::{Deserialize, Serialize};
 
 use super::begin::Tables;
+use super::nested::Nested;
 use super::quantizer::SET;
 use super::sites::{Site, sites};
-use super::{Elastic, Supernet};
+use super::{Elastic, Grid, Supernet};
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
 use crate::train::{take, write_trained};
@@ -35,6 +36,9 @@ pub(super) fn input_table_name(weight: &str) -> String {
 struct About {
     version: u32,
     widths: Vec<u32>,
+    /// The size of groups, where grids of weights are nested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nested: Option<usize>,
     activations: bool,
     layers: Vec<AboutLayer>,
 }
@@ -65,13 +69,17 @@ pub(super) fn write(
                 graph.weight(name, table);
             }
         };
-        add(layer.weights.table, table_name(&layer.name));
+        layer.weights.iter().for_each(|weights| add(weights.table, table_name(&layer.name)));
         layer.input.iter().for_each(|input| add(input.table, input_table_name(&layer.name)));
         let signed = layer.input.is_none_or(|input| input.how.signed);
         layers.push(AboutLayer { weight: layer.name.clone(), inputs: size.inputs, signed });
     }
     let widths = supernet.how.widths.iter().map(Bits::get).collect();
-    let about = About { version: 1, widths, activations: supernet.how.activations, layers };
+    let nested = match supernet.how.grid {
+        Grid::Learned => None,
+        Grid::Nested(group) => Some(group.get()),
+    };
+    let about = About { version: 1, widths, nested, activations: supernet.how.activations, layers };
     let text =
         serde_json::to_string(&about).map_err(|e| Error::from(ErrorKind::Unlike { what: e.to_string() }).at(path))?;
     write_trained(&model.with(graph), Some(epoch), Some((KEY, &text)), (path, overwrite))
@@ -85,6 +93,7 @@ pub struct ElasticFile {
     checkpoint: Checkpoint,
     about: About,
     widths: Widths,
+    grid: Grid,
 }
 
 impl ElasticFile {
@@ -115,9 +124,15 @@ impl ElasticFile {
         }
         let bits = about.widths.iter().map(|bits| Bits::new(*bits)).collect::<Result<Vec<_>, _>>();
         let widths = bits.and_then(Widths::new).map_err(|e| wrong(format!("its widths: {e}")))?;
-        let file = Self { path, checkpoint, about, widths };
+        let grid = match about.nested.map(GroupSize::new).transpose() {
+            Ok(nested) => nested.map_or(Grid::Learned, Grid::Nested),
+            Err(e) => return Err(wrong(format!("its groups: {e}"))),
+        };
+        let file = Self { path, checkpoint, about, widths, grid };
         for layer in &file.about.layers {
-            file.table(&table_name(&layer.weight), None)?;
+            if file.about.nested.is_none() {
+                file.table(&table_name(&layer.weight), None)?;
+            }
             if file.about.activations {
                 file.table(&input_table_name(&layer.weight), Some(1))?;
             }
@@ -146,7 +161,7 @@ impl ElasticFile {
         }
         let tables = sites.iter().zip(&self.about.layers).map(|(site, about)| self.tables(site, about));
         let tables = tables.collect::<Result<Vec<_>, Error>>()?;
-        let how = Elastic { activations: self.about.activations, ..Elastic::new(self.widths) };
+        let how = Elastic { activations: self.about.activations, grid: self.grid, ..Elastic::new(self.widths) };
         Network::new(model.with(graph), sites, tables, how)
     }
 
@@ -160,7 +175,11 @@ impl ElasticFile {
             true => Some((self.table(&input_table_name(&site.name), Some(1))?, about.signed)),
             false => None,
         };
-        Ok(Tables { weights: self.table(&table_name(&site.name), Some(1 + site.rows))?, input, inputs: about.inputs })
+        let weights = match self.grid {
+            Grid::Learned => Some(self.table(&table_name(&site.name), Some(1 + site.rows))?),
+            Grid::Nested(_) => None,
+        };
+        Ok(Tables { weights, input, inputs: about.inputs })
     }
 
     /// A table of so many sets of grids, or of one for a tensor and at least one for its rows.
@@ -202,6 +221,11 @@ impl Network {
     /// The model with the weights in floats.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The nested grid of a layer's weights, where that is theirs.
+    pub(super) fn nested(&self, site: &Site) -> Option<Nested> {
+        Some(Nested { scheme: self.how.grid.scheme(self.how.widths)?, turned: site.turned })
     }
 
     /// Its layers, and their tables.

@@ -51,7 +51,7 @@ impl Choice {
         Tensor::vector(vec![i64::from(self.bits.get()), i64::from(self.row), i64::from(self.affine)])
     }
 
-    fn read(all: &[i64]) -> Result<Self, Fault> {
+    pub(super) fn read(all: &[i64]) -> Result<Self, Fault> {
         let wrong = || Fault::shape(format!("a choice of {all:?}"), "bits, row and affine");
         let [bits, row, affine] = *all else { return Err(wrong()) };
         let bits = u32::try_from(bits).ok().and_then(|bits| Bits::new(bits).ok()).ok_or_else(wrong)?;

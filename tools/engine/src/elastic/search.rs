@@ -168,7 +168,7 @@ fn described(network: &Network, how: &Searching<'_>) -> String {
         hasher.update(&tensor.data().to_bytes());
     }
     for tables in network.tables() {
-        let tables = std::iter::once(&tables.weights).chain(tables.input.as_ref().map(|(table, _)| table));
+        let tables = tables.weights.iter().chain(tables.input.as_ref().map(|(table, _)| table));
         for table in tables {
             hasher.update(&table.data().to_bytes());
         }
