@@ -57,12 +57,12 @@ pub enum Grid {
 }
 
 impl Grid {
-    /// The scheme of a weight of nested codes.
+    /// The scheme of weights of nested codes for these widths.
     fn scheme(self, widths: Widths) -> Option<codes::Elastic> {
-        let Self::Nested(group) = self else { return None };
-        // The first and the last layer have 8 bits.
-        let widths = Widths::new(widths.iter().chain([Bits::MAX])).ok()?;
-        Some(codes::Elastic { group, widths })
+        match self {
+            Self::Learned => None,
+            Self::Nested(group) => Some(codes::Elastic { group, widths }),
+        }
     }
 }
 
@@ -97,6 +97,11 @@ impl Elastic {
             clip: 1.0,
             examples: 256,
         }
+    }
+
+    /// The widths, and that of the first and the last layer.
+    fn served(&self) -> Widths {
+        Widths::new(self.widths.iter().chain([Bits::MAX])).unwrap_or(self.widths)
     }
 }
 
@@ -181,7 +186,7 @@ impl Supernet {
             graph.transform_input(place, format!("{name}/fake_quantize"), how, &[choice, table]);
             Placed { table, how }
         };
-        let nested = how.grid.scheme(how.widths);
+        let nested = how.grid.scheme(how.served());
         let mut layers = Vec::new();
         for (site, tables) in sites.iter().zip(tables) {
             let name = |what: &str| format!("{}.{what}", site.name);

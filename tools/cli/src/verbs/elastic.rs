@@ -157,7 +157,13 @@ fn eval(args: &args::Eval, session: &mut Session<'_>) -> Result<Answer, Stop> {
         (None, _) => None,
     };
     let recalibrate = images.filter(|_| on.recalibrate_examples > 0).map(|images| (images, on.recalibrate_examples));
-    let how = Measuring { data: &data, limit: on.limit, recalibrate, whole_zeros: !on.float_offsets };
+    let how = Measuring {
+        data: &data,
+        reference: Some(&model),
+        limit: on.limit,
+        recalibrate,
+        whole_zeros: !on.float_offsets,
+    };
     let bar = Progress::examples(session);
     let mut done = 0;
     let mut each = |_: &Measured| {
@@ -241,7 +247,13 @@ fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop
         symmetry,
         average: args.budget,
         pairs: args.pairs,
-        measuring: Measuring { data: &data, limit: Some(args.examples), recalibrate, whole_zeros: true },
+        measuring: Measuring {
+            data: &data,
+            reference: Some(&model),
+            limit: Some(args.examples),
+            recalibrate,
+            whole_zeros: true,
+        },
         kept: &kept,
         generations: args.generations,
         seed: session.global.seed.unwrap_or(0),

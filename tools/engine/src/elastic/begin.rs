@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use niwaki_codes::{Bits, simd::Level};
+use niwaki_codes::{Bits, Widths, simd::Level};
 use niwaki_model::{Graph, Tape, Tensor, ValueId};
 use niwaki_quant::fake_quant::{Learned, Span, fit};
 use rayon::prelude::*;
@@ -59,12 +59,12 @@ struct Flow {
     elements: u64,
 }
 
-/// The grids of all forms for values of which each set has its own: `[sets, 3, 7]`.
-pub(super) fn table(sets: &[(Span, &[f32])], signed: bool) -> Vec<f32> {
+/// The grids of these widths for values of which each set has its own: `[sets, 3, 7]`; those of others are 0.
+fn table(sets: &[(Span, &[f32])], widths: Widths, signed: bool) -> Vec<f32> {
     let mut all = vec![0.0; sets.len() * SET];
     let level = Level::best();
     all.par_chunks_mut(SET).zip(sets).for_each(|(out, (span, x))| {
-        for (bits, affine) in Bits::all().flat_map(|bits| [(bits, false), (bits, true)]) {
+        for (bits, affine) in widths.iter().flat_map(|bits| [(bits, false), (bits, true)]) {
             let grid = fit(level, (bits, signed, affine), *span, x);
             let (step, offset) = Choice { bits, row: false, affine }.places(0);
             out[step] = grid.step();
@@ -75,7 +75,7 @@ pub(super) fn table(sets: &[(Span, &[f32])], signed: bool) -> Vec<f32> {
 }
 
 /// The table of a weight: for all of it, then for each of its rows.
-fn of_weights(weights: &[f32], site: &Site) -> Option<Tensor> {
+fn of_weights(weights: &[f32], site: &Site, widths: Widths) -> Option<Tensor> {
     let (rows, len) = (site.rows, weights.len());
     let by_row: Vec<f32> = match site.turned {
         false => weights.to_vec(),
@@ -83,7 +83,7 @@ fn of_weights(weights: &[f32], site: &Site) -> Option<Tensor> {
     };
     let each = by_row.chunks(len / rows).map(|row| (Span::of(row), row));
     let sets: Vec<(Span, &[f32])> = std::iter::once((Span::of(weights), weights)).chain(each).collect();
-    Tensor::of([1 + rows, 3, SET / 3], table(&sets, true))
+    Tensor::of([1 + rows, 3, SET / 3], table(&sets, widths, true))
 }
 
 /// The tables of all layers.
@@ -99,6 +99,7 @@ pub(super) fn fitted(
     (how, data): (&Elastic, &Lessons),
 ) -> Result<Vec<Tables>, Error> {
     let flows = flows(model, graph, sites, settings, (how, data))?;
+    let widths = how.served();
     let tables = |site: &Site| {
         let unlike =
             |what: &str| Error::from(ErrorKind::Unlike { what: what.to_owned() }).of(&site.name).at(model.path());
@@ -107,7 +108,7 @@ pub(super) fn fitted(
             return Err(unlike(&format!("weight {at} is no finite number")));
         }
         let of_weights = match how.grid {
-            Grid::Learned => Some(of_weights(weights, site).ok_or_else(|| unlike("a weight of no rows"))?),
+            Grid::Learned => Some(of_weights(weights, site, widths).ok_or_else(|| unlike("a weight of no rows"))?),
             Grid::Nested(_) => None,
         };
         let flow = flows.get(&site.input).ok_or_else(|| unlike("what flows into its layer are no floats"))?;
@@ -115,7 +116,8 @@ pub(super) fn fitted(
             return Err(unlike("what flows into its layer is not always a finite number"));
         }
         let signed = flow.span.low < NO_SIGN;
-        let input = how.activations.then(|| Tensor::of([1, 3, SET / 3], table(&[(flow.span, &flow.some)], signed)));
+        let input =
+            how.activations.then(|| Tensor::of([1, 3, SET / 3], table(&[(flow.span, &flow.some)], widths, signed)));
         let input = input.flatten().map(|table| (table, signed));
         Ok(Tables { weights: of_weights, input, inputs: flow.elements })
     };

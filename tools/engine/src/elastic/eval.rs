@@ -19,6 +19,8 @@ pub type Recalibrate<'r> = Option<(&'r Dataset, usize)>;
 pub struct Measuring<'m> {
     /// What they are measured on.
     pub data: &'m Lessons,
+    /// What vectors of texts are compared with: those of the model as it was.
+    pub reference: Option<&'m Model>,
     /// Examples of it; of fewer all.
     pub limit: Option<usize>,
     /// What running statistics are measured on.
@@ -68,7 +70,7 @@ impl Network {
         let model = self.ready(forms, (how.recalibrate, how.whole_zeros), &|_, _| {})?;
         match how.data {
             Lessons::Images(data) => eval::images(&model, None, data, how.limit, progress),
-            other => other.measure(&model, Some(self.model())),
+            other => other.measure(&model, how.reference),
         }
     }
 

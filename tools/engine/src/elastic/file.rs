@@ -225,7 +225,7 @@ impl Network {
 
     /// The nested grid of a layer's weights, where that is theirs.
     pub(super) fn nested(&self, site: &Site) -> Option<Nested> {
-        Some(Nested { scheme: self.how.grid.scheme(self.how.widths)?, turned: site.turned })
+        Some(Nested { scheme: self.how.grid.scheme(self.how.served())?, turned: site.turned })
     }
 
     /// Its layers, and their tables.

@@ -173,7 +173,7 @@ fn described(network: &Network, how: &Searching<'_>) -> String {
             hasher.update(&table.data().to_bytes());
         }
     }
-    let Measuring { data, limit, recalibrate, whole_zeros } = how.measuring;
+    let Measuring { data, limit, recalibrate, whole_zeros, .. } = how.measuring;
     let recalibrate = recalibrate.map(|(images, count)| (images.len(), count));
     let how = format!("{:?} {:?} {limit:?} {recalibrate:?} {whole_zeros}", how.granularity, how.symmetry);
     hasher.update(how.as_bytes());
