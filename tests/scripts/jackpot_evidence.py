@@ -32,7 +32,7 @@ class Masks(Lab):
     def accuracy(self, mask, anew):
         out = self.work / "masked.onnx"
         self.niwaki("mask", "apply", self.args.net, mask, "-o", out, "--force",
-                    *(["--recalibrate", self.args.train] if anew else []))
+                    *(["--recalibrate", self.args.train, *self.args.flags.split()] if anew else []))
         return round(100 * self.niwaki("eval", out, "--data", self.args.test)["accuracy"], 2)
 
     def overlap(self, first, second):

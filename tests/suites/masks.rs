@@ -365,6 +365,14 @@ fn running_statistics_follow_a_search_and_can_be_measured_for_other_masks() {
     let loss = |line: &str| json(&folder, &format!("eval {line} --data {sample}"))["loss"].as_f64().unwrap();
     assert!(loss("@r.onnx") < loss("@m.onnx"));
     assert_eq!(loss("@net.onnx --weights @r.safetensors"), loss("@r.onnx"));
+    // Images that are cut and mirrored have other statistics, the same ones always.
+    let cut = |threads: usize, out: &str| {
+        let flags = format!("--recalibrate {sample} --crop 4 --flip --threads {threads}");
+        run(&folder, &format!("mask apply @trained.onnx @m.safetensors {flags} -o @{out}"));
+        fs::read(folder.at(out)).unwrap()
+    };
+    let first = cut(1, "c1.onnx");
+    assert!(first == cut(3, "c3.onnx") && first != fs::read(folder.at("r.onnx")).unwrap());
 }
 
 #[test]

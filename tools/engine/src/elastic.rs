@@ -32,6 +32,7 @@ use niwaki_quant::forms::{LayerSize, Pick, Space};
 use niwaki_quant::wdr::Wdr;
 use niwaki_tensors::Overwrite;
 
+use crate::dataset::Augment;
 use crate::error::{Blame, Error};
 use crate::model::Model;
 use crate::train::{At, Kind, Lessons, Settings, Task, Trained, run};
@@ -145,6 +146,7 @@ pub(crate) struct Supernet {
     space: Space,
     how: Elastic,
     seed: u64,
+    augment: Augment,
 }
 
 impl Supernet {
@@ -157,17 +159,16 @@ impl Supernet {
     ) -> Result<Self, Error> {
         let sites = sites(model, graph)?;
         let fitted = begin::fitted(model, base, &sites, settings, (how, data))?;
-        Self::place(model, graph, &sites, fitted, *how, settings.seed)
+        let placed = Self::place(model, graph, (&sites, fitted), *how)?;
+        Ok(Self { seed: settings.seed, augment: settings.augment, ..placed })
     }
 
     /// Puts quantizers of these tables into a graph.
     fn place(
         model: &Model,
         graph: &mut Graph,
-        sites: &[Site],
-        tables: Vec<begin::Tables>,
+        (sites, tables): (&[Site], Vec<begin::Tables>),
         how: Elastic,
-        seed: u64,
     ) -> Result<Self, Error> {
         let last = sites.len().saturating_sub(1);
         let sizes = sites.iter().zip(&tables).enumerate().map(|(nth, (site, tables))| LayerSize {
@@ -208,7 +209,7 @@ impl Supernet {
                 input: of_input.map(|of| place(graph, (site.node, 0), choices[1], of)),
             });
         }
-        Ok(Self { layers, space, how, seed })
+        Ok(Self { layers, space, how, seed: 0, augment: Augment::default() })
     }
 
     /// The forms of a pass of a step.
@@ -280,7 +281,8 @@ impl Supernet {
             let input = layer.input.and_then(|input| Some((of(input)?, input.how.signed)));
             begin::Tables { weights: layer.weights.and_then(of), input, inputs: size.inputs }
         });
-        let network = Network::new(model.clone(), sites(model, model.graph())?, tables.collect(), self.how)?;
+        let network =
+            Network::new(model.clone(), sites(model, model.graph())?, tables.collect(), (self.how, self.augment))?;
         let widest = self.how.widths.widest();
         let style =
             Style { granularity: Granularity::Row, weights: Symmetry::Symmetric, activations: Symmetry::Symmetric };

@@ -56,6 +56,7 @@ pub use error::{Blame, Error, ErrorKind, Layer};
 pub use given::Given;
 pub use niwaki_prune::{Block, Budget, NofM, Ratio};
 pub use plan::{Plan, Tail};
+pub use recalibrate::Recalibration;
 pub use recipe::{Preset, Recipe};
 pub use report::{Report, TensorReport};
 pub use source::{Names, Opened, Source};

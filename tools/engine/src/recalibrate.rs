@@ -3,11 +3,13 @@
 //! Whoever changes weights changes what flows into the normalizations behind them, and the running statistics say what
 //! flowed there before. One pass over data says what flows there now.
 
+use std::ops::Range;
 use std::path::Path;
 
 use niwaki_model::{Executor, Run, Running, Tensor};
+use rayon::prelude::*;
 
-use crate::dataset::Dataset;
+use crate::dataset::{Augment, Dataset};
 use crate::error::{Error, ErrorKind};
 use crate::eval;
 use crate::model::Model;
@@ -34,9 +36,43 @@ pub(crate) fn graph_of<'p>(checkpoint: &'p Opened, model: Option<&'p Path>) -> R
     }
 }
 
-/// The running statistics of a model by name, one number a channel: the means and variances (over all of a batch, not one less) that flow into the batch normalizations of a model while
-/// each normalizes by its batch's own: averages over the batches of `data`, or of its first `limit` images, each counted by its images. What does not
-/// fill a batch of a model of a fixed number of images is left out.
+/// Images on which running statistics are measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Recalibration<'r> {
+    /// The images.
+    pub data: &'r Dataset,
+    /// How many of them; all where it is not said.
+    pub limit: Option<usize>,
+    /// What is done to them: what was done to those of the training, whose statistics others than these would not be.
+    /// Nothing is mixed.
+    pub augment: Augment,
+}
+
+impl<'r> From<&'r Dataset> for Recalibration<'r> {
+    /// All images, as they are.
+    fn from(data: &'r Dataset) -> Self {
+        Self { data, limit: None, augment: Augment::default() }
+    }
+}
+
+impl Recalibration<'_> {
+    /// Reads some of the images.
+    fn read(&self, items: Range<usize>, images: &mut [f32]) -> Result<(), Error> {
+        let Self { data, augment, .. } = *self;
+        data.batch(items.clone(), images)?;
+        if augment.crop > 0 || augment.flip {
+            let black = data.black();
+            images.par_chunks_mut(data.item_len().max(1)).zip(items).for_each(|(image, item)| {
+                augment.places(data.shape(), &black, [0, 0, item as u64], image);
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The running statistics of a model by name, one number a channel: the means and variances (over all of a batch, not one less)
+/// that flow into the batch normalizations of a model while each normalizes by its batch's own: averages over the batches,
+/// each counted by its images. What does not fill a batch of a model of a fixed number of images is left out.
 ///
 /// # Errors
 ///
@@ -44,9 +80,10 @@ pub(crate) fn graph_of<'p>(checkpoint: &'p Opened, model: Option<&'p Path>) -> R
 /// that are no numbers; those of reading and running.
 pub(crate) fn statistics(
     model: &Model,
-    (data, limit): (&Dataset, Option<usize>),
+    on: Recalibration<'_>,
     progress: Progress<'_>,
 ) -> Result<Vec<(String, Vec<f32>)>, Error> {
+    let data = on.data;
     let unlike = |what: String| Error::from(ErrorKind::Unlike { what }).at(model.path());
     let fixed = eval::check_images(model, data)?;
     let mut graph = model.graph().clone();
@@ -62,7 +99,7 @@ pub(crate) fn statistics(
         .collect();
     let executor = Executor::new(graph).map_err(|e| Error::from(e.at(model.path())))?;
     let batch = fixed.unwrap_or(BATCH);
-    let len = data.len().min(limit.unwrap_or(usize::MAX));
+    let len = data.len().min(on.limit.unwrap_or(usize::MAX));
     let end = if fixed.is_some() { len / batch * batch } else { len };
     if end == 0 {
         return Err(unlike(format!("a model of {batch} images at a time, and {len} images")));
@@ -73,7 +110,7 @@ pub(crate) fn statistics(
         let items = start..(start + batch).min(end);
         let count = items.len();
         let mut images = vec![0.0; count * data.item_len()];
-        data.batch(items.clone(), &mut images)?;
+        on.read(items.clone(), &mut images)?;
         let images = Tensor::of([count, c, h, w], images).ok_or_else(|| unlike(format!("images of {c}x{h}x{w}")))?;
         let made = executor.run(vec![images], Run::default()).map_err(|e| Error::from(e.at(model.path())))?.outputs;
         for (sum, at) in sums.iter_mut().zip(&at) {
@@ -95,22 +132,17 @@ pub(crate) fn statistics(
 }
 
 impl Model {
-    /// Gives the model running statistics measured anew, on the first `limit` images; a model without any stays as it is.
+    /// Gives the model running statistics measured anew; a model without any stays as it is.
     ///
     /// # Errors
     ///
     /// Those of [`statistics`], but for a model that has none.
-    pub(crate) fn recalibrate(
-        &mut self,
-        data: &Dataset,
-        limit: Option<usize>,
-        progress: Progress<'_>,
-    ) -> Result<(), Error> {
+    pub(crate) fn recalibrate(&mut self, on: Recalibration<'_>, progress: Progress<'_>) -> Result<(), Error> {
         let mut graph = self.graph().clone();
         if graph.norms(None).is_empty() {
             return Ok(());
         }
-        for (name, values) in statistics(self, (data, limit), progress)? {
+        for (name, values) in statistics(self, on, progress)? {
             graph.find(&name).into_iter().for_each(|value| graph.set_weight(value, Tensor::vector(values.clone())));
         }
         *self = self.with(graph);

@@ -137,6 +137,12 @@ pub(crate) struct Apply {
     /// Measure running statistics of batch normalizations anew on these images
     #[arg(long, value_name = "DATA")]
     pub(crate) recalibrate: Option<PathBuf>,
+    /// Cut them as the model's training did: from themselves with so many black pixels around them
+    #[arg(long, value_name = "PIXELS", default_value = "0", requires = "recalibrate", value_parser = number::<usize>)]
+    pub(crate) crop: usize,
+    /// Mirror every other one
+    #[arg(long, requires = "recalibrate")]
+    pub(crate) flip: bool,
     /// The model whose graph runs them, an ONNX file [default: the checkpoint]
     #[arg(long, value_name = "MODEL", requires = "recalibrate")]
     pub(crate) model: Option<PathBuf>,

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Instant;
 
-use niwaki_engine::dataset::Dataset;
+use niwaki_engine::dataset::{Augment, Dataset};
 use niwaki_engine::jackpot::{self, Keep, Masking, Restriction, Start};
 use niwaki_engine::mask::{self, Application, Applied, Compared, ComparedTensor, MaskFile, Of, Scored, Scoring};
 use niwaki_engine::train::{At, Lessons, Method, Settings, Task, Trained};
-use niwaki_engine::{Budget, NofM, Options, Ratio};
+use niwaki_engine::{Budget, NofM, Options, Ratio, Recalibration};
 use serde::Serialize;
 
 use super::train::{Done, measured, settings, teacher, watched};
@@ -209,7 +209,12 @@ fn apply(args: &args::Apply, session: &mut Session<'_>) -> Result<Answer, Stop> 
     let start = Instant::now();
     let masks = MaskFile::open(&args.mask)?;
     let data = args.recalibrate.as_deref().map(Dataset::open).transpose()?;
-    let how = Application { recalibrate: data.as_ref(), model: args.model.as_deref(), transfer: args.transfer };
+    let augment = Augment { crop: args.crop, flip: args.flip, mixup: 0.0 };
+    let how = Application {
+        recalibrate: data.as_ref().map(|data| Recalibration { data, limit: None, augment }),
+        model: args.model.as_deref(),
+        transfer: args.transfer,
+    };
     let options: Options = compress::options(&args.output, session);
     let bar = Progress::examples(session);
     let progress = |done, total| bar.at(done, total);

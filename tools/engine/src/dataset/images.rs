@@ -131,6 +131,11 @@ impl Dataset {
         Ok(Self { path, dims, item_len, preprocessing, names, labelled, classes: counted, table, checkpoint })
     }
 
+    /// What a black pixel of each channel is after preprocessing.
+    pub fn black(&self) -> Vec<f32> {
+        (0..self.shape()[0]).map(|c| self.preprocessing().value(0.0, c)).collect()
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -9,9 +9,10 @@ use crate::error::{Blame, Error};
 use crate::eval::{self, Evaluation};
 use crate::model::Model;
 use crate::progress::Progress;
+use crate::recalibrate::Recalibration;
 use crate::train::Lessons;
 
-/// Images on which running statistics are measured anew, and how many of them; none where those of the weights stay.
+/// Images on which running statistics are measured anew, cut and mirrored as in the training, and how many of them; none where those of the weights stay.
 pub type Recalibrate<'r> = Option<(&'r Dataset, usize)>;
 
 /// What forms are measured with.
@@ -57,7 +58,8 @@ impl Network {
     ) -> Result<Model, Error> {
         let mut model = self.at(forms, whole_zeros)?;
         let Some((data, examples)) = recalibrate else { return Ok(model) };
-        model.recalibrate(data, Some(examples), progress)?;
+        let on = Recalibration { data, limit: Some(examples), augment: self.augment() };
+        model.recalibrate(on, progress)?;
         Ok(model)
     }
 

@@ -13,6 +13,7 @@ use super::nested::Nested;
 use super::quantizer::SET;
 use super::sites::{Site, sites};
 use super::{Elastic, Grid, Supernet};
+use crate::dataset::Augment;
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
 use crate::train::{take, write_trained};
@@ -40,6 +41,11 @@ struct About {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nested: Option<usize>,
     activations: bool,
+    /// What was done to images: the pixels around them that they were cut from, and whether some were mirrored.
+    #[serde(default)]
+    crop: usize,
+    #[serde(default)]
+    flip: bool,
     layers: Vec<AboutLayer>,
 }
 
@@ -75,11 +81,12 @@ pub(super) fn write(
         layers.push(AboutLayer { weight: layer.name.clone(), inputs: size.inputs, signed });
     }
     let widths = supernet.how.widths.iter().map(Bits::get).collect();
+    let Augment { crop, flip, .. } = supernet.augment;
     let nested = match supernet.how.grid {
         Grid::Learned => None,
         Grid::Nested(group) => Some(group.get()),
     };
-    let about = About { version: 1, widths, nested, activations: supernet.how.activations, layers };
+    let about = About { version: 1, widths, nested, activations: supernet.how.activations, crop, flip, layers };
     let text =
         serde_json::to_string(&about).map_err(|e| Error::from(ErrorKind::Unlike { what: e.to_string() }).at(path))?;
     write_trained(&model.with(graph), Some(epoch), Some((KEY, &text)), (path, overwrite))
@@ -162,7 +169,8 @@ impl ElasticFile {
         let tables = sites.iter().zip(&self.about.layers).map(|(site, about)| self.tables(site, about));
         let tables = tables.collect::<Result<Vec<_>, Error>>()?;
         let how = Elastic { activations: self.about.activations, grid: self.grid, ..Elastic::new(self.widths) };
-        Network::new(model.with(graph), sites, tables, how)
+        let augment = Augment { crop: self.about.crop, flip: self.about.flip, mixup: 0.0 };
+        Network::new(model.with(graph), sites, tables, (how, augment))
     }
 
     /// The tables of a layer.
@@ -207,15 +215,21 @@ pub struct Network {
     sites: Vec<Site>,
     tables: Vec<Tables>,
     how: Elastic,
+    augment: Augment,
     space: Space,
 }
 
 impl Network {
     /// That of a model, with tables for its layers.
-    pub(super) fn new(model: Model, sites: Vec<Site>, tables: Vec<Tables>, how: Elastic) -> Result<Self, Error> {
+    pub(super) fn new(
+        model: Model,
+        sites: Vec<Site>,
+        tables: Vec<Tables>,
+        (how, augment): (Elastic, Augment),
+    ) -> Result<Self, Error> {
         let mut graph = model.graph().clone();
-        let supernet = Supernet::place(&model, &mut graph, &sites, tables.clone(), how, 0)?;
-        Ok(Self { model, sites, tables, how, space: supernet.space })
+        let supernet = Supernet::place(&model, &mut graph, (&sites, tables.clone()), how)?;
+        Ok(Self { model, sites, tables, how, augment, space: supernet.space })
     }
 
     /// The model with the weights in floats.
@@ -235,6 +249,11 @@ impl Network {
 
     pub(super) fn tables(&self) -> &[Tables] {
         &self.tables
+    }
+
+    /// What was done to images while it was trained.
+    pub(super) fn augment(&self) -> Augment {
+        self.augment
     }
 
     /// The names of the weights of its layers.
@@ -265,7 +284,7 @@ impl Network {
             true => self.tables.iter().map(Tables::with_whole_zeros).collect(),
             false => self.tables.clone(),
         };
-        let supernet = Supernet::place(&self.model, &mut graph, &self.sites, tables, self.how, 0)?;
+        let supernet = Supernet::place(&self.model, &mut graph, (&self.sites, tables), self.how)?;
         supernet.choices(forms).into_iter().for_each(|(value, tensor)| graph.set_weight(value, tensor));
         Ok(self.model.with(graph))
     }

@@ -10,12 +10,11 @@ use serde::Serialize;
 
 use super::MaskFile;
 use crate::compress::Options;
-use crate::dataset::Dataset;
 use crate::error::{Error, ErrorKind};
 use crate::export;
 use crate::model::{Model, on_threads};
 use crate::progress::Progress;
-use crate::recalibrate::{graph_of, statistics};
+use crate::recalibrate::{Recalibration, graph_of, statistics};
 use crate::source::{Names, Numbers, Opened, Source, SourceTensor, Weights};
 use crate::train::write_weights;
 
@@ -23,7 +22,7 @@ use crate::train::write_weights;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Application<'a> {
     /// Images on which running statistics are measured anew, instead of those that go with the masks.
-    pub recalibrate: Option<&'a Dataset>,
+    pub recalibrate: Option<Recalibration<'a>>,
     /// The model whose graph they run through; by default the checkpoint, an ONNX model.
     pub model: Option<&'a Path>,
     /// Whether the masks may be for other weights of the same shapes.
@@ -130,13 +129,13 @@ fn measured(
     checkpoint: &Opened,
     seen: &Source<'_>,
     model: Option<&Path>,
-    (data, options): (&Dataset, &Options),
+    (data, options): (Recalibration<'_>, &Options),
     progress: Progress<'_>,
 ) -> Result<Vec<(String, Vec<f32>)>, Error> {
     let weights = model.map(|_| checkpoint.path());
     let (mut model, _) = Model::of_file(graph_of(checkpoint, model)?, weights)?;
     model.replace(seen, |tensor| tensor.is_patched())?;
-    on_threads(options.threads, || statistics(&model, (data, None), progress))
+    on_threads(options.threads, || statistics(&model, data, progress))
 }
 
 /// The checkpoint with other running statistics.

@@ -54,7 +54,7 @@ pub fn recalibrated(
     let seen: Vec<Patch<'_>> = patches.iter().map(|patch| Patch { transfer: true, ..*patch }).collect();
     let weights = model.map(|_| opened.path());
     let (model, _) = Model::of_file(graph_of(opened, model)?, Given { weights, patches: &seen, bits: None })?;
-    let measured = on_threads(options.threads, || statistics(&model, (data, None), progress))?;
+    let measured = on_threads(options.threads, || statistics(&model, data.into(), progress))?;
     let mut about = last.signature.about().clone();
     let (source, stack) = (opened.source(None, Names::Own)?, merged(opened)?);
     let mut tensors = Vec::new();

@@ -150,7 +150,7 @@ impl Lessons {
     /// What a black pixel of each channel is; nothing where there are no pixels.
     pub(crate) fn black(&self) -> Vec<f32> {
         match self {
-            Self::Images(data) => (0..data.shape()[0]).map(|c| data.preprocessing().value(0.0, c)).collect(),
+            Self::Images(data) => data.black(),
             Self::Windows(_) | Self::Texts(_) => Vec::new(),
         }
     }
