@@ -118,6 +118,15 @@ pub enum ErrorKind {
         /// Which configuration, counted from the first that was scored.
         configuration: usize,
     },
+    /// Inputs of a layer of which one is infinite or not a number, or too large to be squared.
+    Input {
+        /// Which of the layer's inputs.
+        index: usize,
+    },
+    /// Damping that is negative, infinite or not a number.
+    Damping,
+    /// A Gram matrix that has no inverse, however much it is damped.
+    Singular,
 }
 
 impl Error {
@@ -190,6 +199,9 @@ impl fmt::Display for Error {
                 write!(f, "`{name}` is {found}; it lies between {low} and {high}")
             }
             ErrorKind::Score { configuration } => write!(f, "score of configuration {configuration} is not a number"),
+            ErrorKind::Input { index } => write!(f, "input {index} of the layer is infinite or not a number"),
+            ErrorKind::Damping => write!(f, "damping is a finite number, 0 or more"),
+            ErrorKind::Singular => write!(f, "the Gram matrix of the inputs has no inverse, however much it is damped"),
         }
     }
 }

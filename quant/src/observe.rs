@@ -1,7 +1,17 @@
 //! What is remembered of the values that flow into a layer.
 
+#[cfg(feature = "std")]
+mod factor;
+mod gram;
+mod patches;
+
 use alloc::vec;
 use alloc::vec::Vec;
+
+#[cfg(feature = "std")]
+pub use factor::Factor;
+pub use gram::{Band, Gram};
+pub use patches::Patches;
 
 /// The sum of squares of each input of a layer, over all that it saw: the diagonal of the Gram matrix. Sums are of doubles,
 /// in the order of the values.
