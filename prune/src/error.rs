@@ -49,6 +49,11 @@ pub enum ErrorKind {
     Changed,
     /// A mask that does not keep as many weights as it has to.
     Slots,
+    /// The factor of a Gram matrix of another size, or that is none; or factors that rows cannot be shared among.
+    Factor {
+        /// Which of them; their number, where it is that.
+        factor: usize,
+    },
     /// A size that no mask can have.
     Mask(niwaki_codes::Error),
     /// Hidden states before and after a block that do not correspond.
@@ -124,6 +129,10 @@ impl fmt::Display for Error {
             ErrorKind::Passes => write!(f, "counts belong to different passes over the tensor"),
             ErrorKind::Changed => write!(f, "weights changed between two passes over the tensor"),
             ErrorKind::Slots => write!(f, "the mask does not keep as many weights as it has to"),
+            ErrorKind::Factor { factor } => write!(
+                f,
+                "factor {factor} of the inputs; expected one for each equal part of the rows, its diagonal above 0"
+            ),
             ErrorKind::Mask(_) => write!(f, "size fits no mask"),
             ErrorKind::States { before, after, width } => {
                 write!(f, "hidden states of {before} and {after} numbers; expected as many, in rows of {width}")

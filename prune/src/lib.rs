@@ -1,4 +1,5 @@
-//! Chooses masks, and blocks to remove: patterns, budgets, selection by magnitude or by search, scores of layers.
+//! Chooses masks, and blocks to remove: patterns, budgets, selection by magnitude, by search or with an update of what
+//! stays, scores of layers.
 //!
 //! ```
 //! use niwaki_codes::simd::Level;
@@ -40,6 +41,8 @@ mod pattern;
 mod rule;
 #[cfg(feature = "alloc")]
 mod select;
+#[cfg(feature = "alloc")]
+pub mod sparsegpt;
 
 #[cfg(feature = "alloc")]
 pub use block::Block;
