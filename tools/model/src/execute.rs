@@ -49,16 +49,42 @@ pub struct Outcome {
     pub macs: u64,
 }
 
+/// A run that stands still between two nodes, with all values that nodes after it take.
+#[derive(Debug)]
+pub struct Paused {
+    values: Vec<Option<Tensor>>,
+    memory: Memory,
+    macs: u64,
+    /// The node that is next.
+    next: usize,
+}
+
+impl Paused {
+    /// A value that was made, while some node after it takes it.
+    pub fn value(&self, value: ValueId) -> Option<&Tensor> {
+        self.values.get(value.index())?.as_ref()
+    }
+}
+
 impl Executor {
     /// Makes a graph ready.
     ///
     /// # Errors
     ///
     /// Those of [`Graph::sort`], and weights that do not fit their nodes.
-    pub fn new(mut graph: Graph) -> Result<Self, Error> {
+    pub fn new(graph: Graph) -> Result<Self, Error> {
+        Self::changing(graph, &[])
+    }
+
+    /// The same, where these weights may change: [`set_weight`](Self::set_weight).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub fn changing(mut graph: Graph, weights: &[ValueId]) -> Result<Self, Error> {
         graph.sort()?;
         let last = last_uses(&graph);
-        let ready = prepared(&graph, &[])?;
+        let ready = prepared(&graph, weights)?;
         Ok(Self { graph, ready, last, pool: Pool::default() })
     }
 
@@ -67,14 +93,35 @@ impl Executor {
         &self.graph
     }
 
+    /// Gives a weight that may change other elements.
+    pub fn set_weight(&mut self, value: ValueId, tensor: Tensor) {
+        self.graph.set_weight(value, tensor);
+    }
+
     /// Runs it on inputs in the graph's order.
     ///
     /// # Errors
     ///
     /// Inputs that do not fit, and whatever a node refuses.
     pub fn run(&self, inputs: Vec<Tensor>, mut how: Run<'_>) -> Result<Outcome, Error> {
+        let mut paused = self.start(inputs, &mut how)?;
+        self.go_on(&mut paused, self.graph.nodes().len(), &mut how)?;
+        let Paused { values, memory, macs, .. } = paused;
+        let output = |value: &ValueId| {
+            let found = values[value.index()].clone().or_else(|| self.graph.constant(*value).cloned());
+            found.ok_or_else(|| ErrorKind::Undefined { value: self.graph.name(*value).to_owned() }.into())
+        };
+        let outputs = self.graph.outputs().iter().map(output).collect::<Result<Vec<_>, Error>>()?;
+        Ok(Outcome { outputs, peak_bytes: memory.peak, macs })
+    }
+
+    /// Begins a run, and stands still before the first node.
+    ///
+    /// # Errors
+    ///
+    /// Inputs that do not fit.
+    pub fn start(&self, inputs: Vec<Tensor>, how: &mut Run<'_>) -> Result<Paused, Error> {
         check(&self.graph, &inputs)?;
-        let context = Context::new(how.limit, &self.pool);
         let mut values: Vec<Option<Tensor>> = vec![None; self.graph.values()];
         for (input, tensor) in self.graph.inputs().iter().zip(inputs) {
             if let Some(observe) = &mut how.observe {
@@ -84,41 +131,54 @@ impl Executor {
         }
         let mut memory = Memory::default();
         values.iter().flatten().for_each(|tensor| memory.made(tensor, &[]));
-        let mut macs = 0u64;
-        for ((node, op), last) in self.graph.nodes().iter().zip(&self.ready).zip(&self.last) {
-            let taken = taken(&self.graph, node, last, &mut values);
-            let shapes: Vec<Option<Vec<usize>>> =
-                taken.iter().map(|tensor| tensor.as_ref().map(|tensor| tensor.shape().to_vec())).collect();
-            let places: Vec<(usize, usize)> = taken.iter().flatten().filter(|t| t.is_alone()).map(place).collect();
-            let mut inputs = Inputs::new(taken);
-            let outputs = op.run(&mut inputs, &context).map_err(|fault| Error::from(fault).of(&node.name))?;
-            outputs.iter().for_each(|tensor| memory.made(tensor, &places));
-            for tensor in inputs.into_vec().into_iter().flatten() {
-                self.pool.free(tensor);
-            }
-            memory.freed(&places, &outputs);
-            let needs = node.outputs.iter().rposition(Option::is_some).map_or(0, |at| at + 1);
-            if outputs.len() < needs {
-                return Err(Error::from(ErrorKind::Outputs { found: outputs.len(), needs }).of(&node.name));
-            }
-            let of_outputs: Vec<&[usize]> = outputs.iter().map(Tensor::shape).collect();
-            let of_inputs: Vec<Option<&[usize]>> = shapes.iter().map(|shape| shape.as_deref()).collect();
-            macs = macs.saturating_add(op.macs(&of_inputs, &of_outputs));
-            for (value, tensor) in node.outputs.iter().zip(outputs) {
-                let Some(value) = value else { continue };
-                if let Some(observe) = &mut how.observe {
-                    observe(*value, &tensor);
-                }
-                // What is asked for, but never used, is not kept.
-                values[value.index()] = (!last.contains(value)).then_some(tensor);
-            }
+        Ok(Paused { values, memory, macs: 0, next: 0 })
+    }
+
+    /// Goes on with a run until it stands before node number `to`, with the weights as they are now.
+    ///
+    /// # Errors
+    ///
+    /// Whatever a node refuses.
+    pub fn go_on(&self, paused: &mut Paused, to: usize, how: &mut Run<'_>) -> Result<(), Error> {
+        let context = Context::new(how.limit, &self.pool);
+        while paused.next < to.min(self.graph.nodes().len()) {
+            self.node(paused, &context, how)?;
+            paused.next += 1;
         }
-        let output = |value: &ValueId| {
-            let found = values[value.index()].clone().or_else(|| self.graph.constant(*value).cloned());
-            found.ok_or_else(|| ErrorKind::Undefined { value: self.graph.name(*value).to_owned() }.into())
-        };
-        let outputs = self.graph.outputs().iter().map(output).collect::<Result<Vec<_>, Error>>()?;
-        Ok(Outcome { outputs, peak_bytes: memory.peak, macs })
+        Ok(())
+    }
+
+    /// Runs the next node.
+    fn node(&self, paused: &mut Paused, context: &Context<'_>, how: &mut Run<'_>) -> Result<(), Error> {
+        let Paused { values, memory, macs, next } = paused;
+        let (node, op, last) = (&self.graph.nodes()[*next], &self.ready[*next], &self.last[*next]);
+        let taken = taken(&self.graph, node, last, values);
+        let shapes: Vec<Option<Vec<usize>>> =
+            taken.iter().map(|tensor| tensor.as_ref().map(|tensor| tensor.shape().to_vec())).collect();
+        let places: Vec<(usize, usize)> = taken.iter().flatten().filter(|t| t.is_alone()).map(place).collect();
+        let mut inputs = Inputs::new(taken);
+        let outputs = op.run(&mut inputs, context).map_err(|fault| Error::from(fault).of(&node.name))?;
+        outputs.iter().for_each(|tensor| memory.made(tensor, &places));
+        for tensor in inputs.into_vec().into_iter().flatten() {
+            self.pool.free(tensor);
+        }
+        memory.freed(&places, &outputs);
+        let needs = node.outputs.iter().rposition(Option::is_some).map_or(0, |at| at + 1);
+        if outputs.len() < needs {
+            return Err(Error::from(ErrorKind::Outputs { found: outputs.len(), needs }).of(&node.name));
+        }
+        let of_outputs: Vec<&[usize]> = outputs.iter().map(Tensor::shape).collect();
+        let of_inputs: Vec<Option<&[usize]>> = shapes.iter().map(|shape| shape.as_deref()).collect();
+        *macs = macs.saturating_add(op.macs(&of_inputs, &of_outputs));
+        for (value, tensor) in node.outputs.iter().zip(outputs) {
+            let Some(value) = value else { continue };
+            if let Some(observe) = &mut how.observe {
+                observe(*value, &tensor);
+            }
+            // What is asked for, but never used, is not kept.
+            values[value.index()] = (!last.contains(value)).then_some(tensor);
+        }
+        Ok(())
     }
 }
 
@@ -211,7 +271,7 @@ pub(crate) fn place(tensor: &Tensor) -> (usize, usize) {
 }
 
 /// Bytes of values, shared ones counted once.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Memory {
     now: usize,
     peak: usize,

@@ -31,7 +31,7 @@ pub use attributes::{Attribute, Definition};
 pub use decoder::{Cache, Decoder, Wanted};
 pub use encoder::{Encoder, Text, pooled};
 pub use error::{Error, ErrorKind};
-pub use execute::{Executor, Observer, Outcome, Run, dims_text};
+pub use execute::{Executor, Observer, Outcome, Paused, Run, dims_text};
 pub use fault::Fault;
 pub use graph::{Dim, Graph, Input, Node, ValueId};
 pub use norms::Running;

@@ -36,6 +36,31 @@ fn values_are_observed_as_they_are_made() {
 }
 
 #[test]
+fn a_run_stands_still_and_goes_on_with_other_weights() {
+    use crate::ops::linear::Linear;
+    let mut graph = Graph::default();
+    let x = graph.input("x", None, None);
+    let [one, two] =
+        ["one", "two"].map(|name| graph.weight(name, Tensor::of([2, 2], vec![1.0f32, 0.0, 0.0, 1.0]).unwrap()));
+    let a = graph.node("a", Linear::default(), &[x, one]);
+    let b = graph.node("b", Linear::default(), &[a, two]);
+    graph.output(b);
+    let mut executor = Executor::changing(graph, &[one, two]).unwrap();
+    let how = Run::default;
+    let mut paused = executor.start(vec![self::x()], &mut how()).unwrap();
+    executor.go_on(&mut paused, 1, &mut how()).unwrap();
+    assert_eq!(paused.value(a).and_then(Tensor::get::<f32>), Some(&[-1.0, 2.0][..]));
+    // Nobody takes it any more.
+    assert!(paused.value(x).is_none());
+    let twice = Tensor::of([2, 2], vec![2.0f32, 0.0, 0.0, 2.0]).unwrap();
+    [one, two].into_iter().for_each(|weight| executor.set_weight(weight, twice.clone()));
+    executor.go_on(&mut paused, 9, &mut how()).unwrap();
+    assert_eq!(paused.value(b).and_then(Tensor::get::<f32>), Some(&[-2.0, 4.0][..]));
+    let whole = executor.run(vec![self::x()], how()).unwrap().outputs;
+    assert_eq!(whole[0].get::<f32>(), Some(&[-4.0, 8.0][..]));
+}
+
+#[test]
 fn inputs_that_do_not_fit_are_refused_by_name() {
     let executor = Executor::new(two_relus()).unwrap();
     let refused = |inputs| executor.run(inputs, Run::default()).unwrap_err().to_string();

@@ -17,7 +17,8 @@ use crate::kernels::conv::{Activation, End, Geometry, Packed, Plan, convolve};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::binary::{Binary, Operation};
 use crate::ops::select::Clip;
-use crate::ops::window::{Span, Window};
+pub use crate::ops::window::Span;
+use crate::ops::window::Window;
 use crate::ops::{Built, some};
 use crate::reverse::Reverse;
 use crate::tensor::{Dtype, Tensor};
@@ -85,6 +86,21 @@ impl Conv {
     /// The same with a fourth input that is added; none where something comes after its sums already.
     pub(crate) fn adding(&self) -> Option<Self> {
         self.is_plain().then(|| Self { add: true, ..self.clone() })
+    }
+
+    /// How many parts channels are cut into.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// How its windows lie on images of this shape, along each dimension behind the channels.
+    ///
+    /// # Errors
+    ///
+    /// Shapes of images and weights that do not fit each other.
+    pub fn windows(&self, images: &[usize], weights: &[usize]) -> Result<Vec<Span>, Fault> {
+        let shapes = self.shapes(images, weights)?;
+        self.spans(&shapes, weights.get(2..).unwrap_or_default())
     }
 
     fn shapes(&self, x: &[usize], w: &[usize]) -> Result<Shapes, Fault> {

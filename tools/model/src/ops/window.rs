@@ -27,14 +27,21 @@ pub(crate) struct Window {
 
 /// A window along one dimension of one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) input: usize,
-    pub(crate) output: usize,
-    pub(crate) kernel: usize,
-    pub(crate) stride: usize,
-    pub(crate) dilation: usize,
-    pub(crate) before: usize,
-    pub(crate) after: usize,
+pub struct Span {
+    /// Places of the image.
+    pub input: usize,
+    /// Results.
+    pub output: usize,
+    /// Places of the window.
+    pub kernel: usize,
+    /// How far windows are apart.
+    pub stride: usize,
+    /// How far the places of a window are apart.
+    pub dilation: usize,
+    /// Padding before the image.
+    pub before: usize,
+    /// Padding after it.
+    pub after: usize,
 }
 
 /// How much longer than an image a window may be: it is walked through, place by place.
