@@ -20,7 +20,7 @@ from pathlib import Path
 from lab import Lab
 
 BITS = (8, 4, 2)
-STYLES = ("row/sym", "tensor/sym", "row/affine", "tensor/affine")
+STYLES = ("row/sym", "tensor/affine")
 WAYS = {"trained": [], "shapeless": ["--no-shape"], "unguided": ["--no-guide"], "nested": ["--grid", "nested"]}
 
 

@@ -13,6 +13,7 @@
 mod apply;
 mod choice;
 mod score;
+mod sparsegpt;
 mod wanda;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use crate::source::SourceTensor;
 pub use apply::{Application, Applied, apply};
 pub(crate) use choice::{Product, chosen};
 pub use score::{Criterion, Of, Scored, Scoring, score};
+pub use sparsegpt::{Damped, Update, Updated};
 
 /// The key of the metadata.
 const KEY: &str = "niwaki.mask";

@@ -104,7 +104,7 @@ pub(crate) enum Restriction {
 pub(crate) struct Score {
     /// A model: an .onnx file or a Hugging Face folder; or, for magnitude and random, any checkpoint
     pub(crate) model: PathBuf,
-    /// What makes weights important: magnitude, random, snip, gradient or wanda
+    /// What makes weights important: magnitude, random, snip, gradient, wanda or sparsegpt
     #[arg(long, value_name = "C")]
     pub(crate) by: String,
     #[command(flatten)]
@@ -121,6 +121,12 @@ pub(crate) struct Score {
     /// Examples of it that are looked at
     #[arg(long, value_name = "N", default_value = "512", value_parser = number::<usize>)]
     pub(crate) examples: usize,
+    /// sparsegpt: also write the checkpoint with zeros, and the weights that make up for them
+    #[arg(long, value_name = "OUT")]
+    pub(crate) updated: Option<PathBuf>,
+    /// sparsegpt: share of the mean square of a layer's inputs that is added to each [default: 0.01]
+    #[arg(long, value_name = "SHARE", value_parser = real)]
+    pub(crate) damping: Option<f64>,
     /// Checkpoint whose tensors take the place of the weights of their names
     #[arg(long, value_name = "CKPT")]
     pub(crate) weights: Option<PathBuf>,

@@ -6,6 +6,7 @@ use std::time::Instant;
 use niwaki_engine::dataset::{Augment, Dataset};
 use niwaki_engine::jackpot::{self, Keep, Masking, Restriction, Start};
 use niwaki_engine::mask::{self, Application, Applied, Compared, ComparedTensor, MaskFile, Of, Scored, Scoring};
+use niwaki_engine::mask::{Update, Updated};
 use niwaki_engine::train::{At, Lessons, Method, Settings, Task, Trained};
 use niwaki_engine::{Budget, NofM, Options, Ratio, Recalibration};
 use serde::Serialize;
@@ -130,6 +131,8 @@ fn say_search(args: &args::Search, data: &Lessons, done: &Done, session: &mut Se
 fn score(args: &args::Score, session: &mut Session<'_>) -> Result<Answer, Stop> {
     check_output(&args.output)?;
     let by: mask::Criterion = args.by.parse()?;
+    let options: Options = compress::options(&args.output, session);
+    let update = update(args, by, &options)?;
     let (model, opened);
     let of = match has_graph(&args.model) {
         true => {
@@ -159,16 +162,41 @@ fn score(args: &args::Score, session: &mut Session<'_>) -> Result<Answer, Stop> 
         block: args.block,
         counts_of: args.counts_of.as_deref(),
         data: data.as_ref().map(|data| (data, args.examples)),
+        update,
     };
     let bar = Progress::examples(session);
     let progress = |done, total| bar.at(done, total);
     let out = (args.output.output.as_path(), args.output.overwrite());
     let scored = on_threads(session, || mask::score(of, &settings, &how, out, &progress))?;
     drop(bar);
-    say_scored(&scored, &args.output.output, session)
+    if by == mask::Criterion::SparseGpt && update.updated.is_none() {
+        session.note("the weights that make up for those that are dropped are not kept; `--updated` writes them");
+    }
+    say_scored(&scored, args, session)
 }
 
-fn say_scored(scored: &Scored, out: &Path, session: &mut Session<'_>) -> Result<Answer, Stop> {
+/// What SparseGPT does besides masks.
+fn update<'a>(args: &'a args::Score, by: mask::Criterion, options: &'a Options) -> Result<Update<'a>, Stop> {
+    let flag = args.updated.as_ref().map(|_| "--updated").or(args.damping.map(|_| "--damping"));
+    if let Some(flag) = flag.filter(|_| by != mask::Criterion::SparseGpt) {
+        return Err(Failure::usage(format!("`{flag}` is for `--by sparsegpt`; {by} changes no weight")).into());
+    }
+    let updated = args.updated.as_deref().map(|out| Updated {
+        checkpoint: args.weights.as_deref().unwrap_or(&args.model),
+        out,
+        options,
+    });
+    if updated.is_some_and(|to| to.out == args.output.output) {
+        return Err(Failure::usage("`--updated` and `-o` name the same file").into());
+    }
+    Ok(Update { damping: args.damping.unwrap_or(0.01), updated })
+}
+
+fn say_scored(scored: &Scored, args: &args::Score, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    for mask::Damped { name, damping } in &scored.damped {
+        session
+            .note(&format!("tensor `{name}`: its inputs say too little for the damping asked for; it took {damping}"));
+    }
     if session.global.json {
         session.json(scored)?;
         return Ok(Answer::Yes);
@@ -183,7 +211,9 @@ fn say_scored(scored: &Scored, out: &Path, session: &mut Session<'_>) -> Result<
     session.say_all(table.lines())?;
     session.say("")?;
     note_guarded(&scored.guarded, session);
-    session.say(format!("wrote {}", out.display()))?;
+    for out in [Some(&args.output.output), args.updated.as_ref()].into_iter().flatten() {
+        session.say(format!("wrote {}", out.display()))?;
+    }
     Ok(Answer::Yes)
 }
 

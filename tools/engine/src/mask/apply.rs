@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use niwaki_codes::Mask;
-use niwaki_tensors::{Dtype, Limits};
+use niwaki_tensors::{Dtype, Limits, check_output};
 use serde::Serialize;
 
 use super::MaskFile;
@@ -16,6 +16,7 @@ use crate::model::{Model, on_threads};
 use crate::progress::Progress;
 use crate::recalibrate::{Recalibration, graph_of, statistics};
 use crate::source::{Names, Numbers, Opened, Source, SourceTensor, Weights};
+use crate::target::check_folder;
 use crate::train::write_weights;
 
 /// How masks are applied.
@@ -87,18 +88,58 @@ pub fn apply(
         Some(data) => measured(&opened, &seen, how.model, (data, options), progress)?,
     };
     let statistics = anew.len();
-    let seen = with_statistics(&seen, anew)?;
-    match &opened {
-        Opened::Onnx(_) => {
-            let mut model = Model::open(checkpoint)?;
-            model.replace(&seen, |tensor| tensor.is_patched())?;
-            write_weights(&model, out, options.overwrite())?;
-        }
-        _ => {
-            export::safetensors(&seen, out, options)?;
-        }
-    }
+    write(&with_statistics(&seen, anew)?, (out, options))?;
     Ok(Applied { tensors: masks.names().len(), kept, weights, statistics })
+}
+
+/// Writes a checkpoint as it is seen: an ONNX model as ONNX where the output is named so, all else as safetensors, decoded.
+fn write(seen: &Source<'_>, (out, options): (&Path, &Options)) -> Result<(), Error> {
+    match seen.opened() {
+        Opened::Onnx(_) => {
+            let mut model = Model::open(seen.opened().path())?;
+            model.replace(seen, |tensor| tensor.is_patched())?;
+            write_weights(&model, out, options.overwrite())
+        }
+        _ => export::safetensors(seen, out, options).map(drop),
+    }
+}
+
+/// Refuses an output of a checkpoint that cannot be written, before any work is done.
+pub(super) fn check_place(checkpoint: &Path, (out, options): (&Path, &Options)) -> Result<(), Error> {
+    let is_file = |end: &str| out.extension().is_some_and(|e| e.eq_ignore_ascii_case(end));
+    if is_file("onnx") && !checkpoint.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+        let what = "is named `.onnx`, and the weights are of no ONNX model".to_owned();
+        return Err(Error::from(ErrorKind::Usage { what }).at(out));
+    }
+    match checkpoint.is_dir() && !is_file("safetensors") {
+        true => check_folder(out, options.replace).map(drop),
+        false => Ok(check_output(out, options.overwrite())?),
+    }
+}
+
+/// Writes a checkpoint with other weights, by name; all other tensors as they are.
+///
+/// # Errors
+///
+/// A name that the checkpoint does not have, or has in another size; those of reading and writing.
+pub(super) fn write_with(
+    checkpoint: &Path,
+    weights: Vec<(String, Vec<f32>)>,
+    place: (&Path, &Options),
+) -> Result<(), Error> {
+    let opened = Opened::open(checkpoint, &Limits::default())?;
+    let source = opened.source(None, Names::Own)?;
+    let mut tensors = source.tensors().to_vec();
+    for (name, values) in weights {
+        let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(&name).at(checkpoint);
+        let tensor = tensors.iter_mut().find(|tensor| tensor.name() == name);
+        let tensor = tensor.ok_or_else(|| wrong("is not in the checkpoint".to_owned()))?;
+        if tensor.shape().elements() != values.len() {
+            return Err(wrong(format!("shape {}, {} weights expected", tensor.shape(), values.len())));
+        }
+        *tensor = tensor.remade(Arc::new(Numbers(values)));
+    }
+    write(&source.with_tensors(tensors, source.seals().clone()), place)
 }
 
 /// The checkpoint as the masks leave it, how many weights these keep, and of how many.

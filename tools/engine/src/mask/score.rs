@@ -6,13 +6,14 @@ use std::str::FromStr;
 
 use niwaki_codes::Mask;
 use niwaki_codes::simd::Level;
-use niwaki_model::{Tape, Tensor, ValueId};
+use niwaki_model::{Graph, Tape, Tensor, ValueId};
 use niwaki_prune::{Block, Budget, Pattern, magnitude_mask, mask_of_count};
 use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
 use super::choice::KEEP;
-use super::{MaskFile, Written, chosen, drawn, matrix, wanda, weights_of};
+use super::sparsegpt::{self, Damped, Update};
+use super::{MaskFile, Product, Written, chosen, drawn, matrix, wanda, weights_of};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::jackpot::Keep;
 use crate::model::Model;
@@ -36,11 +37,15 @@ pub enum Criterion {
     /// Their magnitude times the norm of what they are multiplied with, compared among the weights of an output (Sun et al.,
     /// *A Simple and Effective Pruning Approach for Large Language Models*, 2024).
     Wanda,
+    /// What the outputs lose without them, when the weights behind them make up for it (Frantar and Alistarh, *SparseGPT:
+    /// Massive Language Models Can Be Accurately Pruned in One-Shot*, 2023).
+    SparseGpt,
 }
 
 impl Criterion {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Magnitude, Self::Random, Self::Snip, Self::Gradient, Self::Wanda];
+    pub const ALL: [Self; 6] =
+        [Self::Magnitude, Self::Random, Self::Snip, Self::Gradient, Self::Wanda, Self::SparseGpt];
 
     /// The word for it on the command line.
     pub const fn name(self) -> &'static str {
@@ -50,6 +55,7 @@ impl Criterion {
             Self::Snip => "snip",
             Self::Gradient => "gradient",
             Self::Wanda => "wanda",
+            Self::SparseGpt => "sparsegpt",
         }
     }
 }
@@ -84,6 +90,8 @@ pub struct Scoring<'s> {
     pub counts_of: Option<&'s Path>,
     /// What gradients are taken on, and of how many examples.
     pub data: Option<(&'s Lessons, usize)>,
+    /// What SparseGPT does besides.
+    pub update: Update<'s>,
 }
 
 /// What came of it.
@@ -97,6 +105,9 @@ pub struct Scored {
     pub weights: u64,
     /// Tensors that keep one weight, or block, where their budget has none.
     pub guarded: Vec<String>,
+    /// Tensors whose inputs were damped more than was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damped: Vec<Damped>,
 }
 
 /// One tensor of them.
@@ -127,29 +138,24 @@ pub enum Of<'o> {
 /// # Errors
 ///
 /// Criteria without the data or the graph that they look at, weights without a magnitude, masks that do not fit; gradients
-/// that are all zero; those of running and writing.
+/// that are all zero; inputs that are no numbers; those of running and writing.
 pub fn score(
     of: Of<'_>,
     settings: &Settings,
     how: &Scoring<'_>,
-    (out, overwrite): (&Path, Overwrite),
+    place: (&Path, Overwrite),
     progress: Progress<'_>,
 ) -> Result<Scored, Error> {
     let (weights, scores, turned): (_, _, Vec<bool>) = match of {
+        Of::Model(model) if how.by == Criterion::SparseGpt => {
+            return sparsegpt::score(model, settings, how, place, progress);
+        }
         Of::Model(model) => {
-            let mut graph = model.graph().clone();
-            graph.norms(None);
-            widen(model, &mut graph, settings)?;
-            let products = chosen(model, &graph, settings)?;
+            let (graph, products) = maskable(model, settings)?;
             let values: Vec<ValueId> = products.iter().map(|product| product.weight).collect();
             let weights = weights_of(&graph, &values);
             let on_data = || {
-                let Some((data, examples)) = how.data else {
-                    let what = format!("the criterion {} without data", how.by);
-                    let e = Error::from(ErrorKind::Usage { what });
-                    return Err(e.hinting("`--data` takes what the model is looked at on"));
-                };
-                let sample = Sample { model, settings, data, examples };
+                let sample = sample(model, settings, how)?;
                 let tape = Tape::new(graph.clone(), values.clone()).map_err(|e| e.at(model.path()))?;
                 match how.by {
                     Criterion::Wanda => wanda::norms(&sample, &tape, &products, progress),
@@ -174,16 +180,45 @@ pub fn score(
         None => masks(&weights, &scores, &turned, how)?,
         Some(block) => of_blocks(block, &weights, &scores, &turned, how)?,
     };
-    let about = Written::new(how.by.name(), masks.iter().map(|(_, mask)| mask), &weights);
-    super::write(&masks, &[], &about, out, overwrite)?;
+    Ok(Scored { guarded, ..written(&weights, &masks, how.by, place)? })
+}
+
+/// The graph of a model as masks are made of it, and the weights that they can be of.
+pub(super) fn maskable(model: &Model, settings: &Settings) -> Result<(Graph, Vec<Product>), Error> {
+    let mut graph = model.graph().clone();
+    graph.norms(None);
+    widen(model, &mut graph, settings)?;
+    let products = chosen(model, &graph, settings)?;
+    Ok((graph, products))
+}
+
+/// The examples that a model is looked at on.
+pub(super) fn sample<'s>(model: &'s Model, settings: &'s Settings, how: &Scoring<'s>) -> Result<Sample<'s>, Error> {
+    let Some((data, examples)) = how.data else {
+        let what = format!("the criterion {} without data", how.by);
+        return Err(Error::from(ErrorKind::Usage { what }).hinting("`--data` takes what the model is looked at on"));
+    };
+    Ok(Sample { model, settings, data, examples })
+}
+
+/// Writes masks of weights, and says what they keep.
+pub(super) fn written(
+    weights: &[(String, Tensor)],
+    masks: &[(&str, Mask)],
+    by: Criterion,
+    (out, overwrite): (&Path, Overwrite),
+) -> Result<Scored, Error> {
+    let about = Written::new(by.name(), masks.iter().map(|(_, mask)| mask), weights);
+    super::write(masks, &[], &about, out, overwrite)?;
     let tensor = |((name, mask), (_, weights)): (&(&str, Mask), &(String, Tensor))| {
         let kept = mask.view().kept() as u64;
         let sparsity = 1.0 - kept as f64 / weights.len().max(1) as f64;
         ScoredTensor { name: (*name).to_owned(), shape: weights.shape().to_vec(), kept, sparsity }
     };
-    let tensors: Vec<ScoredTensor> = masks.iter().zip(&weights).map(tensor).collect();
+    let tensors: Vec<ScoredTensor> = masks.iter().zip(weights).map(tensor).collect();
     let kept = tensors.iter().map(|tensor| tensor.kept).sum();
-    Ok(Scored { tensors, kept, weights: weights.iter().map(|(_, tensor)| tensor.len() as u64).sum(), guarded })
+    let weights = weights.iter().map(|(_, tensor)| tensor.len() as u64).sum();
+    Ok(Scored { tensors, kept, weights, guarded: Vec::new(), damped: Vec::new() })
 }
 
 /// The weights of a checkpoint that masks can be made for without a graph.
@@ -221,7 +256,8 @@ fn scores(
     let all: Vec<Vec<f32>> = match by {
         Criterion::Magnitude => return Ok(weights.iter().map(|(_, tensor)| tensor.clone()).collect()),
         Criterion::Random => weights.iter().map(|(name, tensor)| drawn(tensor.len(), seed, name)).collect(),
-        Criterion::Gradient => on_data()?,
+        // That of SparseGPT has no scores: what is left changes as it goes.
+        Criterion::Gradient | Criterion::SparseGpt => on_data()?,
         // Of both a factor for each weight.
         Criterion::Snip | Criterion::Wanda => {
             let times = |(mut sum, (_, tensor)): (Vec<f32>, &(String, Tensor))| {
@@ -248,6 +284,15 @@ fn telling(sample: &Sample<'_>, tape: &Tape, progress: Progress<'_>) -> Result<V
 /// Masks, and the tensors that keep more than their budget has.
 type Made<'n> = (Vec<(&'n str, Mask)>, Vec<String>);
 
+/// How many weights of each tensor the masks of a file keep.
+pub(super) fn counts_of(path: &Path, weights: &[(String, Tensor)]) -> Result<Vec<u64>, Error> {
+    let file = MaskFile::open(path)?;
+    let count = |(name, tensor): &(String, Tensor)| {
+        file.mask(name, matrix(tensor.shape())).map(|mask| mask.view().kept() as u64)
+    };
+    weights.iter().map(count).collect()
+}
+
 /// The masks that keep the weights of the highest scores.
 fn masks<'n>(
     weights: &'n [(String, Tensor)],
@@ -262,13 +307,7 @@ fn masks<'n>(
         Some(counts)
     };
     let counts: Option<Vec<u64>> = match (how.counts_of, how.keep) {
-        (Some(path), _) => {
-            let file = MaskFile::open(path)?;
-            let count = |(name, tensor): &(String, Tensor)| {
-                file.mask(name, matrix(tensor.shape())).map(|mask| mask.view().kept() as u64)
-            };
-            Some(weights.iter().map(count).collect::<Result<_, _>>()?)
-        }
+        (Some(path), _) => Some(counts_of(path, weights)?),
         (None, Keep::NofM(_)) => None,
         // Each output keeps its share.
         (None, Keep::Share(..)) if how.by == Criterion::Wanda => None,

@@ -1,0 +1,163 @@
+//! What a layer multiplies its weights with, and how that goes together.
+
+use std::any::Any;
+
+use niwaki_codes::simd::Level;
+use niwaki_model::ops::conv::Conv;
+use niwaki_model::ops::matmul::{Gemm, MatMul};
+use niwaki_model::{Graph, Paused, Tensor, ValueId};
+use niwaki_quant::observe::{Band, Factor, Gram, Patches};
+use rayon::prelude::*;
+
+use super::super::{Product, matrix};
+use crate::error::{Error, ErrorKind};
+
+/// Elements of patches that are written at a time, about.
+const SLAB: usize = 1 << 22;
+
+/// Windows that a thread writes at a time.
+const WINDOWS: usize = 64;
+
+/// How a layer looks at the value that it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// As rows of so many numbers.
+    Rows(usize),
+    /// As images: windows of each group of channels.
+    Images {
+        /// How many groups.
+        groups: usize,
+        /// The windows on the images of each run.
+        windows: Vec<Patches>,
+    },
+}
+
+/// What the inputs of a layer have to say.
+pub(super) struct Seen {
+    /// For each group of channels the factor of its inverse; of rows there is one.
+    pub(super) factors: Vec<Factor>,
+}
+
+fn unlike(what: impl ToString) -> Error {
+    ErrorKind::Unlike { what: what.to_string() }.into()
+}
+
+impl Takes {
+    /// How a product of a graph does.
+    pub(super) fn new(graph: &Graph, product: &Product, runs: &[Paused]) -> Result<Self, Error> {
+        let node = graph.nodes().iter().find(|node| node.inputs.get(1) == Some(&Some(product.weight)));
+        let op: Option<&dyn Any> = node.map(|node| &*node.op as &dyn Any);
+        let shape = graph.constant(product.weight).map(Tensor::shape).unwrap_or_default();
+        if let Some(conv) = op.and_then(|op| op.downcast_ref::<Conv>()) {
+            let of =
+                |run: &Paused| patches(conv, run.value(product.input).map(Tensor::shape).unwrap_or_default(), shape);
+            let windows = runs.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+            return Ok(Self::Images { groups: conv.groups(), windows });
+        }
+        let turns = |op: &dyn Any| {
+            let gemm = op.downcast_ref::<Gemm>().is_some_and(|gemm| gemm.transpose_left);
+            gemm || op.downcast_ref::<MatMul>().is_some_and(|product| product.transpose_left)
+        };
+        if op.is_some_and(turns) || shape.len() != 2 {
+            let what = "SparseGPT of products whose inputs are columns, or whose weights are no matrix,".to_owned();
+            return Err(ErrorKind::Unsupported { what }.into());
+        }
+        let (rows, cols) = matrix(shape);
+        Ok(Self::Rows(if product.turned { rows } else { cols }))
+    }
+
+    /// Inputs of one group, and how many groups there are.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Rows(inputs) => (*inputs, 1),
+            Self::Images { groups, windows } => (windows.first().map_or(0, Patches::inputs), *groups),
+        }
+    }
+}
+
+/// The windows of a convolution on images.
+fn patches(conv: &Conv, images: &[usize], weights: &[usize]) -> Result<Patches, Error> {
+    let spans = conv.windows(images, weights).map_err(unlike)?;
+    let [rows, cols] = match spans[..] {
+        [cols] => [None, Some(cols)],
+        [rows, cols] => [Some(rows), Some(cols)],
+        _ => {
+            let what = "SparseGPT of convolutions of three dimensions".to_owned();
+            return Err(ErrorKind::Unsupported { what }.into());
+        }
+    };
+    // Images of one dimension are images of one row.
+    let pair = |of: fn(&niwaki_model::ops::conv::Span) -> usize, alone: usize| {
+        [rows.as_ref().map_or(alone, of), cols.as_ref().map_or(alone, of)]
+    };
+    Ok(Patches {
+        channels: weights.get(1).copied().unwrap_or(0),
+        image: pair(|span| span.input, 1),
+        kernel: pair(|span| span.kernel, 1),
+        stride: pair(|span| span.stride, 1),
+        dilation: pair(|span| span.dilation, 1),
+        before: pair(|span| span.before, 0),
+        output: pair(|span| span.output, 1),
+    })
+}
+
+impl Seen {
+    /// Looks at a value of all runs.
+    pub(super) fn of(takes: &Takes, value: ValueId, runs: &[Paused], damping: f64) -> Result<Self, Error> {
+        let (inputs, groups) = takes.size();
+        let mut grams: Vec<Gram> = (0..groups).map(|_| Gram::new(inputs)).collect();
+        for (nth, run) in runs.iter().enumerate() {
+            let floats = run.value(value).and_then(Tensor::get::<f32>);
+            let all = floats.ok_or_else(|| unlike("what it is multiplied with are no floats"))?;
+            match takes {
+                Takes::Rows(inputs) if *inputs == 0 || !all.len().is_multiple_of(*inputs) => {
+                    return Err(unlike(format!(
+                        "what it is multiplied with: {} numbers, rows of {inputs} expected",
+                        all.len()
+                    )));
+                }
+                Takes::Rows(_) => grams.iter_mut().for_each(|gram| rows(gram, all)),
+                Takes::Images { windows, .. } => images(&mut grams, windows[nth], all),
+            }
+        }
+        let level = Level::best();
+        let factor = |gram: &Gram| gram.inverse_factor(level, damping).map_err(unlike);
+        Ok(Self { factors: grams.par_iter().map(factor).collect::<Result<_, _>>()? })
+    }
+}
+
+/// Adds rows, on all threads.
+fn rows(gram: &mut Gram, all: &[f32]) {
+    let level = Level::best();
+    gram.bands(all).into_par_iter().for_each(|band: Band<'_>| band.add(level));
+}
+
+/// Adds the patches of images, a Gram matrix for each group of channels.
+fn images(grams: &mut [Gram], patches: Patches, all: &[f32]) {
+    let (inputs, len) = (patches.inputs(), patches.image_len());
+    let some = (SLAB / inputs.max(1)).max(WINDOWS);
+    let slabs = (0..patches.count()).step_by(some).map(|start| start..(start + some).min(patches.count()));
+    let slabs: Vec<_> = slabs.collect();
+    let whole = (len * grams.len()).max(1);
+    if let [gram] = grams {
+        let mut out = vec![0.0; some.min(patches.count()) * inputs];
+        for (image, slab) in all.chunks_exact(whole).flat_map(|image| slabs.iter().map(move |slab| (image, slab))) {
+            let out = &mut out[..slab.len() * inputs];
+            out.par_chunks_mut((WINDOWS * inputs).max(1)).enumerate().for_each(|(nth, out)| {
+                let from = slab.start + nth * WINDOWS;
+                patches.write(image, from..(from + WINDOWS).min(slab.end), out);
+            });
+            rows(gram, out);
+        }
+        return;
+    }
+    // Many small ones: each is one thread's.
+    grams.par_iter_mut().enumerate().for_each(|(group, gram)| {
+        let mut out = vec![0.0; some.min(patches.count()) * inputs];
+        for (image, slab) in all.chunks_exact(whole).flat_map(|image| slabs.iter().map(move |slab| (image, slab))) {
+            let out = &mut out[..slab.len() * inputs];
+            patches.write(&image[group * len..][..len], slab.clone(), out);
+            gram.rows(Level::best(), out);
+        }
+    });
+}
