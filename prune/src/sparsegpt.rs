@@ -116,7 +116,7 @@ impl<'f> SparseGpt<'f> {
             let whole = factor.len() == cols * cols && factor.iter().all(|x| x.is_finite());
             !whole || (0..cols).any(|at| factor[at * cols + at] <= 0.0)
         };
-        if let Some(factor) = factors.iter().position(|factor| wrong(&factor)) {
+        if let Some(factor) = factors.iter().position(wrong) {
             return Err(ErrorKind::Factor { factor }.into());
         }
         // A run of m lies in one block.

@@ -47,77 +47,65 @@ fn images() -> Vec<f32> {
     images
 }
 
+/// Writes a network of two layers on the pixels: the first one's weights with outputs as rows, or the same with inputs as rows.
+fn pixels(folder: &Folder, out: &str, inputs_are_rows: bool) {
+    let first = numbers(784 * 12, 1);
+    let (all, shape): (Vec<f32>, _) = match inputs_are_rows {
+        true => ((0..784 * 12).map(|at| first[at % 12 * 784 + at / 12]).collect(), [784, 12]),
+        false => (first, [12, 784]),
+    };
+    let bytes: Vec<u8> = all.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let nodes = vec![
+        node("Flatten", &["images"], &["flat"], vec![]),
+        node("Gemm", &["flat", "one"], &["hidden"], vec![attr_int("transB", i64::from(!inputs_are_rows))]),
+        node("Relu", &["hidden"], &["active"], vec![]),
+        node("Gemm", &["active", "two"], &["scores"], vec![attr_int("transB", 1)]),
+    ];
+    let all = vec![initializer("one", DataType::Float, &shape, bytes), weights("two", &[10, 12], 2)];
+    network(folder, out, nodes, all);
+}
+
+/// The weights of the first layer of such a network, as a criterion leaves them; the masks are in `OUT.safetensors`.
+fn pruned(folder: &Folder, [net, by, keep, out]: [&str; 4]) -> Vec<f32> {
+    let sample = bundled("sample.safetensors");
+    let data = if by == "magnitude" { String::new() } else { format!(" --data {sample} --examples 500") };
+    let more = if by == "sparsegpt" { format!(" --updated @{out}.onnx") } else { String::new() };
+    run(folder, &format!("mask score @{net} --by {by} {keep}{data}{more} -o @{out}.safetensors --force"));
+    if by != "sparsegpt" {
+        run(folder, &format!("mask apply @{net} @{out}.safetensors -o @{out}.onnx --force"));
+    }
+    run(folder, &format!("export @{out}.onnx --to safetensors -o @{out}.w.safetensors --force"));
+    floats(&folder.at(&format!("{out}.w.safetensors")), "one")
+}
+
+/// What other weights change of the outputs of the first layer.
+fn lost(images: &[f32], others: &[f32]) -> f64 {
+    let change: Vec<f64> =
+        others.iter().zip(numbers(784 * 12, 1)).map(|(w, own)| f64::from(*w) - f64::from(own)).collect();
+    let dot = |image: &[f32], row: &[f64]| image.iter().zip(row).map(|(x, d)| f64::from(*x) * d).sum::<f64>();
+    let of = |image: &[f32]| change.chunks(784).map(|row| dot(image, row).powi(2)).sum::<f64>();
+    images.chunks(784).take(50).map(of).sum()
+}
+
 #[test]
 fn outputs_change_less_than_by_other_criteria_and_rows_may_be_inputs() {
     let folder = Folder::new("gpt-pixels");
-    let sample = bundled("sample.safetensors");
     let images = images();
-    let [turned, straight] = [0, 1].map(|transposed| {
-        let file = format!("net{transposed}.onnx");
-        let first = numbers(784 * 12, 1);
-        // The same numbers, output by output.
-        let all: Vec<f32> = match transposed {
-            0 => (0..784 * 12).map(|at| first[at % 12 * 784 + at / 12]).collect(),
-            _ => first,
-        };
-        let shape = if transposed == 0 { [784, 12] } else { [12, 784] };
-        let bytes: Vec<u8> = all.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let nodes = vec![
-            node("Flatten", &["images"], &["flat"], vec![]),
-            node("Gemm", &["flat", "one"], &["hidden"], vec![attr_int("transB", transposed)]),
-            node("Relu", &["hidden"], &["active"], vec![]),
-            node("Gemm", &["active", "two"], &["scores"], vec![attr_int("transB", 1)]),
-        ];
-        network(
-            &folder,
-            &file,
-            nodes,
-            vec![initializer("one", DataType::Float, &shape, bytes), weights("two", &[10, 12], 2)],
-        );
-        file
-    });
-    let place = |rows_are_inputs: bool, output: usize, input: usize| match rows_are_inputs {
-        true => input * 12 + output,
-        false => output * 784 + input,
-    };
+    pixels(&folder, "straight.onnx", false);
+    pixels(&folder, "turned.onnx", true);
     for (nth, keep) in ["--sparsity 0.75 --budget uniform", "--pattern 2:4"].into_iter().enumerate() {
-        let score = |net: &str, by: &str, out: &str| {
-            let data = if by == "magnitude" { String::new() } else { format!(" --data {sample} --examples 500") };
-            let more = if by == "sparsegpt" { format!(" --updated @{out}.onnx") } else { String::new() };
-            run(&folder, &format!("mask score @{net} --by {by} {keep}{data}{more} -o @{out}.safetensors --force"));
-            if by != "sparsegpt" {
-                run(&folder, &format!("mask apply @{net} @{out}.safetensors -o @{out}.onnx --force"));
-            }
-            run(&folder, &format!("export @{out}.onnx --to safetensors -o @{out}.w.safetensors --force"));
-            floats(&folder.at(&format!("{out}.w.safetensors")), "one")
-        };
-        let original = numbers(784 * 12, 1);
-        let lost = |pruned: &[f32]| -> f64 {
-            let of = |image: &[f32], output: usize| -> f64 {
-                let change = |at: usize| {
-                    f64::from(pruned[place(false, output, at)]) - f64::from(original[place(false, output, at)])
-                };
-                (0..784).map(|at| f64::from(image[at]) * change(at)).sum::<f64>().powi(2)
-            };
-            images
-                .chunks(784)
-                .take(50)
-                .flat_map(|image| (0..12).map(move |output| (image, output)))
-                .map(|(i, o)| of(i, o))
-                .sum()
-        };
-        let found = score(&straight, "sparsegpt", "gpt");
-        let [gpt, wanda, magnitude] =
-            [found.clone(), score(&straight, "wanda", "wanda"), score(&straight, "magnitude", "magnitude")]
-                .map(|w| lost(&w));
+        let found = pruned(&folder, ["straight.onnx", "sparsegpt", keep, "gpt"]);
+        let [wanda, magnitude] =
+            ["wanda", "magnitude"].map(|by| lost(&images, &pruned(&folder, ["straight.onnx", by, keep, by])));
+        let gpt = lost(&images, &found);
         assert!(gpt < 0.5 * wanda.min(magnitude), "{keep}: {gpt}, {wanda}, {magnitude}");
-        let by_rows = score(&turned, "sparsegpt", "turned");
-        let (kept, kept_turned) =
-            (bits(&folder, "gpt.safetensors", ("one", 12, 784)), bits(&folder, "turned.safetensors", ("one", 784, 12)));
+        let by_rows = pruned(&folder, ["turned.onnx", "sparsegpt", keep, "by_rows"]);
+        let kept = bits(&folder, "gpt.safetensors", ("one", 12, 784));
+        let kept_by_rows = bits(&folder, "by_rows.safetensors", ("one", 784, 12));
         assert_eq!(kept.iter().filter(|kept| **kept).count(), [12 * 196, 12 * 392][nth]);
         for (output, input) in (0..12).flat_map(|output| (0..784).map(move |input| (output, input))) {
-            let (at, other) = (place(false, output, input), place(true, output, input));
-            assert_eq!((kept[at], found[at].to_bits()), (kept_turned[other], by_rows[other].to_bits()));
+            let (at, other) = (output * 784 + input, input * 12 + output);
+            assert_eq!((kept[at], found[at].to_bits()), (kept_by_rows[other], by_rows[other].to_bits()));
             assert!(kept[at] || found[at].to_bits() == 0);
             // What is always black does nothing.
             let dead = images.chunks(784).all(|image| image[input] == 0.0);
