@@ -13,7 +13,7 @@ use niwaki_engine::train::{At, Lessons, Method, Settings, Task, Trained};
 use niwaki_tensors::write_small;
 use serde::Serialize;
 
-use super::train::{Done, measured, settings, teacher, watched};
+use super::train::{Done, passes, settings, teacher, watched};
 use super::{check_output, load, on_threads, selection};
 use crate::args::elastic as args;
 use crate::failure::{Failure, Stop};
@@ -88,11 +88,7 @@ fn say_trained(args: &args::Train, items: &str, done: &Done, session: &mut Sessi
         return Ok(Answer::Yes);
     }
     let Done { trained, items_per_second, .. } = done;
-    let rows = trained.epochs.iter().map(|epoch| {
-        let (eval, percent) = (measured(epoch).replace(", ", "   "), epoch.accuracy * 100.0);
-        format!("pass {:<4} loss {:.4}   accuracy {percent:.2} %{eval}", epoch.epoch, epoch.loss)
-    });
-    session.say_all(rows)?;
+    session.say_all(passes(trained))?;
     let Trained { weights, tensors, steps, peak_bytes, .. } = *trained;
     if steps == 0 {
         session

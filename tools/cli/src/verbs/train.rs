@@ -98,11 +98,7 @@ fn say(args: &Train, items: &str, done: &Done, session: &mut Session<'_>) -> Res
         session.json(done)?;
         return Ok(Answer::Yes);
     }
-    let rows = trained.epochs.iter().map(|epoch| {
-        let (eval, percent) = (measured(epoch).replace(", ", "   "), epoch.accuracy * 100.0);
-        format!("pass {:<4} loss {:.4}   accuracy {percent:.2} %{eval}", epoch.epoch, epoch.loss)
-    });
-    session.say_all(rows)?;
+    session.say_all(passes(trained))?;
     let Trained { weights, tensors, steps, peak_bytes, .. } = *trained;
     session.say(format!("{weights} weights in {tensors} tensors trained in {steps} steps"))?;
     let most = human(peak_bytes as u64);
@@ -112,6 +108,14 @@ fn say(args: &Train, items: &str, done: &Done, session: &mut Session<'_>) -> Res
     let which = if args.best { format!(", the weights of pass {}", trained.written_epoch) } else { String::new() };
     session.say(format!("wrote {}{which}", args.output.output.display()))?;
     Ok(Answer::Yes)
+}
+
+/// A line for each pass of a training.
+pub(super) fn passes(trained: &Trained) -> impl Iterator<Item = String> {
+    trained.epochs.iter().map(|epoch| {
+        let (eval, percent) = (measured(epoch).replace(", ", "   "), epoch.accuracy * 100.0);
+        format!("pass {:<4} loss {:.4}   accuracy {percent:.2} %{eval}", epoch.epoch, epoch.loss)
+    })
 }
 
 /// What is said of a pass that was measured.
