@@ -8,7 +8,7 @@
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The output function of splitmix64.
-pub(crate) fn mixed(x: u64) -> u64 {
+pub fn mixed(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
@@ -16,28 +16,28 @@ pub(crate) fn mixed(x: u64) -> u64 {
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Draws(u64);
+pub struct Draws(u64);
 
 impl Draws {
     /// The stream of `item`; `purpose` tells apart what numbers are drawn for.
-    pub(crate) fn new(seed: u64, purpose: u64, item: u64) -> Self {
+    pub fn new(seed: u64, purpose: u64, item: u64) -> Self {
         Self(mixed(mixed(mixed(seed.wrapping_add(STEP)) ^ purpose.wrapping_mul(STEP)) ^ item.wrapping_mul(STEP)))
     }
 
     /// 64 random bits.
-    pub(crate) fn bits(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(STEP);
         mixed(self.0)
     }
 
     /// A number between 0 and 1, never either: 53 random bits and a half.
-    pub(crate) fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         ((self.bits() >> 11) as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)
     }
 
     /// A whole number below `n`, all equally likely (Lemire, *Fast random integer generation in an interval*, 2019); 0
     /// for an `n` of 0.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         let n = n as u64;
         loop {
             let product = u128::from(self.bits()) * u128::from(n);
@@ -48,13 +48,13 @@ impl Draws {
     }
 
     /// Yes or no, as likely.
-    pub(crate) fn coin(&mut self) -> bool {
+    pub fn coin(&mut self) -> bool {
         self.bits() >> 63 == 1
     }
 
     /// Puts items into a random order (Fisher and Yates, as Durstenfeld wrote it in 1964).
     #[cfg(feature = "std")]
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }

@@ -35,7 +35,7 @@ mod batch;
 mod blocks;
 mod distortion;
 #[cfg(feature = "alloc")]
-mod draws;
+pub mod draws;
 mod elastic;
 mod encode;
 mod error;

@@ -34,6 +34,7 @@ mod journal;
 pub mod layers;
 pub mod mask;
 mod masked;
+mod matrix;
 pub mod model;
 pub mod plan;
 mod progress;

@@ -45,6 +45,12 @@ pub(crate) fn matrix(shape: &[usize]) -> (usize, usize) {
     (rows, shape.iter().skip(1).product())
 }
 
+/// The mask of the transpose of a matrix.
+fn turned_mask(mask: &Mask) -> Result<Mask, niwaki_prune::Error> {
+    let view = mask.view();
+    Ok(Mask::from_fn(mask.cols(), mask.rows(), |row, col| view.keeps(col, row) == Some(true))?)
+}
+
 /// Weights of a graph with their names.
 pub(crate) fn weights_of(graph: &Graph, values: &[ValueId]) -> Vec<(String, Tensor)> {
     let named = |value: &ValueId| Some((graph.name(*value).to_owned(), graph.constant(*value)?.clone()));

@@ -3,7 +3,7 @@
 //! What happens to an image is drawn for the seed, the pass and the image's number: it does not hang on batches or
 //! threads, nor on where a training was interrupted.
 
-use super::draws::Draws;
+use super::draws::{Draws, normal};
 use super::elementary::{exp, ln};
 
 /// What the numbers of a shift and a mirroring are drawn for.
@@ -28,7 +28,7 @@ impl Augment {
     pub fn places(&self, [channels, rows, cols]: [usize; 3], black: &[f32], which: [u64; 3], image: &mut [f32]) {
         let [seed, epoch, item] = which;
         let mut draws = Draws::new(seed ^ PLACES, epoch, item);
-        let around = 2 * self.crop as u64 + 1;
+        let around = 2 * self.crop + 1;
         let (down, right) = (draws.below(around) as isize, draws.below(around) as isize);
         let (down, right) = (down - self.crop as isize, right - self.crop as isize);
         let mirrored = self.flip && draws.bits() >> 63 == 1;
@@ -60,7 +60,7 @@ impl Augment {
         let share = beta(&mut draws, self.mixup);
         let mut others: Vec<usize> = (0..batch).collect();
         for last in (1..batch).rev() {
-            others.swap(last, draws.below(last as u64 + 1) as usize);
+            others.swap(last, draws.below(last + 1));
         }
         Some((share, others))
     }
@@ -82,7 +82,7 @@ fn log_gamma(draws: &mut Draws, a: f64) -> f64 {
     let d = a - 1.0 / 3.0;
     let c = 1.0 / (9.0 * d).sqrt();
     loop {
-        let x = draws.normal();
+        let x = normal(draws);
         let root = 1.0 + c * x;
         let v = root * root * root;
         if v > 0.0 && ln(draws.unit()) < 0.5 * x * x + d - d * v + d * ln(v) {

@@ -1,70 +1,29 @@
-//! Random numbers that are the same on every machine, for any order of the items.
-//!
-//! The generator is splitmix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number
-//! generators*, 2014). Every item has a stream of its own that hangs on the seed, on what is
-//! drawn for and on the item's number: so no item's numbers depend on which others are drawn,
-//! or by which thread.
+//! Random numbers that are the same on every machine, for any order of the items: those of [`niwaki_quant::draws`], and
+//! distributions of them.
+
+pub(crate) use niwaki_quant::draws::Draws;
+use niwaki_quant::draws::mixed;
 
 use super::elementary::ln;
 
-/// The golden ratio's fraction as a 64-bit number: the step of splitmix64.
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+/// What names of what is drawn begin with.
+const FIRST: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// A stream of random numbers.
-#[derive(Clone, Debug)]
-pub(crate) struct Draws(u64);
+/// A number between `low` and `high`.
+pub(crate) fn between(draws: &mut Draws, low: f64, high: f64) -> f64 {
+    low + (high - low) * draws.unit()
+}
 
-impl Draws {
-    /// The stream of `item`; `purpose` tells apart what numbers are drawn for.
-    pub(crate) fn new(seed: u64, purpose: u64, item: u64) -> Self {
-        Self(mixed(mixed(mixed(seed.wrapping_add(STEP)) ^ purpose.wrapping_mul(STEP)) ^ item.wrapping_mul(STEP)))
-    }
-
-    /// 64 random bits.
-    pub(crate) fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(STEP);
-        mixed(self.0)
-    }
-
-    /// A number between 0 and 1, never either: 53 random bits and a half.
-    pub(crate) fn unit(&mut self) -> f64 {
-        ((self.bits() >> 11) as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)
-    }
-
-    /// A number between `low` and `high`.
-    pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * self.unit()
-    }
-
-    /// A whole number below `n`, all equally likely (Lemire, *Fast random integer generation
-    /// in an interval*, 2019); 0 for an `n` of 0.
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        loop {
-            let product = u128::from(self.bits()) * u128::from(n);
-            if product as u64 >= n.wrapping_neg().checked_rem(n).unwrap_or(0) {
-                return (product >> 64) as u64;
-            }
-        }
-    }
-
-    /// A number of the standard normal distribution: [`quantile`] of [`unit`](Self::unit).
-    pub(crate) fn normal(&mut self) -> f64 {
-        quantile(self.unit())
-    }
+/// A number of the standard normal distribution: [`quantile`] of a number between 0 and 1.
+pub(crate) fn normal(draws: &mut Draws) -> f64 {
+    quantile(draws.unit())
 }
 
 /// Numbers of the standard normal distribution that hang on the seed and on what they are called.
 pub(crate) fn normals(len: usize, seed: u64, name: &str) -> Vec<f64> {
-    let purpose = name.bytes().fold(STEP, |sum, byte| mixed(sum ^ u64::from(byte)));
+    let purpose = name.bytes().fold(FIRST, |sum, byte| mixed(sum ^ u64::from(byte)));
     let mut draws = Draws::new(seed, purpose, 0);
-    (0..len).map(|_| draws.normal()).collect()
-}
-
-/// The output function of splitmix64.
-fn mixed(x: u64) -> u64 {
-    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
+    (0..len).map(|_| normal(&mut draws)).collect()
 }
 
 /// A quotient of polynomials, coefficients from the constant upwards.
@@ -175,17 +134,17 @@ mod tests {
     fn draws_have_the_moments_of_their_distributions() {
         let mut draws = Draws::new(7, 1, 0);
         let n = 200_000;
-        let normal: Vec<f64> = (0..n).map(|_| draws.normal()).collect();
+        let normal: Vec<f64> = (0..n).map(|_| normal(&mut draws)).collect();
         let mean = normal.iter().sum::<f64>() / f64::from(n);
         let square = normal.iter().map(|x| x * x).sum::<f64>() / f64::from(n);
         // Five standard errors: 1 and the root of 2, over the root of n.
         assert!(mean.abs() < 0.0112 && (square - 1.0).abs() < 0.0159, "{mean} {square}");
         let mut counts = [0u32; 6];
         for _ in 0..60_000 {
-            counts[draws.below(6) as usize] += 1;
+            counts[draws.below(6)] += 1;
         }
         assert!(counts.iter().all(|&count| count.abs_diff(10_000) < 457), "{counts:?}");
-        assert!((0..n).all(|_| (-3.0..5.0).contains(&draws.between(-3.0, 5.0))));
+        assert!((0..n).all(|_| (-3.0..5.0).contains(&between(&mut draws, -3.0, 5.0))));
     }
 
     #[test]

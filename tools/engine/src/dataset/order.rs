@@ -23,7 +23,7 @@ pub fn shuffled(items: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..items).collect();
     let mut draws = Draws::new(seed, PURPOSE, epoch);
     for last in (1..items).rev() {
-        order.swap(last, draws.below(last as u64 + 1) as usize);
+        order.swap(last, draws.below(last + 1));
     }
     order
 }

@@ -11,6 +11,7 @@ use super::quantizer::{Choice, SET};
 use super::sites::Site;
 use super::{Elastic, Grid};
 use crate::error::{Error, ErrorKind};
+use crate::matrix::transposed;
 use crate::model::Model;
 use crate::train::{Lessons, Sample, Settings};
 
@@ -79,7 +80,7 @@ fn of_weights(weights: &[f32], site: &Site, widths: Widths) -> Option<Tensor> {
     let (rows, len) = (site.rows, weights.len());
     let by_row: Vec<f32> = match site.turned {
         false => weights.to_vec(),
-        true => (0..len).map(|at| weights[at % (len / rows) * rows + at / (len / rows)]).collect(),
+        true => transposed(weights, rows),
     };
     let each = by_row.chunks(len / rows).map(|row| (Span::of(row), row));
     let sets: Vec<(Span, &[f32])> = std::iter::once((Span::of(weights), weights)).chain(each).collect();

@@ -21,9 +21,10 @@ use niwaki_tensors::Overwrite;
 use super::begin::Tables;
 use super::eval::Recalibrate;
 use super::file::Network;
-use super::quantizer::{Choice, Quantizer, turned};
+use super::quantizer::{Choice, Quantizer};
 use super::sites::Site;
 use crate::error::{Error, ErrorKind};
+use crate::matrix::transposed;
 use crate::progress::Progress;
 use crate::train::Filled;
 
@@ -162,10 +163,10 @@ impl Added {
         let (shape, all) = (weights.shape(), weights.get::<f32>().unwrap_or_default());
         let cols = shape.last().copied().unwrap_or(1);
         let swap = site.turned && choice.row;
-        let by_row = if swap { turned(all, cols) } else { all.to_vec() };
+        let by_row = if swap { transposed(all, cols) } else { all.to_vec() };
         let row = (by_row.len() / grids.len().max(1)).max(1);
         let bytes: Vec<i8> = by_row.chunks(row).zip(&grids).flat_map(|(row, grid)| codes(*grid, row)).collect();
-        let bytes = if swap { turned(&bytes, all.len() / cols.max(1)) } else { bytes };
+        let bytes = if swap { transposed(&bytes, all.len() / cols.max(1)) } else { bytes };
         let name = &site.name;
         let codes =
             self.tensor(format!("{name}.codes"), DataType::Int8, shape, bytes.iter().map(|code| *code as u8).collect());

@@ -8,7 +8,8 @@ use niwaki_codes::{Bits, Elastic, ElasticParts, ElasticView};
 use niwaki_model::{Context, Fault, Inputs, Keeps, Operator, Pass, Pullback, Reverse, Tensor};
 use niwaki_quant::{ElasticOut, Fit, Values, encode_elastic_rows};
 
-use super::quantizer::{Choice, turned};
+use super::quantizer::Choice;
+use crate::matrix::transposed;
 
 /// Puts weights onto the nested grid, and makes floats of them again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Nested {
         let shape = weights.shape();
         let x = weights.get::<f32>().ok_or_else(|| Fault::shape("weights of another type", "float32"))?;
         let made = match (self.turned, shape) {
-            (true, [rows, cols]) => turned(&through(&self.scheme, bits, *rows, &turned(x, *cols))?, *rows),
+            (true, [rows, cols]) => transposed(&through(&self.scheme, bits, *rows, &transposed(x, *cols))?, *rows),
             _ => through(&self.scheme, bits, shape.iter().skip(1).product(), x)?,
         };
         Tensor::of(shape, made).ok_or_else(|| Fault::shape("another number of elements", "those of the input"))

@@ -12,6 +12,8 @@ use niwaki_quant::fake_quant::{Learned, Slopes, fake_quantize, fake_quantize_bac
 use niwaki_quant::forms::{Form, Granularity};
 use rayon::prelude::*;
 
+use crate::matrix::transposed;
+
 /// Widths that a table has, from 2 bits on.
 const WIDTHS: usize = 7;
 
@@ -93,12 +95,6 @@ pub(super) struct Quantizer {
     pub(super) turned: bool,
 }
 
-/// The rows of a matrix of that many columns as its columns, and back.
-pub(super) fn turned<T: Copy>(x: &[T], cols: usize) -> Vec<T> {
-    let rows = x.len() / cols.max(1);
-    (0..x.len()).map(|at| x[at % rows.max(1) * cols + at / rows.max(1)]).collect()
-}
-
 impl Quantizer {
     /// Puts `x` onto grids in place: all of it onto one, or each of as many equal parts onto its own.
     fn apply(grids: &[Learned], x: &[f32], out: &mut [f32]) {
@@ -160,8 +156,8 @@ impl Operator for Quantizer {
         match (self.turned && choice.row, shape.last()) {
             (true, Some(cols)) => {
                 let mut rows = context.scratch(x.len());
-                Self::apply(&grids, &turned(x, *cols), &mut rows);
-                out.copy_from_slice(&turned(&rows, x.len() / (*cols).max(1)));
+                Self::apply(&grids, &transposed(x, *cols), &mut rows);
+                out.copy_from_slice(&transposed(&rows, x.len() / (*cols).max(1)));
                 context.put(rows);
             }
             _ => Self::apply(&grids, x, &mut out),
@@ -191,9 +187,9 @@ impl Pullback for Quantizer {
         };
         let slopes = match (self.turned && choice.row, shape.last()) {
             (true, Some(cols)) => {
-                let mut rows = turned(own.as_slice(), *cols);
-                let slopes = Self::back(&grids, &turned(x, *cols), &mut rows);
-                own.to_mut().copy_from_slice(&turned(&rows, x.len() / (*cols).max(1)));
+                let mut rows = transposed(own.as_slice(), *cols);
+                let slopes = Self::back(&grids, &transposed(x, *cols), &mut rows);
+                own.to_mut().copy_from_slice(&transposed(&rows, x.len() / (*cols).max(1)));
                 slopes
             }
             _ => Self::back(&grids, x, own.to_mut()),

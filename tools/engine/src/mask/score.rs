@@ -13,9 +13,10 @@ use serde::Serialize;
 
 use super::choice::KEEP;
 use super::sparsegpt::{self, Damped, Update};
-use super::{MaskFile, Product, Written, chosen, drawn, matrix, wanda, weights_of};
+use super::{MaskFile, Product, Written, chosen, drawn, matrix, turned_mask, wanda, weights_of};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::jackpot::Keep;
+use crate::matrix::transposed;
 use crate::model::Model;
 use crate::progress::Progress;
 use crate::recipe::no_such;
@@ -324,11 +325,8 @@ fn masks<'n>(
             Some(count) => mask_of_count(level, *count, size.0, size.1, floats),
             None if turned.get(nth) == Some(&true) => {
                 let (inputs, outputs) = size;
-                let by_output: Vec<f32> =
-                    (0..floats.len()).map(|at| floats[at % inputs * outputs + at / inputs]).collect();
-                by_rows(level, how.keep, (outputs, inputs), &by_output).and_then(|mask| {
-                    Ok(Mask::from_fn(inputs, outputs, |row, col| mask.view().keeps(col, row) == Some(true))?)
-                })
+                let by_output = transposed(floats, outputs);
+                by_rows(level, how.keep, (outputs, inputs), &by_output).and_then(|mask| turned_mask(&mask))
             }
             None => by_rows(level, how.keep, size, floats),
         };

@@ -28,10 +28,11 @@ use serde::Serialize;
 
 use super::apply::{check_place, write_with};
 use super::score::{Scored, Scoring, counts_of, maskable, sample, written};
-use super::{Product, matrix, weights_of};
+use super::{Product, matrix, turned_mask, weights_of};
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
 use crate::jackpot::Keep;
+use crate::matrix::transposed;
 use crate::model::Model;
 use crate::progress::Progress;
 use crate::train::{Lessons, Sample, Settings};
@@ -216,7 +217,7 @@ fn layer(tensor: &Tensor, turned: bool, factors: &[Factor], kept: Kept) -> Resul
     let (rows, cols) = matrix(tensor.shape());
     let all = tensor.get::<f32>().unwrap_or_default();
     let size = if turned { (cols, rows) } else { (rows, cols) };
-    let mut weights = if turned { transposed(all, (rows, cols)) } else { all.to_vec() };
+    let mut weights = if turned { transposed(all, cols) } else { all.to_vec() };
     let part = (weights.len() / factors.len().max(1)).max(1);
     for (weights, factor) in weights.chunks_mut(part).zip(factors) {
         // What is multiplied with nothing but zeros is free to go.
@@ -235,13 +236,6 @@ fn layer(tensor: &Tensor, turned: bool, factors: &[Factor], kept: Kept) -> Resul
     if !turned {
         return Ok(Pruned { mask, weights, damping });
     }
-    let view = mask.view();
-    let back = Mask::from_fn(rows, cols, |row, col| view.keeps(col, row) == Some(true));
-    let mask = back.map_err(|e| Error::from(ErrorKind::Unlike { what: e.to_string() }))?;
-    Ok(Pruned { mask, weights: transposed(&weights, size), damping })
-}
-
-/// Rows as columns.
-fn transposed(all: &[f32], (rows, cols): (usize, usize)) -> Vec<f32> {
-    (0..all.len()).map(|at| all[at % rows * cols + at / rows]).collect()
+    let mask = turned_mask(&mask).map_err(unlike)?;
+    Ok(Pruned { mask, weights: transposed(&weights, size.1), damping })
 }

@@ -25,6 +25,7 @@ use niwaki_quant::signature::low_rank::product_row;
 use niwaki_tensors::{Checkpoint, Limits, TensorView};
 
 use crate::error::{Error, ErrorKind};
+use crate::matrix::transposed;
 
 pub use write::{Layer, Module, write};
 
@@ -202,11 +203,6 @@ impl LowRank {
             }
         }
     }
-}
-
-/// The transpose of a matrix with rows of `cols`.
-fn transposed<T: Copy>(x: &[T], cols: usize) -> Vec<T> {
-    (0..cols).flat_map(|col| x.iter().skip(col).step_by(cols).copied()).collect()
 }
 
 /// A name from a file, short and on one line.

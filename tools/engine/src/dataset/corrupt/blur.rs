@@ -80,7 +80,7 @@ pub(super) fn glass(severity: Severity, draws: &mut Draws, pixels: &[u8], size: 
     for _ in 0..times {
         for y in (delta + 1..=height.saturating_sub(delta)).rev() {
             for x in (delta + 1..=width.saturating_sub(delta)).rev() {
-                let step = |draws: &mut Draws| delta - draws.below(2 * delta as u64) as usize;
+                let step = |draws: &mut Draws| delta - draws.below(2 * delta);
                 let (dx, dy) = (step(draws), step(draws));
                 for plane in mixed.chunks_mut(height * width) {
                     plane[y * width + x] = plane[(y - dy) * width + x - dx];

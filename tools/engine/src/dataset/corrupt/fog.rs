@@ -1,7 +1,7 @@
 //! Fog: a random height map added to all channels.
 
 use super::{Severity, byte};
-use crate::dataset::draws::Draws;
+use crate::dataset::draws::{Draws, between};
 
 /// The longest side of images that fog is drawn for: the map of 4096 x 4096 takes 128 MiB.
 pub(super) const LONGEST: usize = 4096;
@@ -33,7 +33,7 @@ fn plasma(side: usize, decay: f64, draws: &mut Draws) -> Vec<f64> {
     let (mut step, mut wibble) = (side, 100.0);
     while step >= 2 {
         let half = step / 2;
-        let mut mean = |sum: f64| sum / 4.0 + wibble * draws.between(-wibble, wibble);
+        let mut mean = |sum: f64| sum / 4.0 + wibble * between(draws, -wibble, wibble);
         let corners = || (0..side).step_by(step).flat_map(|y| (0..side).step_by(step).map(move |x| (y, x)));
         for (y, x) in corners() {
             let left = at(&map, y, x) + at(&map, y + step, x);
@@ -78,7 +78,7 @@ mod tests {
     fn the_smallest_map_follows_the_formula() {
         let (mut draws, mut again) = (Draws::new(0, 0, 0), Draws::new(0, 0, 0));
         let map = plasma(2, 3.0, &mut draws);
-        let wibbles = [0, 1, 2].map(|_| 100.0 * again.between(-100.0, 100.0));
+        let wibbles = [0, 1, 2].map(|_| 100.0 * between(&mut again, -100.0, 100.0));
         let middle = wibbles[0];
         let heights = [0.0, middle / 2.0 + wibbles[1], middle / 2.0 + wibbles[2], middle];
         let least = heights.iter().copied().fold(f64::INFINITY, f64::min);

@@ -3,19 +3,19 @@
 //! Draws go through a picture in the order of its bytes: channels, rows, columns.
 
 use super::{Severity, byte};
-use crate::dataset::draws::Draws;
+use crate::dataset::draws::{Draws, normal};
 use crate::dataset::elementary::exp;
 
 /// `clip(x + N(0, s))`, `s` = 0.04, 0.06, 0.08, 0.09, 0.10.
 pub(super) fn gaussian(severity: Severity, draws: &mut Draws, pixels: &[u8], out: &mut [u8]) {
     let s = severity.of([0.04, 0.06, 0.08, 0.09, 0.10]);
-    each(pixels, out, |x| x + s * draws.normal());
+    each(pixels, out, |x| x + s * normal(draws));
 }
 
 /// `clip(x + x N(0, s))`, `s` = 0.06, 0.10, 0.12, 0.16, 0.20.
 pub(super) fn speckle(severity: Severity, draws: &mut Draws, pixels: &[u8], out: &mut [u8]) {
     let s = severity.of([0.06, 0.10, 0.12, 0.16, 0.20]);
-    each(pixels, out, |x| x + x * (s * draws.normal()));
+    each(pixels, out, |x| x + x * (s * normal(draws)));
 }
 
 /// Of all numbers a share of 0.01, 0.02, 0.03, 0.05, 0.07 become 0 or 1, either as likely:

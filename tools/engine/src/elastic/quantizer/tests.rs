@@ -72,13 +72,13 @@ fn rows_of_a_matrix_that_lies_the_other_way_are_its_columns() {
     let (rows, cols) = (5, 4);
     let x = numbers(rows * cols, 5);
     let other: Vec<f32> = (0..rows * cols).map(|at| x[at % rows * cols + at / rows]).collect();
-    assert_eq!(turned(&other, rows), x);
+    assert_eq!(transposed(&other, rows), x);
     let of = |shape: [usize; 2], x: &[f32]| Tensor::of(shape, x.to_vec()).unwrap();
     let choice = choice(3, true, true);
     let how = |turned| Quantizer { signed: true, turned };
     let [made, own, _] = through(how(true), choice, &of([rows, cols], &x), &of([rows, cols], &x));
     let [needs, back, _] = through(how(false), choice, &of([cols, rows], &other), &of([cols, rows], &other));
-    assert_eq!((turned(&made, cols), turned(&own, cols)), (needs, back));
+    assert_eq!((transposed(&made, cols), transposed(&own, cols)), (needs, back));
 }
 
 #[test]

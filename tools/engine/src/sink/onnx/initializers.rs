@@ -7,6 +7,7 @@ use niwaki_onnx::proto::{NodeProto, TensorProto};
 
 use super::rewrite::{Codes, Replacement, Rewrite};
 use crate::destination::{Form, Node};
+use crate::matrix::transposed;
 use crate::plan::Planned;
 use crate::recontain::Plain;
 
@@ -113,11 +114,6 @@ fn swapped<T: Copy>(all: &[T], form: &Form, axis: Option<usize>) -> Vec<T> {
     }
 }
 
-/// The transpose of a matrix whose rows have `cols` elements.
-fn transposed<T: Copy>(all: &[T], cols: usize) -> Vec<T> {
-    (0..cols).flat_map(|col| all.iter().skip(col).step_by(cols).copied()).collect()
-}
-
 /// Codes as `DequantizeLinear` reads them: signed ones around 0, where there are no zero points.
 fn linear_codes(plain: &Plain, form: &Form, of: DataType) -> Vec<u8> {
     let codes = match form.across {
@@ -169,11 +165,5 @@ mod tests {
         assert_eq!(squeezed(&[1, 2, 0xFF], 4), [0x21, 0x0F]);
         assert_eq!(squeezed(&[1, 2, 3, 0, 1], 2), [0b00_11_10_01, 1]);
         assert_eq!(squeezed(&[7, 255], 8), [7, 255]);
-    }
-
-    #[test]
-    fn a_transpose_has_columns_for_rows() {
-        assert_eq!(transposed(&[1, 2, 3, 4, 5, 6], 3), [1, 4, 2, 5, 3, 6]);
-        assert!(transposed::<u8>(&[], 0).is_empty());
     }
 }
