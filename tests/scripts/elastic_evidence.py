@@ -11,13 +11,12 @@ as a variant is a training for that width alone, of as many passes through the n
 width. `table` prints the tables of benches/RESULTS.md. Needs nothing but Python.
 """
 
-import argparse
 import array
 import json
 import statistics
 from pathlib import Path
 
-from lab import Lab
+from lab import Lab, main
 
 BITS = (8, 4, 2)
 STYLES = ("row/sym", "tensor/affine")
@@ -105,26 +104,6 @@ def table(paths):
         print()
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    runs = verbs.add_parser("run")
-    for name in ("net", "train", "test", "work", "out"):
-        runs.add_argument(name)
-    runs.add_argument("--epochs", type=int, default=3)
-    runs.add_argument("--batch", type=int, default=128)
-    runs.add_argument("--seeds", default="0")
-    runs.add_argument("--variants", default="trained,shapeless,unguided,nested,2,4,8")
-    runs.add_argument("--flags", default="--flip --crop 4")
-    runs.add_argument("--niwaki", default="target/release/niwaki")
-    tables = verbs.add_parser("table")
-    tables.add_argument("found", nargs="+")
-    args = parser.parse_args()
-    if args.verb == "run":
-        run(args)
-    else:
-        table(args.found)
-
-
 if __name__ == "__main__":
-    main()
+    main(run, table, {"epochs": 3, "batch": 128, "seeds": "0", "variants": "trained,shapeless,unguided,nested,2,4,8",
+                      "flags": "--flip --crop 4"})

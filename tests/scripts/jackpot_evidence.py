@@ -11,12 +11,11 @@ magnitudes. At `--full` there are also searches that begin with random masks, wi
 `table` prints the tables of benches/RESULTS.md. Needs nothing but Python.
 """
 
-import argparse
 import json
 import statistics
 from pathlib import Path
 
-from lab import Lab
+from lab import Lab, main
 
 
 class Masks(Lab):
@@ -108,27 +107,5 @@ def table(paths):
         print()
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    runs = verbs.add_parser("run")
-    for name in ("net", "train", "test", "work", "out"):
-        runs.add_argument(name)
-    runs.add_argument("--sparsities", default="0.9,0.8,0.95")
-    runs.add_argument("--full", type=float, default=0.9)
-    runs.add_argument("--epochs", type=int, default=10)
-    runs.add_argument("--batch", type=int, default=128)
-    runs.add_argument("--seeds", default="0")
-    runs.add_argument("--flags", default="--flip --crop 4")
-    runs.add_argument("--niwaki", default="target/release/niwaki")
-    tables = verbs.add_parser("table")
-    tables.add_argument("found", nargs="+")
-    args = parser.parse_args()
-    if args.verb == "run":
-        run(args)
-    else:
-        table(args.found)
-
-
 if __name__ == "__main__":
-    main()
+    main(run, table, {"sparsities": "0.9,0.8,0.95", "full": 0.9, "epochs": 10, "batch": 128, "seeds": "0", "flags": "--flip --crop 4"})

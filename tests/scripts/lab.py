@@ -1,5 +1,6 @@
 """What the scripts that gather evidence share: a working folder, and the program on files inside it."""
 
+import argparse
 import json
 import subprocess
 from pathlib import Path
@@ -31,3 +32,23 @@ class Lab:
             out.unlink(missing_ok=True)
             report.write_text(json.dumps(self.niwaki(*words, "-o", out)))
         return json.loads(report.read_text())
+
+
+def main(run, table, flags):
+    """The verbs of a script of evidence: `run NET TRAIN TEST WORK OUT` with flags, which are defaults or what argparse takes by
+    name, and `table OUT ...`."""
+    parser = argparse.ArgumentParser()
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    runs = verbs.add_parser("run")
+    for name in ("net", "train", "test", "work", "out"):
+        runs.add_argument(name)
+    for name, flag in {**flags, "niwaki": "target/release/niwaki"}.items():
+        more = flag if isinstance(flag, dict) else {"default": flag, "type": type(flag)}
+        runs.add_argument("--" + name, **more)
+    tables = verbs.add_parser("table")
+    tables.add_argument("found", nargs="+")
+    args = parser.parse_args()
+    if args.verb == "run":
+        run(args)
+    else:
+        table(args.found)

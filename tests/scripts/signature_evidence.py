@@ -11,13 +11,12 @@ TRAIN and TEST are datasets as `niwaki dataset import` makes them. The initializ
 `--epochs` passes. `table` prints the tables of benches/RESULTS.md. Needs Python and numpy.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy
 
-from lab import Lab
+from lab import Lab, main
 
 ALPHAS = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
 WIDTHS = [8, 4, 3, 2]
@@ -278,33 +277,12 @@ def elsewhere(found):
         print(f"\nCosine of the same corruption across the two datasets {mean(same):.3f}, of different ones {mean(across):.3f}.")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    runs = verbs.add_parser("run")
-    for name in ("net", "train", "test", "work", "out"):
-        runs.add_argument(name)
-    runs.add_argument("--kinds", default="gaussian_noise,shot_noise,impulse_noise,speckle_noise,gaussian_blur,defocus_blur,"
-                                         "zoom_blur,contrast,brightness,fog,pixelate,jpeg")
-    runs.add_argument("--severity", type=int, default=5)
-    runs.add_argument("--start-epochs", type=int, default=1)
-    runs.add_argument("--epochs", type=int, default=2)
-    runs.add_argument("--layers", type=int, default=2)
-    runs.add_argument("--only", help="globs of the tensors that signatures keep, with commas between; else --layers")
-    runs.add_argument("--lr", type=float, default=0.02)
-    runs.add_argument("--tune-lr", type=float, help="of the networks that go on from the initialization [default: --lr]")
-    runs.add_argument("--limit", type=int)
-    runs.add_argument("--train-flags", default="")
-    runs.add_argument("--other", help="another dataset to transfer to: NAME=TRAIN,TEST")
-    runs.add_argument("--niwaki", default="target/release/niwaki")
-    tables = verbs.add_parser("table")
-    tables.add_argument("found", nargs="+")
-    args = parser.parse_args()
-    if args.verb == "run":
-        run(args)
-    else:
-        table(args.found)
-
-
 if __name__ == "__main__":
-    main()
+    main(run, table, {
+        "kinds": "gaussian_noise,shot_noise,impulse_noise,speckle_noise,gaussian_blur,defocus_blur,zoom_blur,contrast,brightness,fog,"
+                 "pixelate,jpeg",
+        "severity": 5, "start-epochs": 1, "epochs": 2, "layers": 2, "lr": 0.02, "limit": {"type": int}, "train-flags": "",
+        "only": {"help": "globs of the tensors that signatures keep, with commas between; else --layers"},
+        "tune-lr": {"type": float, "help": "of the networks that go on from the initialization [default: --lr]"},
+        "other": {"help": "another dataset to transfer to: NAME=TRAIN,TEST"},
+    })
