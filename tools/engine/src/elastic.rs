@@ -41,7 +41,7 @@ pub use file::{ElasticFile, Network};
 use nested::Nested;
 pub use niwaki_quant::forms::{Form, Granularity, Style};
 use quantizer::{Choice, Quantizer};
-pub use search::{Candidate, Searched, Searching, search};
+pub use search::{Candidate, Searched, Searching, Way, search};
 use sites::{Site, sites};
 
 /// Images on which running statistics are measured for the widest form while it trains.
@@ -139,8 +139,19 @@ struct Layer {
     input: Option<Placed>,
 }
 
+/// The widths that layers of these sizes may take.
+fn space(model: &Model, (sites, tables): (&[Site], &[begin::Tables]), widths: Widths) -> Result<Space, Error> {
+    let last = sites.len().saturating_sub(1);
+    let sizes = sites.iter().zip(tables).enumerate().map(|(nth, (site, tables))| LayerSize {
+        weights: site.len as u64,
+        inputs: tables.inputs.max(1),
+        fixed: nth == 0 || nth == last,
+    });
+    Space::new(sizes.collect(), widths).map_err(|e| Error::below(e, Blame::Input).at(model.path()))
+}
+
 /// The quantizers of a network.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Supernet {
     layers: Vec<Layer>,
     space: Space,
@@ -170,14 +181,7 @@ impl Supernet {
         (sites, tables): (&[Site], Vec<begin::Tables>),
         how: Elastic,
     ) -> Result<Self, Error> {
-        let last = sites.len().saturating_sub(1);
-        let sizes = sites.iter().zip(&tables).enumerate().map(|(nth, (site, tables))| LayerSize {
-            weights: site.len as u64,
-            inputs: tables.inputs.max(1),
-            fixed: nth == 0 || nth == last,
-        });
-        let space =
-            Space::new(sizes.collect(), how.widths).map_err(|e| Error::below(e, Blame::Input).at(model.path()))?;
+        let space = space(model, (sites, &tables), how.widths)?;
         let widest = Choice { bits: how.widths.widest(), row: false, affine: false };
         let place = |graph: &mut Graph,
                      place: (usize, usize),

@@ -27,6 +27,7 @@ mod step;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use niwaki_model::optimizer::Method;
 pub use niwaki_model::schedule::Course;
@@ -173,7 +174,7 @@ struct Training<'t> {
     running: Vec<Running>,
     learner: Learner,
     /// Where it is to run in many forms, its quantizers.
-    supernet: Option<Supernet>,
+    supernet: Option<Arc<Supernet>>,
     schedule: Schedule,
     /// Weights whose gradients are added up.
     weights: usize,
@@ -220,7 +221,7 @@ impl<'t> Training<'t> {
                 if let Kind::Elastic(how) = kind {
                     let placed = Supernet::begin(model, (&base, &mut graph), settings, (how, data))?;
                     wanted.extend(placed.tables());
-                    supernet = Some(placed);
+                    supernet = Some(Arc::new(placed));
                 }
                 (Learner::weights(&graph, &wanted, settings), wanted)
             }

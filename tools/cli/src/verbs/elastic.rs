@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use niwaki_codes::{Bits, GroupSize, Symmetry, Widths};
+use niwaki_codes::{Bits, GroupSize, Widths};
 use niwaki_engine::Recipe;
 use niwaki_engine::dataset::Dataset;
 use niwaki_engine::elastic::{
-    self, ElasticFile, Form, Granularity, Grid, Measured, Measuring, Network, Searched, Searching,
+    self, ElasticFile, Form, Grid, Measured, Measuring, Network, Searched, Searching, Style, Way,
 };
-use niwaki_engine::train::{At, Lessons, Method, Settings, Task, Trained};
+use niwaki_engine::train::{At, Lessons, Method, Settings, Trained};
 use niwaki_tensors::write_small;
 use serde::Serialize;
 
-use super::train::{Done, passes, settings, teacher, watched};
+use super::train::{Done, Lesson, passes, settings, watched};
 use super::{check_output, load, on_threads, selection};
 use crate::args::elastic as args;
 use crate::failure::{Failure, Stop};
@@ -57,29 +57,23 @@ fn train(args: &args::Train, session: &mut Session<'_>) -> Result<Answer, Stop> 
         ..elastic::Elastic::new(widths(&args.widths)?)
     };
     let how = elastic::Elastic { shape: how.shape.filter(|_| !args.no_shape), ..how };
-    let model = load(&args.model, args.weights.as_deref().into(), session)?;
-    let teacher = args.way.teaching.teacher.as_deref().map(|path| teacher(path, &args.model, session)).transpose()?;
-    let data = Lessons::open(&args.data, &model)?;
-    let eval = args.eval_data.as_deref().map(|eval| Lessons::open(eval, &model)).transpose()?;
+    let at = Lesson::open(
+        (&args.model, args.weights.as_deref()),
+        (&args.data, args.eval_data.as_deref()),
+        &args.way,
+        session,
+    )?;
     let steps = &args.way.steps;
-    let mut settings: Settings = settings(args.epochs, &args.way, &data, session.global.seed.unwrap_or(0))?;
+    let mut settings: Settings = settings(args.epochs, &args.way, &at.data, session.global.seed.unwrap_or(0))?;
     if steps.optimizer.is_none() {
         settings.method = Method::Adam { betas: [0.9, 0.999], epsilon: 1e-8, decoupled: false };
-        settings.rate = steps.lr.unwrap_or(if matches!(data, Lessons::Images(_)) { 1e-3 } else { settings.rate });
+        settings.rate = steps.lr.unwrap_or(if matches!(at.data, Lessons::Images(_)) { 1e-3 } else { settings.rate });
     }
     settings.decay = steps.weight_decay.unwrap_or(0.0);
-    let task = Task {
-        model: &model,
-        data: &data,
-        eval: eval.as_ref(),
-        teacher: teacher.as_ref(),
-        rewind: None,
-        output: &args.output.output,
-        overwrite: args.output.overwrite(),
-    };
+    let task = at.task(&args.output);
     let work = |tell: &mut dyn FnMut(At<'_>)| elastic::train(&task, &settings, &how, tell);
     let done = watched(args.epochs, session, work)?;
-    say_trained(args, data.name(), &done, session)
+    say_trained(args, at.data.name(), &done, session)
 }
 
 fn say_trained(args: &args::Train, items: &str, done: &Done, session: &mut Session<'_>) -> Result<Answer, Stop> {
@@ -202,11 +196,10 @@ fn say_measured(all: &[Measured], session: &mut Session<'_>) -> Result<Answer, S
 }
 
 /// Granularity and symmetry as they were typed.
-fn style(text: &str) -> Result<(Granularity, Symmetry), Stop> {
+fn style(text: &str) -> Result<Style, Stop> {
     let whole: Result<Form, _> = format!("w8/{text}").parse();
-    let form = whole
-        .map_err(|_| Failure::usage(format!("`--style {text}`: expected row or tensor, sym or affine: row/sym")))?;
-    Ok((form.style.granularity, form.style.weights))
+    let wrong = |_| Failure::usage(format!("`--style {text}`: expected row or tensor, sym or affine: row/sym"));
+    Ok(whole.map_err(wrong)?.style)
 }
 
 #[derive(Serialize)]
@@ -220,7 +213,7 @@ struct SearchJson {
 /// Searches widths.
 fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop> {
     check_output(&args.output)?;
-    let (start, (granularity, symmetry)) = (Instant::now(), style(&args.style)?);
+    let (start, style) = (Instant::now(), style(&args.style)?);
     let model = load(&args.model, None.into(), session)?;
     let network = ElasticFile::open(&args.weights)?.network(&model)?;
     let least = f64::from(network.space().widths().narrowest().get());
@@ -239,8 +232,7 @@ fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop
     };
     let kept = args.pairs_file.clone().unwrap_or_else(beside);
     let how = Searching {
-        granularity,
-        symmetry,
+        style,
         average: args.budget,
         pairs: args.pairs,
         measuring: Measuring {
@@ -259,11 +251,11 @@ fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop
     let searched = on_threads(session, || elastic::search(&network, &how, &progress))?;
     drop(bar);
     let by = match args.method {
-        args::Method::Genetic => "genetic",
-        args::Method::Allocate => "allocate",
+        args::Method::Genetic => Way::Genetic,
+        args::Method::Allocate => Way::Allocate,
     };
     let found = searched.candidates.iter().find(|candidate| candidate.by == by);
-    let recipe = found.map(|found| network.recipe(found, &how)).transpose()?.unwrap_or_default();
+    let recipe = found.map(|found| network.recipe(found, style)).transpose()?.unwrap_or_default();
     write_small(&args.output.output, recipe.as_bytes(), args.output.overwrite())?;
     if session.global.json {
         session.json(&SearchJson { searched, recipe, seconds: start.elapsed().as_secs_f64() })?;
@@ -294,11 +286,10 @@ fn say_searched(args: &args::Search, searched: &Searched, session: &mut Session<
         ("inputs", Side::Right),
     ];
     let mut table = Table::new(&columns);
-    let percent = |share: Option<f64>| share.map(|share| format!("{:.2} %", share * 100.0)).unwrap_or_default();
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
     for one in &searched.candidates {
-        let bits = one.average.map(|bits| format!("{bits:.2} bits"));
-        let [weights, inputs] = bits;
-        table.row([one.by.to_owned(), percent(one.accuracy), percent(one.predicted.map(f64::from)), weights, inputs]);
+        let [weights, inputs] = one.average.map(|bits| format!("{bits:.2} bits"));
+        table.row([one.by.name().to_owned(), percent(one.accuracy), percent(one.predicted.into()), weights, inputs]);
     }
     session.say_all(table.lines())?;
     session.say("")?;

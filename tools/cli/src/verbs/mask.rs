@@ -7,11 +7,11 @@ use niwaki_engine::dataset::{Augment, Dataset};
 use niwaki_engine::jackpot::{self, Keep, Masking, Restriction, Start};
 use niwaki_engine::mask::{self, Application, Applied, Compared, ComparedTensor, MaskFile, Of, Scored, Scoring};
 use niwaki_engine::mask::{Update, Updated};
-use niwaki_engine::train::{At, Lessons, Method, Settings, Task, Trained};
+use niwaki_engine::train::{At, Lessons, Method, Settings, Trained};
 use niwaki_engine::{Budget, NofM, Options, Ratio, Recalibration};
 use serde::Serialize;
 
-use super::train::{Done, measured, settings, teacher, watched};
+use super::train::{Done, Lesson, measured, settings, watched};
 use super::{check_output, compress, has_graph, load, on_threads, open, shape_text};
 use crate::args::mask as args;
 use crate::args::train::Optimizer;
@@ -62,10 +62,12 @@ fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop
     if args.kept.budget == args::Budget::Own {
         return Err(Failure::usage("`--budget own` is for criteria; a search begins with magnitudes").into());
     }
-    let model = load(&args.model, args.weights.as_deref().into(), session)?;
-    let teacher = args.way.teaching.teacher.as_deref().map(|path| teacher(path, &args.model, session)).transpose()?;
-    let data = Lessons::open(&args.data, &model)?;
-    let eval = args.eval_data.as_deref().map(|eval| Lessons::open(eval, &model)).transpose()?;
+    let at = Lesson::open(
+        (&args.model, args.weights.as_deref()),
+        (&args.data, args.eval_data.as_deref()),
+        &args.way,
+        session,
+    )?;
     let settings = Settings {
         method: Method::Sgd { momentum: args.way.steps.momentum as f32, nesterov: false },
         // Scores are searched at this rate whatever the model.
@@ -73,7 +75,7 @@ fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop
         fresh: args.init.is_some(),
         only: args.kept.only.clone(),
         freeze: args.kept.keep.clone(),
-        ..settings(args.epochs, &args.way, &data, session.global.seed.unwrap_or(0))?
+        ..settings(args.epochs, &args.way, &at.data, session.global.seed.unwrap_or(0))?
     };
     let masking = Masking {
         keep: kept(&args.kept)?,
@@ -89,18 +91,10 @@ fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop
             args::Restriction::Cosine => Restriction::Cosine,
         },
     };
-    let task = Task {
-        model: &model,
-        data: &data,
-        eval: eval.as_ref(),
-        teacher: teacher.as_ref(),
-        rewind: None,
-        output: &args.output.output,
-        overwrite: args.output.overwrite(),
-    };
+    let task = at.task(&args.output);
     let work = |tell: &mut dyn FnMut(At<'_>)| jackpot::search(&task, &settings, &masking, tell);
     let done = watched(args.epochs, session, work)?;
-    say_search(args, &data, &done, session)
+    say_search(args, &at.data, &done, session)
 }
 
 fn say_search(args: &args::Search, data: &Lessons, done: &Done, session: &mut Session<'_>) -> Result<Answer, Stop> {

@@ -10,6 +10,7 @@ use niwaki_engine::{Error, Given};
 use serde::Serialize;
 
 use super::{check_output, has_graph, load, on_threads};
+use crate::args::Output;
 use crate::args::train::{Course, Norms, Optimizer, Steps, Train, Way};
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
@@ -31,30 +32,61 @@ pub(crate) fn run(args: &Train, session: &mut Session<'_>) -> Result<Answer, Sto
     if args.epochs == 0 {
         return Err(Failure::usage("`--epochs 0`: at least one pass is needed").into());
     }
-    let model = load(&args.model, args.weights.as_deref().into(), session)?;
-    let teacher = args.way.teaching.teacher.as_deref().map(|path| teacher(path, &args.model, session)).transpose()?;
-    let data = Lessons::open(&args.data, &model)?;
-    let eval = args.eval_data.as_deref().map(|eval| Lessons::open(eval, &model)).transpose()?;
+    let at = Lesson::open(
+        (&args.model, args.weights.as_deref()),
+        (&args.data, args.eval_data.as_deref()),
+        &args.way,
+        session,
+    )?;
     let settings = Settings {
         fresh: args.init.is_some(),
         only: args.only.clone(),
         freeze: args.freeze.clone(),
         keep: args.keep_epoch.clone(),
         best: args.best,
-        ..settings(args.epochs, &args.way, &data, session.global.seed.unwrap_or(0))?
+        ..settings(args.epochs, &args.way, &at.data, session.global.seed.unwrap_or(0))?
     };
-    let task = Task {
-        model: &model,
-        data: &data,
-        eval: eval.as_ref(),
-        teacher: teacher.as_ref(),
-        rewind: args.rewind.as_deref(),
-        output: &args.output.output,
-        overwrite: args.output.overwrite(),
-    };
+    let task = Task { rewind: args.rewind.as_deref(), ..at.task(&args.output) };
     let work = |tell: &mut dyn FnMut(At<'_>)| train::train(&task, &settings, tell);
     let done = watched(args.epochs, session, work)?;
-    say(args, data.name(), &done, session)
+    say(args, at.data.name(), &done, session)
+}
+
+/// What goes over data again and again: a model, what it learns from, is measured on and is taught by.
+pub(super) struct Lesson {
+    pub(super) model: Model,
+    pub(super) data: Lessons,
+    eval: Option<Lessons>,
+    teacher: Option<Model>,
+}
+
+impl Lesson {
+    /// Opens them: a model with weights in the place of its own, its data, and what it is measured on.
+    pub(super) fn open(
+        (model, weights): (&Path, Option<&Path>),
+        (data, eval): (&Path, Option<&Path>),
+        way: &Way,
+        session: &mut Session<'_>,
+    ) -> Result<Self, Stop> {
+        let opened = load(model, weights.into(), session)?;
+        let teacher = way.teaching.teacher.as_deref().map(|path| teacher(path, model, session)).transpose()?;
+        let data = Lessons::open(data, &opened)?;
+        let eval = eval.map(|eval| Lessons::open(eval, &opened)).transpose()?;
+        Ok(Self { model: opened, data, eval, teacher })
+    }
+
+    /// The task that they are, with a result at that place.
+    pub(super) fn task<'t>(&'t self, output: &'t Output) -> Task<'t> {
+        Task {
+            model: &self.model,
+            data: &self.data,
+            eval: self.eval.as_ref(),
+            teacher: self.teacher.as_ref(),
+            rewind: None,
+            output: &output.output,
+            overwrite: output.overwrite(),
+        }
+    }
 }
 
 /// Does what goes over data again and again, and shows how far it is.
@@ -81,7 +113,7 @@ pub(super) fn watched(
 }
 
 /// A model of its own, or this one with other weights.
-pub(super) fn teacher(path: &Path, model: &Path, session: &mut Session<'_>) -> Result<Model, Stop> {
+fn teacher(path: &Path, model: &Path, session: &mut Session<'_>) -> Result<Model, Stop> {
     if has_graph(path) {
         return load(path, Given::default(), session);
     }

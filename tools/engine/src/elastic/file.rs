@@ -12,7 +12,7 @@ use super::begin::Tables;
 use super::nested::Nested;
 use super::quantizer::SET;
 use super::sites::{Site, sites};
-use super::{Elastic, Grid, Supernet};
+use super::{Elastic, Grid, Supernet, space};
 use crate::dataset::Augment;
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
@@ -227,9 +227,8 @@ impl Network {
         tables: Vec<Tables>,
         (how, augment): (Elastic, Augment),
     ) -> Result<Self, Error> {
-        let mut graph = model.graph().clone();
-        let supernet = Supernet::place(&model, &mut graph, (&sites, tables.clone()), how)?;
-        Ok(Self { model, sites, tables, how, augment, space: supernet.space })
+        let space = space(&model, (&sites, &tables), how.widths)?;
+        Ok(Self { model, sites, tables, how, augment, space })
     }
 
     /// The model with the weights in floats.

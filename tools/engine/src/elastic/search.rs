@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use blake3::Hasher;
 use niwaki_codes::simd::Level;
-use niwaki_codes::{Bits, Grouping, Scheme, Symmetry};
+use niwaki_codes::{Bits, Grouping, Scheme};
 use niwaki_quant::forms::{Configuration, Form, Granularity, LayerBits, Prior, Side, Space, Style};
 use niwaki_quant::search::allocate::{self, Choice};
 use niwaki_quant::search::genetic::{self, Bound};
@@ -39,9 +39,7 @@ const TRIES: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Searching<'s> {
     /// Granularity and symmetry of all layers.
-    pub granularity: Granularity,
-    /// That of weights and inputs.
-    pub symmetry: Symmetry,
+    pub style: Style,
     /// What widths may average, by weights, the first and the last layer aside.
     pub average: f64,
     /// Configurations that are measured.
@@ -56,19 +54,42 @@ pub struct Searching<'s> {
     pub seed: u64,
 }
 
+/// A way of searching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// By generations, which a predictor of accuracy judges.
+    Genetic,
+    /// The best of as many random ones, as predicted.
+    Random,
+    /// By what each layer loses alone.
+    Allocate,
+}
+
+impl Way {
+    /// Its word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Genetic => "genetic",
+            Self::Random => "random",
+            Self::Allocate => "allocate",
+        }
+    }
+}
+
 /// What a way of searching found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Candidate {
-    /// How it was found: `genetic`, `random` or `allocate`.
-    pub by: &'static str,
+    /// How it was found.
+    pub by: Way,
     /// The width of each layer's weights, and of its input.
     pub bits: Vec<u32>,
     /// What the predictor says of its accuracy.
-    pub predicted: Option<f32>,
-    /// Its accuracy, of 1, and its loss.
-    pub accuracy: Option<f64>,
-    /// The second of them.
-    pub loss: Option<f64>,
+    pub predicted: f32,
+    /// Its accuracy, of 1.
+    pub accuracy: f64,
+    /// Its loss.
+    pub loss: f64,
     /// The average width, by weights and by elements of inputs, the first and the last layer aside.
     pub average: [f64; 2],
 }
@@ -102,7 +123,6 @@ struct Line {
 struct Measured<'m> {
     network: &'m Network,
     how: &'m Searching<'m>,
-    style: Style,
     lines: Vec<Line>,
     file: File,
 }
@@ -117,20 +137,19 @@ fn below(e: niwaki_quant::Error) -> Error {
 ///
 /// An average that no widths have; a file of measurements that is of something else; those of measuring.
 pub fn search(network: &Network, how: &Searching<'_>, progress: Progress<'_>) -> Result<Searched, Error> {
-    let style = Style { granularity: how.granularity, weights: how.symmetry, activations: how.symmetry };
-    let space = network.space();
+    let (space, style) = (network.space(), how.style);
     let prior = Prior::new(space, COUNTED, how.seed);
     let bound = Bound::Same { weights: how.average };
     let settings = genetic::Settings { generations: how.generations, ..genetic::Settings::default() };
     // A bound that nothing meets is refused before anything is measured.
     let ways = genetic::Search::new(&prior, style, bound, settings).map_err(below)?;
-    let (drawn, alone) = (drawn(&prior, style, how), alone(space, style));
+    let (drawn, alone) = (drawn(&prior, how), alone(space, style));
     if drawn.len() < LEAST {
         let what = format!("{} different configurations: a predictor learns from {LEAST} pairs at least", drawn.len());
         return Err(Error::from(ErrorKind::Usage { what }).at(network.model().path()));
     }
     let total = (drawn.len() + alone.len()) as u64;
-    let mut measured = Measured::open(network, how, style)?;
+    let mut measured = Measured::open(network, how)?;
     let mut pairs = Vec::new();
     for configuration in drawn {
         let line = measured.of(&configuration)?;
@@ -147,7 +166,7 @@ pub fn search(network: &Network, how: &Searching<'_>, progress: Progress<'_>) ->
         progress((pairs.len() + nth) as u64 + 1, total);
     }
     let (allocated, allocation) = allocated(space, style, how.average, &losses)?;
-    let found = [("genetic", genetic.best), ("random", random.best), ("allocate", allocated)];
+    let found = [(Way::Genetic, genetic.best), (Way::Random, random.best), (Way::Allocate, allocated)];
     let candidates = found.into_iter().map(|(by, best)| candidate(by, &best, &predictor, &mut measured));
     let HeldOut { rmse, tau, .. } = held_out;
     Ok(Searched {
@@ -175,22 +194,21 @@ fn described(network: &Network, how: &Searching<'_>) -> String {
     }
     let Measuring { data, limit, recalibrate, whole_zeros, .. } = how.measuring;
     let recalibrate = recalibrate.map(|(images, count)| (images.len(), count));
-    let how = format!("{:?} {:?} {limit:?} {recalibrate:?} {whole_zeros}", how.granularity, how.symmetry);
+    let how = format!("{:?} {:?} {limit:?} {recalibrate:?} {whole_zeros}", how.style.granularity, how.style.weights);
     hasher.update(how.as_bytes());
     format!("niwaki measurements {} {}", data.digest(), &hasher.finalize().to_hex()[..16])
 }
 
 /// Configurations to measure, no two of them alike: of a small network there may be fewer than were asked for.
-fn drawn(prior: &Prior, style: Style, how: &Searching<'_>) -> Vec<Configuration> {
-    let (mut seen, mut all) = (BTreeSet::new(), Vec::new());
-    for item in 0..(how.pairs * TRIES) as u64 {
-        let configuration = same(prior.random(style, how.seed, item));
-        let bits: Vec<u32> = configuration.layers.iter().map(|bits| bits.weights.get()).collect();
-        if all.len() < how.pairs && seen.insert(bits) {
-            all.push(configuration);
-        }
-    }
-    all
+fn drawn(prior: &Prior, how: &Searching<'_>) -> Vec<Configuration> {
+    let mut seen = BTreeSet::new();
+    let draws = (0..(how.pairs * TRIES) as u64).map(|item| same(prior.random(how.style, how.seed, item)));
+    draws.filter(|configuration| seen.insert(bits(configuration))).take(how.pairs).collect()
+}
+
+/// The width of each layer's weights.
+fn bits(configuration: &Configuration) -> Vec<u32> {
+    configuration.layers.iter().map(|bits| bits.weights.get()).collect()
 }
 
 /// A configuration whose inputs are as wide as the weights.
@@ -254,22 +272,22 @@ fn allocated(
 }
 
 fn candidate(
-    by: &'static str,
+    by: Way,
     best: &Configuration,
     predictor: &Predictor,
     measured: &mut Measured<'_>,
 ) -> Result<Candidate, Error> {
-    let predicted = Some(predictor.predict(best).map_err(below)?);
+    let predicted = predictor.predict(best).map_err(below)?;
     let Line { bits, accuracy, loss } = measured.of(best)?;
     let space = measured.network.space();
     let average = |side| space.average(side, best).map_err(below);
     let average = [average(Side::Weights)?, average(Side::Activations)?];
-    Ok(Candidate { by, bits, predicted, accuracy: Some(accuracy), loss: Some(loss), average })
+    Ok(Candidate { by, bits, predicted, accuracy, loss, average })
 }
 
 impl<'m> Measured<'m> {
     /// Takes up a file, or begins one.
-    fn open(network: &'m Network, how: &'m Searching<'m>, style: Style) -> Result<Self, Error> {
+    fn open(network: &'m Network, how: &'m Searching<'m>) -> Result<Self, Error> {
         let path: PathBuf = how.kept.to_owned();
         let of = described(network, how);
         let at = |e: std::io::Error| file_error(&e, &path);
@@ -291,16 +309,16 @@ impl<'m> Measured<'m> {
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(at)?;
         // After a line that was cut, the next begins anew.
         writeln!(file, "{}", if known { "" } else { of.as_str() }).map_err(at)?;
-        Ok(Self { network, how, style, lines, file })
+        Ok(Self { network, how, lines, file })
     }
 
     /// What a configuration measures.
     fn of(&mut self, configuration: &Configuration) -> Result<Line, Error> {
-        let bits: Vec<u32> = configuration.layers.iter().map(|bits| bits.weights.get()).collect();
+        let bits = bits(configuration);
         if let Some(line) = self.lines.iter().find(|line| line.bits == bits) {
             return Ok(line.clone());
         }
-        let forms = self.network.forms_of(&bits, self.style)?;
+        let forms = self.network.forms_of(&bits, self.how.style)?;
         let found = self.network.measure(&forms, &self.how.measuring, &|_, _| {})?;
         let loss = found.loss.or(found.cosine.map(|cosine| 1.0 - cosine)).unwrap_or(f64::NAN);
         let line = Line { bits, accuracy: found.accuracy.or(found.cosine).unwrap_or(1.0 - loss), loss };
@@ -331,8 +349,7 @@ impl Network {
     /// # Errors
     ///
     /// Another number of layers.
-    pub fn recipe(&self, found: &Candidate, how: &Searching<'_>) -> Result<String, Error> {
-        let style = Style { granularity: how.granularity, weights: how.symmetry, activations: how.symmetry };
+    pub fn recipe(&self, found: &Candidate, style: Style) -> Result<String, Error> {
         let forms = self.forms_of(&found.bits, style)?;
         let mut text = "version = 1\n".to_owned();
         for (name, form) in self.weights().zip(&forms) {
