@@ -93,6 +93,25 @@ pub enum ErrorKind {
         /// How many are to be removed.
         removed: usize,
     },
+    /// More blocks than can be removed.
+    Removable {
+        /// How many are to be removed.
+        removed: usize,
+        /// How many can be.
+        most: usize,
+    },
+    /// A block that may not go.
+    Stays {
+        /// Its number.
+        block: usize,
+    },
+    /// Too few blocks of a stage would be left.
+    Stage {
+        /// One that is to be removed.
+        block: usize,
+        /// How many of its stage have to stay.
+        stays: usize,
+    },
 }
 
 impl Error {
@@ -146,6 +165,11 @@ impl fmt::Display for Error {
             ErrorKind::BlockTwice { block } => write!(f, "block {block} is named twice"),
             ErrorKind::AllBlocks { blocks, removed } => {
                 write!(f, "{removed} of {blocks} blocks to remove; at least one has to stay")
+            }
+            ErrorKind::Removable { removed, most } => write!(f, "{removed} blocks to remove; {most} can be at most"),
+            ErrorKind::Stays { block } => write!(f, "block {block} is none that may be removed"),
+            ErrorKind::Stage { block, stays } => {
+                write!(f, "block {block} is one too many of its stage to remove; {stays} have to stay")
             }
         }
     }

@@ -15,8 +15,12 @@
 //! - *Random*: drawn evenly between 0 and 1, the control that every other score has to beat
 //!   [lottery layers, 3].
 //!
+//! - *HRank* and *expectABS*, of the maps that a block makes: [`Maps`].
+//! - *PLS*, how much a block's features tell of the classes: [`Projection`].
+//! - *CKA*, how alike the last features are with and without a block: [`Alignment`].
+//!
 //! Whoever runs the network computes other scores, such as how far its outputs move without a
-//! block. Selection is the same for all.
+//! block, or gradients. Which blocks may go is the same for all: [`Removable`].
 
 #[cfg(feature = "alloc")]
 use alloc::vec::Vec;
@@ -24,8 +28,25 @@ use alloc::vec::Vec;
 #[cfg(feature = "alloc")]
 use crate::{Error, ErrorKind};
 
+#[cfg(feature = "std")]
+mod alike;
+#[cfg(feature = "std")]
+mod maps;
+#[cfg(feature = "std")]
+mod projection;
+#[cfg(feature = "alloc")]
+mod stages;
 #[cfg(all(test, feature = "std"))]
 mod tests;
+
+#[cfg(feature = "std")]
+pub use alike::Alignment;
+#[cfg(feature = "std")]
+pub use maps::{Maps, rank};
+#[cfg(feature = "std")]
+pub use projection::Projection;
+#[cfg(feature = "alloc")]
+pub use stages::{Removable, Seat};
 
 /// The influence of one block, from the tokens seen so far.
 #[cfg(feature = "std")]
