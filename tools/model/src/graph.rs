@@ -169,17 +169,23 @@ impl Graph {
     ) -> ValueId {
         let name = name.into();
         let output = self.value(name.clone());
-        for taken in self.nodes.iter_mut().flat_map(|node| &mut node.inputs) {
-            if *taken == Some(value) {
-                *taken = Some(output);
-            }
-        }
-        for result in self.outputs.iter_mut().filter(|result| **result == value) {
-            *result = output;
-        }
+        self.bypass(value, output);
         let inputs = std::iter::once(&value).chain(more).copied().map(Some).collect();
         self.push(Node { name, op: Arc::new(op), inputs, outputs: vec![Some(output)] });
         output
+    }
+
+    /// Lets all that take a value, and the results that are it, take another one instead. Nodes that nothing needs any more go
+    /// when the graph is [sorted](Self::sort).
+    pub fn bypass(&mut self, value: ValueId, by: ValueId) {
+        for taken in self.nodes.iter_mut().flat_map(|node| &mut node.inputs) {
+            if *taken == Some(value) {
+                *taken = Some(by);
+            }
+        }
+        for result in self.outputs.iter_mut().filter(|result| **result == value) {
+            *result = by;
+        }
     }
 
     /// As [`transform`](Self::transform), for what one node takes in one place alone: all others take the value as it is.
