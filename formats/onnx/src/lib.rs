@@ -42,6 +42,7 @@ pub mod attribute;
 pub mod build;
 mod data;
 mod data_type;
+pub mod edit;
 mod error;
 mod external;
 mod limits;

@@ -163,8 +163,8 @@ impl<'g> Flow<'g> {
         let mut flows = vec![false; self.graph.values()];
         flows[from.index()] = true;
         let mut found = Vec::new();
-        for at in self.maker(from).map_or(0, |at| at + 1)..self.graph.nodes().len() {
-            let node = self.node(at);
+        let behind = self.maker(from).map_or(0, |at| at + 1);
+        for (at, node) in self.graph.nodes().iter().enumerate().skip(behind) {
             let takes = node.inputs.iter().flatten().any(|value| flows[value.index()]);
             if marked[at] && takes && !matches!(node.op.name(), "Shape" | "Size") {
                 found.push(at);
