@@ -248,7 +248,6 @@ fn what_cannot_be_done_is_said_in_one_line_and_nothing_is_written() {
     let at = |name: &str| folder.path().join(name);
     model(Family::Llama, &[0, 1, 2], &[]).write(&at("m"), 1);
     model(Family::Bert, &[0, 1], &[]).write(&at("bert"), 1);
-    std::fs::write(at("x.onnx"), "").unwrap();
     run(&folder, "compress @m --scheme int8/row/sym -o @small -q");
     let names = folder.names();
     let refusal = |line: &str| {
@@ -260,11 +259,15 @@ fn what_cannot_be_done_is_said_in_one_line_and_nothing_is_written() {
         ("remove @m --blocks 3 -o @out", "`@m`: no block 3; there are 0 to 2"),
         ("remove @m --blocks 1,1 -o @out", "`@m`: block 1 is named twice"),
         ("remove @m --blocks 0,1,2 -o @out", "`@m`: 3 of 3 blocks to remove; at least one has to stay"),
-        ("remove @m --count 3 --by random -o @out", "`@m`: 3 of 3 blocks to remove; at least one has to stay"),
         ("remove @m --count 0 --by random -o @out", "`@m`: no block to remove; expected one or more"),
+        ("remove @m --blocks 1 --power 5 -o @out", "`--power` is for ONNX models"),
         (
-            "remove @m --count 9 --by kl --data @text.txt -o @out",
-            "`@m`: 9 of 3 blocks to remove; at least one has to stay",
+            "rank @m --halves --by random",
+            "`@m`: halves of the layers of a Hugging Face folder: no `config.json` describes such a model",
+        ),
+        (
+            "rank @m --by hrank --data @text.txt",
+            "`@m`: the criterion hrank on a Hugging Face folder is not supported by this version",
         ),
         ("remove @m -o @out", "missing `--count P` or `--blocks N`"),
         ("remove @m --count 1 --blocks 1 -o @out", "`--count` and `--blocks` exclude each other"),
@@ -277,11 +280,9 @@ fn what_cannot_be_done_is_said_in_one_line_and_nothing_is_written() {
         ("remove @m --blocks 1 -o @text.txt --force", "`@text.txt`: is a file; the output is a folder"),
         ("remove @small --blocks 1 -o @out", "`@small`: is compressed (niwaki); layers are removed from plain weights"),
         (
-            "remove @x.onnx --blocks 1 -o @out",
-            "`@x.onnx`: removing layers of an ONNX model is not supported by this version",
+            "remove @text.txt --blocks 1 -o @out",
+            "`@text.txt`: is neither a Hugging Face folder nor an ONNX model: no blocks",
         ),
-        ("remove @text.txt --blocks 1 -o @out", "`@text.txt`: is no folder; layers are those of a Hugging Face folder"),
-        ("rank @x.onnx --by random", "`@x.onnx`: removing layers of an ONNX model is not supported by this version"),
         ("rank @m --by influenza --data @text.txt", "no criterion `influenza`"),
         (
             "rank @m --by kl --data @text.txt --limit 0",
@@ -296,6 +297,14 @@ fn what_cannot_be_done_is_said_in_one_line_and_nothing_is_written() {
         assert_eq!(refusal(&format!("layers {line}")), expected, "{line}");
     }
     assert!(refusal("layers rank @none --by random").starts_with("`@none/config.json`: "));
+    // More than can go is an answer, not an error.
+    for (flags, count) in [("--by random", 3), ("--by kl --data @text.txt", 9)] {
+        let line = format!("layers remove @m --count {count} {flags} -o @out");
+        let answer = attempt(&folder, &line);
+        assert_eq!((answer.code, answer.out), (1, format!("{count} blocks to remove: 2 can go at most\n")));
+        let json = attempt(&folder, &format!("{line} --json")).json();
+        assert_eq!((&json["most"], &json["removed"]), (&json!(2), &Value::Null));
+    }
     assert_eq!(folder.names(), names);
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::source::{Names, Opened, Origin, Source};
 use model::Macs;
+pub(crate) use model::example;
 pub use model::{Graph, Value};
 pub use niwaki_model::dims_text;
 

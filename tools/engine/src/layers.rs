@@ -1,53 +1,82 @@
 //! Whole blocks of a residual network: how much each matters, and the network without some.
 //!
 //! ```text
-//! rank:    for each block, over windows of a text
-//!              influence   1 - mean cosine of the hidden states before and after it
-//!              kl          mean KL(all blocks || all but this one) of the next token
+//! rank:    for each block, over windows of a text or over images
+//!              influence   1 - mean cosine of what it takes and what it gives
+//!              kl          mean KL between the outputs with and without it
 //!              random      drawn
-//! remove:  folder --> folder with fewer blocks, the others as they were
+//!          of networks of images besides
+//!              grasp, snip         gradients of its weights            by the statistics of the batch
+//!              hrank, expectabs    ranks and sizes of the maps that it makes
+//!              pls, cka            what its features tell of classes; how alike the last features stay
+//! remove:  model --> model with fewer blocks, the others as they were
 //! ```
 //!
-//! A block is a layer of a transformer in a Hugging Face folder; its number is that of its weights'
-//! names. All is forward, and nothing is trained. Influence is that of *ShortGPT* [shortgpt, 3], KL the
-//! criterion of *When Layers Play the Lottery* [lottery layers, 3] for tokens instead of images; arithmetic
-//! and selection are those of [`niwaki_prune::layers`].
+//! A block is a layer of a transformer in a Hugging Face folder, whose number is that of its weights' names; or a branch and
+//! the sum behind it in the graph of an ONNX model, numbered as they run ([`niwaki_model::Residual`]). Nothing is trained.
+//! Influence is that of *ShortGPT* (Men et al., 2024, section 3), the others are criteria of *When Layers Play the Lottery, all
+//! Tickets Win at Initialization* (Jordao et al., 2023, section 3) and what it builds on; arithmetic and selection are those of
+//! [`niwaki_prune::layers`].
 
-mod remove;
-mod watch;
+mod folder;
+mod graph;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use niwaki_model::hf::{self, Blueprint, Config, Layers};
-use niwaki_model::{Decoder, Encoder, Run, Tensor, Text, Wanted};
-use niwaki_prune::layers::{Influence, order, random_scores};
-use rayon::prelude::*;
+pub use niwaki_prune::layers::Removable;
+use niwaki_prune::layers::{Seat, order, random_scores};
 
 use crate::error::{Error, ErrorKind};
-use crate::eval::kl;
-use crate::eval::text::Windows;
-use crate::folder::Recorded;
 use crate::progress::Progress;
 use crate::recipe::no_such;
-pub use remove::{Removed, check_output, remove};
-use watch::Watch;
+use folder::Folder;
+pub use folder::{check_output, remove as remove_from_folder};
+pub use graph::{Block, Cost, Network, Written};
 
-/// How blocks are scored. Those of the lowest scores go first.
+/// How blocks are scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Criterion {
-    /// How far a block turns the hidden state of a token.
+    /// How far a block turns the hidden state of a token, or of a place of an image.
     Influence,
-    /// How far the next token's probabilities move without it, in nats.
+    /// How far outputs move without it, in nats: of texts KL(with || without) of each next token, of images KL(without || with)
+    /// of the classes.
     Kl,
     /// At random.
     Random,
+    /// The squared norm of the gradient of its weights. By the statistics of the batch that is what all of them add to the loss
+    /// when they go, to the second order (*GraSP*, Wang et al., 2020): θ'Hg = -|g|². The largest go first.
+    Grasp,
+    /// Σ |weight x gradient| over its weights (*SNIP*, Lee et al., 2019).
+    Snip,
+    /// The same, as a mean.
+    SnipMean,
+    /// The mean rank of the maps that it makes.
+    HRank,
+    /// The mean of the maps that it makes, above zero.
+    ExpectAbs,
+    /// The mean importance of its features for the classes, of all blocks' features together, in a partial least squares
+    /// regression of four components.
+    Pls,
+    /// 1 - the linear centered kernel alignment of the last features with and without it.
+    Cka,
 }
 
 impl Criterion {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Influence, Self::Kl, Self::Random];
+    pub const ALL: [Self; 10] = [
+        Self::Influence,
+        Self::Kl,
+        Self::Random,
+        Self::Grasp,
+        Self::Snip,
+        Self::SnipMean,
+        Self::HRank,
+        Self::ExpectAbs,
+        Self::Pls,
+        Self::Cka,
+    ];
 
     /// The word for it on the command line.
     pub const fn name(self) -> &'static str {
@@ -55,7 +84,24 @@ impl Criterion {
             Self::Influence => "influence",
             Self::Kl => "kl",
             Self::Random => "random",
+            Self::Grasp => "grasp",
+            Self::Snip => "snip",
+            Self::SnipMean => "snip-mean",
+            Self::HRank => "hrank",
+            Self::ExpectAbs => "expectabs",
+            Self::Pls => "pls",
+            Self::Cka => "cka",
         }
+    }
+
+    /// Whether the blocks of the highest scores go first, not those of the lowest.
+    pub const fn highest_first(self) -> bool {
+        matches!(self, Self::Grasp)
+    }
+
+    /// Whether it looks at what gradients of the loss are.
+    const fn of_gradients(self) -> bool {
+        matches!(self, Self::Grasp | Self::Snip | Self::SnipMean)
     }
 }
 
@@ -74,244 +120,213 @@ impl FromStr for Criterion {
     }
 }
 
-/// The text that a model sees while its blocks are scored.
+/// What a model sees while its blocks are scored.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'s> {
-    /// A text, or a dataset of tokens.
+    /// A text, or a dataset of tokens; for networks of images a dataset of images.
     pub data: &'s Path,
-    /// How many windows of it; all for none.
+    /// How many windows of it, or images. Where it is not said all windows, 128 images for gradients, 1024 for all else.
     pub limit: Option<usize>,
 }
 
 /// A criterion, and what it needs.
 #[derive(Clone, Copy, Debug)]
-pub enum By<'s> {
-    /// [`Criterion::Influence`].
-    Influence(Sample<'s>),
-    /// [`Criterion::Kl`].
-    Kl(Sample<'s>),
-    /// [`Criterion::Random`] of a seed.
-    Random(u64),
+pub struct By<'s> {
+    /// The criterion.
+    pub criterion: Criterion,
+    /// What the model sees; [`Criterion::Random`] needs nothing.
+    pub sample: Option<Sample<'s>>,
+    /// The seed of what is drawn: scores at random, and images.
+    pub seed: u64,
+}
+
+impl<'s> By<'s> {
+    fn sample(&self) -> Result<Sample<'s>, Error> {
+        let missing = || ErrorKind::Usage { what: format!("the criterion {} without data", self.criterion) };
+        self.sample.ok_or_else(|| missing().into())
+    }
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Windows of text.
+    pub windows: u64,
+    /// Tokens in them.
+    pub tokens: u64,
+    /// Images.
+    pub images: u64,
 }
 
 /// How much each block of a model matters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranking {
-    /// The score of each block, in the order in which they run.
-    pub scores: Vec<f64>,
-    /// The blocks in the order in which they go.
+    /// The score of each block, in the order in which they run; none of one that can never be removed.
+    pub scores: Vec<Option<f64>>,
+    /// The blocks that have one in the order in which they go.
     pub order: Vec<usize>,
-    /// Windows of text that were seen.
-    pub windows: u64,
-    /// Tokens in them.
-    pub tokens: u64,
+    /// What was looked at.
+    pub seen: Seen,
 }
 
-/// Scores the blocks of the model in a folder. `progress` is told the passes forward that are done, and
-/// all there are.
-///
-/// # Errors
-///
-/// A model that is in no folder, or of a family that is not supported; for KL one without outputs for
-/// tokens; those of [`Windows::open`] and of running; a score that is not finite.
-pub fn rank(model: &Path, by: By<'_>, progress: Progress<'_>) -> Result<Ranking, Error> {
-    check_folder(model)?;
-    let (scores, windows, tokens) = match by {
-        By::Random(seed) => (random_scores(layers(&Config::open(model)?, model)?.count(), seed), 0, 0),
-        By::Influence(sample) => influence(model, sample, progress)?,
-        By::Kl(sample) => divergence(model, sample, progress)?,
-    };
-    let order = order(&scores).map_err(|e| of_selection(&e, model))?;
-    Ok(Ranking { scores, order, windows, tokens })
+/// Blocks to choose from: which may go, how many, and whether all are scored anew after each.
+#[derive(Clone, Copy, Debug)]
+pub struct Choosing {
+    /// Which may go; where it is not said [`Blocks::removable`].
+    pub removable: Removable,
+    /// How many go.
+    pub count: usize,
+    /// Whether those that are left are scored anew after each that goes.
+    pub one_by_one: bool,
 }
 
-/// The `count` blocks that go first by a ranking of a model, in the order in which they run.
-///
-/// # Errors
-///
-/// None, or all blocks.
-pub fn lowest(model: &Path, ranking: &Ranking, count: usize) -> Result<Vec<usize>, Error> {
-    niwaki_prune::layers::lowest(&ranking.scores, count).map_err(|e| of_selection(&e, model))
+/// A model and its blocks.
+#[derive(Debug)]
+pub struct Blocks {
+    path: PathBuf,
+    of: Of,
 }
 
-/// Whether so many blocks of a model can be removed, before they are ranked.
-///
-/// # Errors
-///
-/// None, or all blocks; those of reading the model's `config.json`.
-pub fn check_count(model: &Path, count: usize) -> Result<(), Error> {
-    check_folder(model)?;
-    let blocks = layers(&Config::open(model)?, model)?.count();
-    niwaki_prune::layers::lowest(&vec![0.0; blocks], count).map(|_| ()).map_err(|e| of_selection(&e, model))
+#[derive(Debug)]
+enum Of {
+    Folder(Folder),
+    Network(Network),
 }
 
-/// Refuses what is not in a folder.
-fn check_folder(model: &Path) -> Result<(), Error> {
-    if model.is_dir() || !model.exists() {
-        return Ok(());
+impl Blocks {
+    /// Those of a model: of a Hugging Face folder or an ONNX file, whose transformer blocks may be taken by their `halves`.
+    ///
+    /// # Errors
+    ///
+    /// A path that is neither; a family that is not supported; halves of a folder; those of [`Network::open`].
+    pub fn open(model: &Path, halves: bool) -> Result<Self, Error> {
+        let usage = |what: &str| Error::from(ErrorKind::Usage { what: what.to_owned() }).at(model);
+        let of = match crate::model::is_onnx(model) && !model.is_dir() {
+            true => Of::Network(Network::open(model, halves)?),
+            false if model.exists() && !model.is_dir() => {
+                return Err(usage("is neither a Hugging Face folder nor an ONNX model: no blocks"));
+            }
+            false if halves => {
+                let e = usage("halves of the layers of a Hugging Face folder: no `config.json` describes such a model");
+                return Err(e.hinting("those of an ONNX model can be removed"));
+            }
+            false => Of::Folder(Folder::open(model)?),
+        };
+        Ok(Self { path: model.to_owned(), of })
     }
-    if model.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
-        let what = "removing layers of an ONNX model".to_owned();
-        let error = Error::from(ErrorKind::Unsupported { what }).at(model);
-        return Err(error.hinting("transformers in Hugging Face folders are; residual networks come later"));
-    }
-    let what = "is no folder; layers are those of a Hugging Face folder".to_owned();
-    Err(Error::from(ErrorKind::Usage { what }).at(model))
-}
 
-/// The layers that a configuration says.
-fn layers(config: &Config, model: &Path) -> Result<Layers, Error> {
-    Ok(Layers::of(config).map_err(|e| e.at(&model.join("config.json")))?)
+    /// The network, where they are those of an ONNX model.
+    pub fn network(&self) -> Option<&Network> {
+        match &self.of {
+            Of::Network(network) => Some(network),
+            Of::Folder(_) => None,
+        }
+    }
+
+    /// The blocks as choices see them.
+    fn seats(&self) -> Vec<Seat> {
+        match &self.of {
+            Of::Folder(folder) => vec![Seat { stage: 0, identity: true }; folder.count()],
+            Of::Network(network) => network.seats(),
+        }
+    }
+
+    /// Which blocks may go where nobody says it: of networks with convolutions those that the code of the paper's first author
+    /// takes, of transformers all.
+    pub fn removable(&self) -> Removable {
+        match &self.of {
+            Of::Network(network) if network.convolves() => Removable::Code,
+            _ => Removable::Any,
+        }
+    }
+
+    /// Whether each block may go.
+    pub fn candidates(&self, removable: Removable) -> Vec<bool> {
+        removable.candidates(&self.seats())
+    }
+
+    /// How many blocks can go at most.
+    pub fn most(&self, removable: Removable) -> usize {
+        removable.most(&self.seats())
+    }
+
+    /// Scores the blocks. `progress` is told the passes that are done, and all there are.
+    ///
+    /// # Errors
+    ///
+    /// A criterion without data, or of another kind of model; those of reading and running; a score that is not finite.
+    pub fn rank(&self, by: By<'_>, progress: Progress<'_>) -> Result<Ranking, Error> {
+        let all: Vec<usize> = (0..self.seats().len()).collect();
+        let (scores, seen) = self.scores(by, &all, progress)?;
+        Ok(Ranking { order: self.order(by, &all, &scores)?, scores, seen })
+    }
+
+    /// Chooses blocks by their scores.
+    ///
+    /// # Errors
+    ///
+    /// None, or more than can go; those of [`rank`](Self::rank).
+    pub fn choose(&self, by: By<'_>, how: Choosing, progress: Progress<'_>) -> Result<Vec<usize>, Error> {
+        let seats = self.seats();
+        let at = |e: niwaki_prune::Error| of_selection(&e, &self.path);
+        let Choosing { removable, count, one_by_one } = how;
+        // Before any work is done.
+        removable.choose(&seats, &(0..seats.len()).collect::<Vec<_>>(), count).map_err(at)?;
+        if !one_by_one {
+            return removable.choose(&seats, &self.rank(by, progress)?.order, count).map_err(at);
+        }
+        let mut gone: Vec<usize> = Vec::new();
+        for round in 1..=count {
+            let kept: Vec<usize> = (0..seats.len()).filter(|at| !gone.contains(at)).collect();
+            let (scores, _) = self.scores(by, &kept, &|done, all| {
+                progress((round as u64 - 1) * all + done, count as u64 * all);
+            })?;
+            // What is gone stays gone: it comes first.
+            let order = [gone, self.order(by, &kept, &scores)?].concat();
+            gone = removable.choose(&seats, &order, round).map_err(at)?;
+        }
+        Ok(gone)
+    }
+
+    /// Whether these blocks may go together.
+    ///
+    /// # Errors
+    ///
+    /// Blocks that are not there, that are named twice, or that may not go; none, or too many.
+    pub fn check(&self, removed: &[usize], removable: Removable) -> Result<(), Error> {
+        match &self.of {
+            Of::Network(network) => network.check(removed, removable),
+            Of::Folder(_) => removable.check(&self.seats(), removed).map_err(|e| of_selection(&e, &self.path)),
+        }
+    }
+
+    /// The scores of the blocks `kept`, in a model that has no others.
+    fn scores(&self, by: By<'_>, kept: &[usize], progress: Progress<'_>) -> Result<(Vec<Option<f64>>, Seen), Error> {
+        if by.criterion == Criterion::Random {
+            let all = random_scores(self.seats().len(), by.seed);
+            let scores = kept.iter().map(|at| all.get(*at).copied().filter(|_| self.seats()[*at].identity));
+            return Ok((scores.collect(), Seen::default()));
+        }
+        match &self.of {
+            Of::Folder(folder) => folder.scores(by, kept, progress),
+            Of::Network(network) => network.scores(by, kept, progress),
+        }
+    }
+
+    /// The blocks `kept` that have scores, in the order in which they go.
+    fn order(&self, by: By<'_>, kept: &[usize], scores: &[Option<f64>]) -> Result<Vec<usize>, Error> {
+        let scored: Vec<(usize, f64)> =
+            kept.iter().zip(scores).filter_map(|(block, score)| Some((*block, (*score)?))).collect();
+        let sign = if by.criterion.highest_first() { -1.0 } else { 1.0 };
+        let each: Vec<f64> = scored.iter().map(|(_, score)| sign * score).collect();
+        let found = order(&each).map_err(|e| of_selection(&e, &self.path))?;
+        Ok(found.into_iter().filter_map(|at| Some(scored.get(at)?.0)).collect())
+    }
 }
 
 /// What was wrong with a choice of blocks.
 fn of_selection(error: &niwaki_prune::Error, model: &Path) -> Error {
     Error::from(ErrorKind::Usage { what: error.to_string() }).at(model)
-}
-
-/// Scores, windows and tokens.
-type Scored = (Vec<f64>, u64, u64);
-
-/// The first windows of a text: each is what a model may see at once.
-struct Seen {
-    windows: Windows,
-    count: usize,
-    context: usize,
-}
-
-impl Seen {
-    fn open(sample: Sample<'_>, model: &Path, context: usize) -> Result<Self, Error> {
-        let windows = Windows::open(sample.data, model, context)?;
-        let count = sample.limit.unwrap_or(usize::MAX).min(windows.len());
-        if count == 0 {
-            let what = "no window of text to look at; expected one or more".to_owned();
-            return Err(Error::from(ErrorKind::Usage { what }).at(sample.data));
-        }
-        Ok(Self { windows, count, context })
-    }
-
-    fn window(&self, at: usize) -> Result<Vec<u32>, Error> {
-        let window = self.windows.get(at)?;
-        if window.is_empty() || window.len() > self.context {
-            let what = format!("windows of {} tokens: 1 to {} expected", window.len(), self.context);
-            return Err(ErrorKind::Unlike { what }.into());
-        }
-        Ok(window)
-    }
-}
-
-/// A model that runs on one window of text.
-enum Runs {
-    Decoder(Decoder),
-    Encoder(Encoder),
-}
-
-impl Runs {
-    fn new(blueprint: Blueprint) -> Result<Self, niwaki_model::Error> {
-        Ok(match blueprint {
-            Blueprint::Decoder(graph) => Self::Decoder(Decoder::new(graph)?),
-            Blueprint::Encoder(graph) => Self::Encoder(Encoder::new(graph)?),
-        })
-    }
-
-    fn context(&self) -> usize {
-        match self {
-            Self::Decoder(decoder) => decoder.context(),
-            Self::Encoder(encoder) => encoder.context(),
-        }
-    }
-
-    /// The influence of each block on the tokens of a window is added up.
-    fn watched(&self, window: &[u32], influences: &mut [Influence]) -> Result<(), Error> {
-        let mut watch = match self {
-            Self::Decoder(decoder) => Watch::new(decoder.hidden(), influences),
-            Self::Encoder(encoder) => Watch::new(encoder.hidden(), influences),
-        };
-        let mut observe = |value, tensor: &Tensor| watch.see(value, tensor);
-        let how = Run { observe: Some(&mut observe), ..Run::default() };
-        match self {
-            // The hidden states are wanted, not the logits: those of the last token are the least work.
-            Self::Decoder(decoder) => decoder.observed(&mut decoder.cache(), window, Wanted::Last, how)?,
-            Self::Encoder(encoder) => encoder.observed(&[Text::from(window)], how)?,
-        };
-        watch.finish()
-    }
-}
-
-/// 1 - the mean cosine of hidden states before and after each block.
-fn influence(model: &Path, sample: Sample<'_>, progress: Progress<'_>) -> Result<Scored, Error> {
-    let (blueprint, recorded) = Recorded::open(model)?;
-    let runs = Runs::new(blueprint).map_err(|e| e.at(model))?;
-    let seen = Seen::open(sample, model, runs.context())?;
-    let mut influences = vec![Influence::default(); layers(&recorded.config, model)?.count()];
-    for at in 0..seen.count {
-        runs.watched(&seen.window(at)?, &mut influences)?;
-        progress(at as u64 + 1, seen.count as u64);
-    }
-    let tokens = influences.first().map_or(0, Influence::tokens);
-    let scores = influences.iter().map(|influence| influence.score().unwrap_or(f64::NAN)).collect();
-    Ok((scores, seen.count as u64, tokens))
-}
-
-/// The mean over tokens of KL(p || q), p the next token's probabilities of the whole model, q those
-/// without a block.
-fn divergence(model: &Path, sample: Sample<'_>, progress: Progress<'_>) -> Result<Scored, Error> {
-    let (blueprint, recorded) = Recorded::open(model)?;
-    let Blueprint::Decoder(graph) = blueprint else {
-        let what = "an encoder, which says nothing of the next token; `kl` needs a decoder".to_owned();
-        return Err(Error::from(ErrorKind::Unlike { what }).at(model).hinting("`--by influence` takes encoders too"));
-    };
-    let whole = Decoder::new(graph).map_err(|e| e.at(model))?;
-    let seen = Seen::open(sample, model, whole.context())?;
-    let blocks = layers(&recorded.config, model)?.count();
-    let passes = seen.count as u64 * (blocks as u64 + 1);
-    let (mut sums, mut tokens, mut done) = (vec![0.0; blocks], 0, 0);
-    let mut step = || {
-        done += 1;
-        progress(done, passes);
-    };
-    for at in 0..seen.count {
-        let window = seen.window(at)?;
-        let expected = logits(&whole, &window)?;
-        step();
-        for (block, sum) in sums.iter_mut().enumerate() {
-            let kept: Vec<usize> = (0..blocks).filter(|other| *other != block).collect();
-            let found = match recorded.keeping(&kept).map_err(|e| e.at(model))? {
-                // Made anew each time: that costs little, and what a decoder keeps for its next run is large.
-                Blueprint::Decoder(graph) => logits(&Decoder::new(graph).map_err(|e| e.at(model))?, &window)?,
-                Blueprint::Encoder(_) => return Err(not_logits()),
-            };
-            *sum += apart(&expected, &found, whole.vocabulary())?;
-            step();
-        }
-        tokens += window.len() as u64;
-    }
-    let scores = sums.into_iter().map(|sum| sum / tokens as f64).collect();
-    Ok((scores, seen.count as u64, tokens))
-}
-
-/// Logits [tokens, vocabulary] after each token of a window.
-fn logits(decoder: &Decoder, window: &[u32]) -> Result<Tensor, Error> {
-    Ok(decoder.forward(&mut decoder.cache(), window, Wanted::All)?)
-}
-
-/// The sum over tokens of KL(expected || found), in their order whoever computes them.
-fn apart(expected: &Tensor, found: &Tensor, vocabulary: usize) -> Result<f64, Error> {
-    let (Some(expected), Some(found)) = (expected.get::<f32>(), found.get::<f32>()) else { return Err(not_logits()) };
-    let rows = expected.par_chunks_exact(vocabulary).zip(found.par_chunks_exact(vocabulary));
-    let each: Vec<f64> = rows.map(|(expected, found)| kl(expected, found)).collect();
-    Ok(each.into_iter().sum())
-}
-
-fn not_logits() -> Error {
-    ErrorKind::Unlike { what: "outputs that are no logits".to_owned() }.into()
-}
-
-impl Recorded {
-    /// The model with these of its layers only.
-    fn keeping(&self, kept: &[usize]) -> Result<Blueprint, niwaki_model::Error> {
-        hf::build_keeping(&self.config, kept, &|name| Ok(self.weights.get(name).cloned()))
-    }
 }
 
 #[cfg(test)]
@@ -324,20 +339,7 @@ mod tests {
             assert_eq!(criterion.to_string().parse::<Criterion>().unwrap(), criterion);
         }
         let far = "magnitude".parse::<Criterion>().unwrap_err();
-        assert_eq!(
-            (far.to_string().as_str(), far.hint()),
-            ("no criterion `magnitude`", Some("there are influence, kl, random"))
-        );
-    }
-
-    #[test]
-    fn the_same_probabilities_are_not_apart_and_rows_add_up() {
-        let logits = |all: &[f32]| Tensor::of([all.len() / 2, 2], all.to_vec()).unwrap();
-        let two = 2.0f32.ln();
-        let (p, q) = (logits(&[0.0, two, 0.0, two]), logits(&[two, 0.0, 0.0, two]));
-        assert_eq!(apart(&p, &p, 2).unwrap(), 0.0);
-        // KL((1/3, 2/3) || (2/3, 1/3)) = ln 2 / 3, of logarithms that are rounded to single floats.
-        assert!((apart(&p, &q, 2).unwrap() - std::f64::consts::LN_2 / 3.0).abs() < f64::from(f32::EPSILON));
-        assert!(apart(&p, &Tensor::vector(vec![1i64]), 2).is_err());
+        let words = "there are influence, kl, random, grasp, snip, snip-mean, hrank, expectabs, pls, cka";
+        assert_eq!((far.to_string().as_str(), far.hint()), ("no criterion `magnitude`", Some(words)));
     }
 }

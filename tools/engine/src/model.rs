@@ -266,6 +266,11 @@ pub fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> Result<T, Erro
     Options { threads, ..Options::default() }.pool()?.install(work)
 }
 
+/// Whether a path is named as ONNX models are.
+pub(crate) fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
 /// Numbers in the type of floats that a graph computes in.
 fn floats(dtype: Dtype, all: Vec<f32>) -> Data {
     match dtype {

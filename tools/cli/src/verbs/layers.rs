@@ -1,17 +1,17 @@
 //! `layers`: whole blocks of a model, ranked and removed.
 
-use std::path::Path;
+mod remove;
+
 use std::time::Instant;
 
-use niwaki_engine::layers::{self, By, Criterion, Ranking, Removed};
+use niwaki_engine::layers::{self, Blocks, By, Criterion, Ranking, Removable, Seen};
 use serde::Serialize;
 
-use super::{compress, on_threads, percent};
-use crate::args::layers::{Layers, Rank, Remove, Sample};
+use super::on_threads;
+use crate::args::layers::{self as args, Layers, Rank, Rule, Sample};
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
 use crate::session::{Answer, Session};
-use crate::size::human;
 use crate::table::{Side, Table};
 
 #[derive(Serialize)]
@@ -20,6 +20,7 @@ struct Ranked<'a> {
     seed: Option<u64>,
     windows: u64,
     tokens: u64,
+    images: u64,
     order: &'a [usize],
     blocks: Vec<Scored>,
     seconds: f64,
@@ -28,50 +29,52 @@ struct Ranked<'a> {
 #[derive(Serialize)]
 struct Scored {
     block: usize,
-    score: f64,
+    score: Option<f64>,
+    #[serde(flatten)]
+    about: Option<About>,
 }
 
+/// What is known of a block of a graph.
 #[derive(Serialize)]
-struct Written<'a> {
-    by: Option<&'static str>,
-    removed: &'a [usize],
-    kept: &'a [usize],
-    weights_before: u64,
-    weights_after: u64,
-    input_bytes: u64,
-    output_bytes: u64,
-    left_out: &'a [String],
-    seconds: f64,
+struct About {
+    what: &'static str,
+    stage: usize,
+    macs: u64,
+    weights: u64,
+    removable: bool,
 }
 
 /// Does what was asked.
 pub(crate) fn run(args: &Layers, session: &mut Session<'_>) -> Result<Answer, Stop> {
     match args {
         Layers::Rank(args) => rank(args, session),
-        Layers::Remove(args) => remove(args, session),
+        Layers::Remove(args) => remove::remove(args, session),
     }
+}
+
+/// Opens a model, and says which of its blocks may go.
+fn open(args: &args::Blocks) -> Result<(Blocks, Removable), Stop> {
+    let blocks = Blocks::open(&args.model, args.halves)?;
+    let removable = match args.rule {
+        None => blocks.removable(),
+        Some(Rule::Code) => Removable::Code,
+        Some(Rule::Paper) => Removable::Paper,
+        Some(Rule::Any) => Removable::Any,
+    };
+    Ok((blocks, removable))
 }
 
 /// A criterion and what it needs, of what was typed.
 fn by<'s>(criterion: Criterion, sample: &'s Sample, session: &Session<'_>) -> Result<By<'s>, Stop> {
-    let seen = || {
-        let missing = || {
-            let failure = Failure::usage(format!("`--by {criterion}` needs `--data DATA`"));
-            failure.hinting("a text, or a dataset that `dataset import text` makes; `--by random` needs none")
-        };
-        let data = sample.data.as_deref().ok_or_else(missing)?;
-        Ok::<_, Stop>(layers::Sample { data, limit: sample.limit })
-    };
-    Ok(match criterion {
-        Criterion::Influence => By::Influence(seen()?),
-        Criterion::Kl => By::Kl(seen()?),
-        Criterion::Random => By::Random(session.global.seed.unwrap_or(0)),
-    })
-}
-
-fn ranking(model: &Path, by: By<'_>, session: &Session<'_>) -> Result<Ranking, Stop> {
-    let bar = Progress::examples(session);
-    on_threads(session, || layers::rank(model, by, &|done, total| bar.at(done, total)))
+    let data = sample.data.as_deref().map(|data| layers::Sample { data, limit: sample.limit });
+    if data.is_none() && criterion != Criterion::Random {
+        let failure = Failure::usage(format!("`--by {criterion}` needs `--data DATA`"));
+        return Err(failure
+            .hinting("a text, or a dataset that `dataset import` makes; `--by random` needs none")
+            .into());
+    }
+    let sample = data.filter(|_| criterion != Criterion::Random);
+    Ok(By { criterion, sample, seed: session.global.seed.unwrap_or(0) })
 }
 
 /// Scores blocks.
@@ -79,104 +82,83 @@ fn rank(args: &Rank, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let start = Instant::now();
     let criterion: Criterion = args.by.parse()?;
     let by = by(criterion, &args.sample, session)?;
-    let found = ranking(&args.model, by, session)?;
-    let Ranking { scores, order, windows, tokens } = &found;
-    if session.global.json {
-        let seed = if let By::Random(seed) = by { Some(seed) } else { None };
-        let blocks = scores.iter().enumerate().map(|(block, score)| Scored { block, score: *score }).collect();
-        let seconds = start.elapsed().as_secs_f64();
-        let (windows, tokens) = (*windows, *tokens);
-        session.json(&Ranked { by: criterion.name(), seed, windows, tokens, order, blocks, seconds })?;
-        return Ok(Answer::Yes);
-    }
-    let mut table = Table::new(&[("rank", Side::Right), ("block", Side::Right), (criterion.name(), Side::Right)]);
-    for (rank, block) in (1..).zip(order) {
-        let score = scores.get(*block).copied().unwrap_or(f64::NAN);
-        // Small ones are compared too.
-        let digits = if score != 0.0 && score.abs() < 1e-3 { format!("{score:.3e}") } else { format!("{score:.6}") };
-        table.row([format!("{rank}"), block.to_string(), digits]);
-    }
-    session.say_all(table.lines())?;
-    session.say("")?;
-    session.say(match by {
-        By::Random(seed) => format!("the first goes first; drawn of seed {seed}"),
-        _ => format!("the first goes first; measured on {}", counted(*tokens, *windows)),
-    })?;
-    Ok(Answer::Yes)
-}
-
-/// So many tokens in so many windows, in words.
-fn counted(tokens: u64, windows: u64) -> String {
-    let windows = if windows == 1 { "1 window".to_owned() } else { format!("{windows} windows") };
-    format!("{tokens} tokens in {windows}")
-}
-
-/// Blocks in words.
-fn listed(blocks: &[usize]) -> String {
-    let numbers: Vec<_> = blocks.iter().map(ToString::to_string).collect();
-    format!("{} {}", if blocks.len() == 1 { "block" } else { "blocks" }, numbers.join(", "))
-}
-
-/// The blocks to remove, and by which criterion they were chosen.
-fn chosen(args: &Remove, session: &Session<'_>) -> Result<(Vec<usize>, Option<Criterion>), Stop> {
-    let usage = |what: &str| Err(Failure::usage(what).into());
-    let Some(count) = args.count else {
-        if args.blocks.is_empty() {
-            let failure = Failure::usage("missing `--count P` or `--blocks N`");
-            return Err(failure.hinting("`niwaki layers rank` scores blocks").into());
-        }
-        let given = [
-            ("--by", args.by.is_some()),
-            ("--data", args.sample.data.is_some()),
-            ("--limit", args.sample.limit.is_some()),
-        ];
-        return match given.into_iter().find(|(_, given)| *given) {
-            Some((flag, _)) => usage(&format!("`{flag}` means nothing with `--blocks`")),
-            None => Ok((args.blocks.clone(), None)),
-        };
+    let (blocks, removable) = open(&args.blocks)?;
+    let found = {
+        let bar = Progress::examples(session);
+        on_threads(session, || blocks.rank(by, &|done, total| bar.at(done, total)))?
     };
-    if !args.blocks.is_empty() {
-        return usage("`--count` and `--blocks` exclude each other");
-    }
-    let criterion = args.by.as_deref().map_or(Ok(Criterion::Influence), str::parse)?;
-    let by = by(criterion, &args.sample, session)?;
-    layers::check_count(&args.model, count)?;
-    let found = ranking(&args.model, by, session)?;
-    Ok((layers::lowest(&args.model, &found, count)?, Some(criterion)))
-}
-
-/// Writes a model with fewer blocks.
-fn remove(args: &Remove, session: &mut Session<'_>) -> Result<Answer, Stop> {
-    let start = Instant::now();
-    let out = &args.output.output;
-    layers::check_output(&args.model, out, args.output.force)?;
-    let (blocks, criterion) = chosen(args, session)?;
-    let options = compress::options(&args.output, session);
-    let bar = Progress::new(session);
-    let found = layers::remove(&args.model, &blocks, out, &options, &|done, total| bar.at(done, total))?;
-    drop(bar);
-    let Removed { removed, kept, weights_before, weights_after, input_bytes, output_bytes, left_out } = &found;
-    for file in left_out {
-        session.note(&format!("`{file}` was left out: weights of all blocks in another format"));
-    }
+    let candidates = blocks.candidates(removable);
     if session.global.json {
-        session.json(&Written {
-            by: criterion.map(Criterion::name),
-            removed,
-            kept,
-            weights_before: *weights_before,
-            weights_after: *weights_after,
-            input_bytes: *input_bytes,
-            output_bytes: *output_bytes,
-            left_out,
+        let about = |at: usize| {
+            let block = blocks.network()?.blocks().get(at)?;
+            let removable = candidates.get(at) == Some(&true);
+            Some(About { what: block.what, stage: block.stage, macs: block.macs, weights: block.weights, removable })
+        };
+        let scored = |(block, score): (usize, &Option<f64>)| Scored { block, score: *score, about: about(block) };
+        let Seen { windows, tokens, images } = found.seen;
+        session.json(&Ranked {
+            by: criterion.name(),
+            seed: (criterion == Criterion::Random || images > 0).then_some(by.seed),
+            windows,
+            tokens,
+            images,
+            order: &found.order,
+            blocks: found.scores.iter().enumerate().map(scored).collect(),
             seconds: start.elapsed().as_secs_f64(),
         })?;
         return Ok(Answer::Yes);
     }
-    let why = criterion.map_or_else(String::new, |criterion| format!(", chosen by {criterion}"));
-    session.say(format!("removed {} of {}{why}", listed(removed), removed.len() + kept.len()))?;
-    let share = percent(*weights_after, *weights_before);
-    session.say(format!("{weights_before} weights became {weights_after} ({share})"))?;
-    session.say(format!("wrote {}, {}", out.display(), human(*output_bytes)))?;
+    say_ranking(&blocks, by, &found, &candidates, session)?;
+    let seen = match (by.criterion, found.seen) {
+        (Criterion::Random, _) => format!("drawn of seed {}", by.seed),
+        (_, seen) => format!("measured on {}", counted(seen)),
+    };
+    session.say(format!("the first goes first; {seen}"))?;
+    if blocks.network().is_some() {
+        session.say(format!("{} blocks can go at most", blocks.most(removable)))?;
+    }
     Ok(Answer::Yes)
+}
+
+fn say_ranking(
+    blocks: &Blocks,
+    by: By<'_>,
+    found: &Ranking,
+    candidates: &[bool],
+    session: &mut Session<'_>,
+) -> Result<(), Stop> {
+    let mut columns = vec![("rank", Side::Right), ("block", Side::Right), (by.criterion.name(), Side::Right)];
+    if blocks.network().is_some() {
+        columns.extend([("what", Side::Left), ("stage", Side::Right), ("MACs", Side::Right), ("may go", Side::Left)]);
+    }
+    let mut table = Table::new(&columns);
+    let rest = (0..found.scores.len()).filter(|at| !found.order.contains(at));
+    let ranks =
+        (1..).map(|rank: usize| rank.to_string()).take(found.order.len()).chain(std::iter::repeat(String::new()));
+    for (rank, block) in ranks.zip(found.order.iter().copied().chain(rest)) {
+        // Small ones are compared too.
+        let digits = |score: f64| match score != 0.0 && score.abs() < 1e-3 {
+            true => format!("{score:.3e}"),
+            false => format!("{score:.6}"),
+        };
+        let score = found.scores.get(block).copied().flatten().map_or_else(String::new, digits);
+        let mut row = vec![rank, block.to_string(), score];
+        if let Some(about) = blocks.network().and_then(|network| network.blocks().get(block)) {
+            let may = if candidates.get(block) == Some(&true) { "yes" } else { "no" };
+            row.extend([about.what.to_owned(), about.stage.to_string(), about.macs.to_string(), may.to_owned()]);
+        }
+        table.row(row);
+    }
+    session.say_all(table.lines())?;
+    Ok(session.say("")?)
+}
+
+/// What was looked at, in words.
+fn counted(seen: Seen) -> String {
+    let Seen { windows, tokens, images } = seen;
+    if images > 0 {
+        return if images == 1 { "1 image".to_owned() } else { format!("{images} images") };
+    }
+    let windows = if windows == 1 { "1 window".to_owned() } else { format!("{windows} windows") };
+    format!("{tokens} tokens in {windows}")
 }

@@ -106,23 +106,31 @@ fn counted(onnx: &Onnx) -> Result<Macs, niwaki_model::Error> {
     graph.fold()?;
     graph.fuse()?;
     let executor = Executor::new(graph)?;
-    let graph = executor.graph();
+    let (inputs, shapes) = match example(executor.graph()) {
+        Ok(found) => found,
+        Err(why) => return Ok(Macs::Unknown(why)),
+    };
+    let outcome = executor.run(inputs, Run { limit: MOST, observe: None })?;
+    Ok(Macs::Known(outcome.macs, shapes))
+}
+
+/// Zeros for every input, one of every dimension that is left open; and their shapes in words.
+///
+/// # Errors
+///
+/// Why there are none.
+pub(crate) fn example(graph: &niwaki_model::Graph) -> Result<(Vec<Tensor>, String), String> {
     let (mut inputs, mut shapes) = (Vec::new(), Vec::new());
     for input in graph.inputs() {
         let name = graph.name(input.value);
-        let Some(dims) = &input.dims else {
-            return Ok(Macs::Unknown(format!("input `{name}` has no dimensions")));
-        };
+        let dims = input.dims.as_ref().ok_or_else(|| format!("input `{name}` has no dimensions"))?;
         let shape: Vec<usize> = dims.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 }).collect();
-        let Some(zeros) = zeros(&shape, input.dtype.unwrap_or(Dtype::F32)) else {
-            return Ok(Macs::Unknown(format!("input `{name}` is too large")));
-        };
+        let tensor = zeros(&shape, input.dtype.unwrap_or(Dtype::F32));
+        inputs.push(tensor.ok_or_else(|| format!("input `{name}` is too large"))?);
         let fixed: Vec<Dim> = shape.iter().copied().map(Dim::Fixed).collect();
         shapes.push(format!("{name} {}", niwaki_model::dims_text(&fixed)));
-        inputs.push(zeros);
     }
-    let outcome = executor.run(inputs, Run { limit: MOST, observe: None })?;
-    Ok(Macs::Known(outcome.macs, shapes.join(", ")))
+    Ok((inputs, shapes.join(", ")))
 }
 
 fn zeros(shape: &[usize], dtype: Dtype) -> Option<Tensor> {

@@ -11,15 +11,10 @@ use niwaki_tensors::{Overwrite, write_file};
 
 use super::inputs;
 use crate::error::{Error, ErrorKind};
-use crate::model::Model;
+use crate::model::{Model, is_onnx};
 
 /// Bytes from which on weights stand beside a model that had some there.
 const LARGE: u64 = 1024;
-
-/// Whether a path is named as ONNX models are.
-fn is_onnx(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
-}
 
 /// Writes the weights of a model, as they are after a pass where one is named: into its graph where the output is named
 /// `.onnx`, else as a checkpoint of all floats under their names, with `more` in its metadata.
@@ -69,12 +64,9 @@ impl Filled {
     ///
     /// Weights that are no plain initializers; those of reading.
     pub(crate) fn of(model: &Model) -> Result<Self, Error> {
-        let file = niwaki_onnx::Model::open(model.path(), &Limits::default())?;
-        let mut proto = file.into_proto();
-        let outside = |tensor: &TensorProto| tensor.data_location() == DataLocation::External;
-        let external = proto.graph.iter().flat_map(|graph| &graph.initializer).any(outside).then_some(LARGE);
+        let mut filled = Self::as_it_is(model.path())?;
         let mut weights = floats(model.graph());
-        for initializer in proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
+        for initializer in filled.proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
             let Some(tensor) = weights.remove(initializer.name()) else { continue };
             let name = initializer.name().to_owned();
             *initializer = build::initializer(&name, DataType::Float, tensor.shape(), tensor.data().to_bytes());
@@ -84,7 +76,19 @@ impl Filled {
             let error = Error::from(ErrorKind::Unsupported { what }).at(model.path());
             return Err(error.hinting("an output that ends in `.safetensors` holds it"));
         }
-        Ok(Self { proto, external, folder: model.path().parent().map(Path::to_owned) })
+        Ok(filled)
+    }
+
+    /// That of an ONNX model, with its own weights.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    pub(crate) fn as_it_is(path: &Path) -> Result<Self, Error> {
+        let proto = niwaki_onnx::Model::open(path, &Limits::default())?.into_proto();
+        let outside = |tensor: &TensorProto| tensor.data_location() == DataLocation::External;
+        let external = proto.graph.iter().flat_map(|graph| &graph.initializer).any(outside).then_some(LARGE);
+        Ok(Self { proto, external, folder: path.parent().map(Path::to_owned) })
     }
 
     /// Writes it.

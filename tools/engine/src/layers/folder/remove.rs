@@ -12,9 +12,10 @@ use niwaki_tensors::{
 };
 use rayon::prelude::*;
 
-use super::{check_folder, layers, of_selection};
+use super::layers;
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
+use crate::layers::of_selection;
 use crate::progress::{Progress, counting};
 use crate::source::{Names, Opened, Origin};
 use crate::target::file_error;
@@ -88,7 +89,6 @@ pub fn remove(
     options: &Options,
     progress: Progress<'_>,
 ) -> Result<Removed, Error> {
-    check_folder(model)?;
     check_output(model, out, options.replace)?;
     let config = Config::open(model)?;
     let layers = layers(&config, model)?;
