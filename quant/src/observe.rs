@@ -3,6 +3,8 @@
 #[cfg(feature = "std")]
 mod factor;
 mod gram;
+#[cfg(feature = "std")]
+mod least_squares;
 mod patches;
 
 use alloc::vec;
@@ -11,6 +13,8 @@ use alloc::vec::Vec;
 #[cfg(feature = "std")]
 pub use factor::Factor;
 pub use gram::{Band, Gram};
+#[cfg(feature = "std")]
+pub use least_squares::LeastSquares;
 pub use patches::Patches;
 
 /// The sum of squares of each input of a layer, over all that it saw: the diagonal of the Gram matrix. Sums are of doubles,

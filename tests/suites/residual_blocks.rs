@@ -227,8 +227,7 @@ fn kl_is_that_of_the_networks_without_each_block() {
     let found = rank(&folder, "kl", "");
     for block in [2, 7] {
         run(&folder, &format!("layers remove @net.onnx --blocks {block} -o @fewer.onnx --force"));
-        let kl =
-            json(&folder, "eval @net.onnx --against @fewer.onnx --data @data.safetensors")["kl"].as_f64().unwrap();
+        let kl = json(&folder, "eval @net.onnx --against @fewer.onnx --data @data.safetensors")["kl"].as_f64().unwrap();
         let score = found["blocks"][block]["score"].as_f64().unwrap();
         assert!((kl / score - 1.0).abs() < 1e-9, "{block}: {kl} {score}");
     }

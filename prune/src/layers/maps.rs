@@ -16,13 +16,17 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Those of maps of `height` x `width`, one after the other; what fills none at the end is left out.
-    pub fn of(values: &[f32], height: usize, width: usize) -> Self {
+    /// Those of the sizes of maps.
+    pub fn sizes(values: &[f32]) -> Self {
+        let sum = values.iter().map(|x| f64::from(x.max(0.0))).sum();
+        Self { sum, elements: values.len() as u64, ..Self::default() }
+    }
+
+    /// Those of the ranks of maps of `height` x `width`, one after the other; what fills none at the end is left out.
+    pub fn ranks(values: &[f32], height: usize, width: usize) -> Self {
         let mut found = Self::default();
         for map in values.chunks_exact((height * width).max(1)) {
             let map: Vec<f32> = map.iter().map(|x| x.max(0.0)).collect();
-            found.sum += map.iter().map(|x| f64::from(*x)).sum::<f64>();
-            found.elements += map.len() as u64;
             found.ranks += rank(&map, height, width) as f64 / height.max(width).max(1) as f64;
             found.maps += 1;
         }
@@ -143,8 +147,10 @@ mod tests {
     fn maps_are_looked_at_where_they_are_above_zero() {
         // The first map is all ones, the second one number above zero, and what is left of the third is nothing.
         let values = vec![1.0, 1.0, 1.0, 1.0, -3.0, 2.0, -1.0, -1.0, -1.0, 0.0, -2.0, -0.5, 7.0];
-        let mut found = Maps::of(&values, 2, 2);
-        assert_eq!((found.mean(), found.rank()), (Some(6.0 / 12.0), Some((0.5 + 0.5 + 0.0) / 3.0)));
+        let mut found = Maps::ranks(&values, 2, 2);
+        assert_eq!((found.mean(), found.rank()), (None, Some((0.5 + 0.5 + 0.0) / 3.0)));
+        found.add(&Maps::sizes(&values[..12]));
+        assert_eq!((found.mean(), found.rank()), (Some(6.0 / 12.0), Some(1.0 / 3.0)));
         let twice = found;
         found.add(&twice);
         assert_eq!((found.mean(), found.rank()), (Some(0.5), Some(1.0 / 3.0)));

@@ -40,6 +40,8 @@ pub struct Factor {
     /// The share of the mean square that was added to the diagonal in the end: what was asked for, or more where the matrix
     /// had no inverse with that.
     pub damping: f64,
+    /// The mean square of inputs, those that were always 0 aside.
+    pub mean: f64,
 }
 
 impl Gram {
@@ -71,7 +73,7 @@ impl Gram {
             if decompose(level, &mut upper, n) {
                 invert(level, &mut upper, n);
                 if upper.iter().all(|x| x.is_finite()) {
-                    return Ok(Factor { upper, dead, damping });
+                    return Ok(Factor { upper, dead, damping, mean });
                 }
             }
             damping = (damping * MORE).max(LEAST);
@@ -216,7 +218,7 @@ mod tests {
             let gram = gram(inputs);
             let mean = (0..inputs).map(|at| gram.get(at, at)).sum::<f64>() / inputs as f64;
             for level in Level::all() {
-                let Factor { upper, dead, damping } = gram.inverse_factor(level, 0.01).expect("damped");
+                let Factor { upper, dead, damping, .. } = gram.inverse_factor(level, 0.01).expect("damped");
                 assert_eq!((dead.len(), damping), (0, 0.01));
                 for (row, column) in (0..inputs).flat_map(|row| (0..inputs).map(move |column| (row, column))) {
                     if row > column {

@@ -79,6 +79,17 @@ impl Gram {
         bands.map(|(nth, sums)| Band { sums, first: nth * BAND, inputs, values }).collect()
     }
 
+    /// That of the first inputs alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Length`] for more than there are.
+    pub fn first(&self, inputs: usize) -> Result<Self, Error> {
+        crate::error::exactly("inputs", inputs, inputs.min(self.inputs))?;
+        let rows = self.sums.chunks_exact(self.inputs.max(1)).take(inputs);
+        Ok(Self { inputs, sums: rows.flat_map(|row| &row[..inputs]).copied().collect(), count: self.count })
+    }
+
     /// Adds what another saw of the same layer.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind};
 use crate::progress::Progress;
 use crate::recipe::no_such;
 use folder::Folder;
-pub use folder::{check_output, remove as remove_from_folder};
+pub use folder::{DAMPING, Healed, Healing, Removed, check_output, remove as remove_from_folder};
 pub use graph::{Block, Cost, Network, Written};
 
 /// How blocks are scored.

@@ -272,7 +272,7 @@ pub(crate) fn is_onnx(path: &Path) -> bool {
 }
 
 /// Numbers in the type of floats that a graph computes in.
-fn floats(dtype: Dtype, all: Vec<f32>) -> Data {
+pub(crate) fn floats(dtype: Dtype, all: Vec<f32>) -> Data {
     match dtype {
         Dtype::F16 => Data::F16(all.into_iter().map(f16::from_f32).collect::<Vec<_>>().into()),
         Dtype::BF16 => Data::Bf16(all.into_iter().map(bf16::from_f32).collect::<Vec<_>>().into()),

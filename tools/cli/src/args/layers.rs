@@ -76,6 +76,12 @@ pub(crate) struct Remove {
     pub(crate) one_by_one: bool,
     #[command(flatten)]
     pub(crate) sample: Sample,
+    /// Folders: let the layer before those that go do what it can of what they did, by least squares over `--data`
+    #[arg(long)]
+    pub(crate) heal: bool,
+    /// How much is added to the diagonal there, as a share of the mean square of what a matrix takes [default: 0.01]
+    #[arg(long, value_name = "SHARE", requires = "heal", value_parser = real)]
+    pub(crate) damping: Option<f64>,
     /// ONNX: give those that stay the weights of that checkpoint, as `train --keep-epoch` keeps them
     #[arg(long, value_name = "CKPT")]
     pub(crate) rewind: Option<PathBuf>,

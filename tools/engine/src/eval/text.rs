@@ -73,7 +73,7 @@ impl Windows {
     }
 
     /// The tokens of window number `at`.
-    pub(crate) fn get(&self, at: usize) -> Result<Vec<u32>, Error> {
+    pub fn get(&self, at: usize) -> Result<Vec<u32>, Error> {
         match self {
             Self::Dataset(tokens) => {
                 let mut window = vec![0; tokens.length()];

@@ -1,5 +1,6 @@
 //! Layers of a transformer in a Hugging Face folder.
 
+mod heal;
 mod remove;
 mod watch;
 
@@ -16,7 +17,8 @@ use crate::eval::kl;
 use crate::eval::text::Windows;
 use crate::folder::Recorded;
 use crate::progress::Progress;
-pub use remove::{check_output, remove};
+pub use heal::{DAMPING, Healed};
+pub use remove::{Healing, Removed, check_output, remove};
 use watch::Watch;
 
 /// A folder, and how many layers its model has.

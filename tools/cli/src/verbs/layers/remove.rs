@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use niwaki_engine::layers::{self, Blocks, Choosing, Cost, Criterion, Network, Removable, Written};
+use niwaki_engine::layers::{self, Blocks, Choosing, Cost, Criterion, Healed, Healing, Network, Removable, Written};
 use serde::Serialize;
 
 use super::{by, open};
@@ -24,9 +24,28 @@ struct Json<'a> {
     input_bytes: u64,
     output_bytes: u64,
     left_out: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    healed: Vec<HealedJson<'a>>,
     #[serde(flatten)]
     network: Option<Changed>,
     seconds: f64,
+}
+
+/// What the layer before a run of layers that went does of what they did.
+#[derive(Serialize)]
+struct HealedJson<'a> {
+    removed: &'a [usize],
+    block: usize,
+    tensor: &'a str,
+    explained: f64,
+    damping: f64,
+}
+
+impl<'a> HealedJson<'a> {
+    fn new(of: &'a Healed) -> Self {
+        let Healed { removed, layer, tensor, explained, damping, .. } = of;
+        Self { removed, block: *layer, tensor, explained: *explained, damping: *damping }
+    }
 }
 
 /// How much less an example costs.
@@ -48,6 +67,17 @@ struct Energy {
     grams_co2: Option<f64>,
 }
 
+/// What healing needs, where it is asked for.
+fn healing(args: &Remove) -> Result<Option<Healing<'_>>, Stop> {
+    if !args.heal {
+        return Ok(None);
+    }
+    let missing = || Failure::usage("`--heal` needs `--data DATA`").hinting("a text, or a dataset of tokens");
+    let data = args.sample.data.as_deref().ok_or_else(missing)?;
+    let damping = args.damping.unwrap_or(layers::DAMPING);
+    Ok(Some(Healing { sample: layers::Sample { data, limit: args.sample.limit }, damping }))
+}
+
 /// Writes a model with fewer blocks.
 pub(super) fn remove(args: &Remove, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let start = Instant::now();
@@ -62,6 +92,11 @@ pub(super) fn remove(args: &Remove, session: &mut Session<'_>) -> Result<Answer,
     if let (None, Some((flag, _))) = (blocks.network(), graph_only.into_iter().find(|(_, given)| *given)) {
         return Err(Failure::usage(format!("`{flag}` is for ONNX models")).into());
     }
+    if blocks.network().is_some() && args.heal {
+        let failure = Failure::usage("`--heal` is for Hugging Face folders");
+        return Err(failure.hinting("`niwaki train` goes on with a network of fewer blocks").into());
+    }
+    healing(args)?;
     let (chosen, criterion) = match chosen(args, (&blocks, removable), session)? {
         Chosen::Blocks(chosen, criterion) => (chosen, criterion),
         Chosen::TooMany { count, most } => return too_many(count, most, session),
@@ -89,8 +124,8 @@ fn chosen(args: &Remove, (blocks, removable): (&Blocks, Removable), session: &Se
         let given = [
             ("--by", args.by.is_some()),
             ("--one-by-one", args.one_by_one),
-            ("--data", args.sample.data.is_some()),
-            ("--limit", args.sample.limit.is_some()),
+            ("--data", args.sample.data.is_some() && !args.heal),
+            ("--limit", args.sample.limit.is_some() && !args.heal),
         ];
         if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
             return usage(&format!("`{flag}` means nothing with `--blocks`"));
@@ -136,11 +171,11 @@ fn from_folder(
     session: &mut Session<'_>,
 ) -> Result<Answer, Stop> {
     let options = compress::options(&args.output, session);
+    let healing = healing(args)?;
     let found = {
-        let bar = Progress::new(session);
-        layers::remove_from_folder(&args.of.model, blocks, &args.output.output, &options, &|done, total| {
-            bar.at(done, total);
-        })?
+        let bar = if healing.is_some() { Progress::examples(session) } else { Progress::new(session) };
+        let (model, out) = (&args.of.model, &args.output.output);
+        layers::remove_from_folder(model, (blocks, healing), out, &options, &|done, total| bar.at(done, total))?
     };
     for file in &found.left_out {
         session.note(&format!("`{file}` was left out: weights of all blocks in another format"));
@@ -154,6 +189,7 @@ fn from_folder(
         input_bytes: found.input_bytes,
         output_bytes: found.output_bytes,
         left_out: &found.left_out,
+        healed: found.healed.iter().map(HealedJson::new).collect(),
         network: None,
         seconds: start.elapsed().as_secs_f64(),
     };
@@ -196,6 +232,7 @@ fn from_network(
         input_bytes: bytes[0],
         output_bytes: bytes[1],
         left_out: &[],
+        healed: Vec::new(),
         network: Some(changed),
         seconds: start.elapsed().as_secs_f64(),
     };
@@ -212,6 +249,10 @@ fn say(args: &Remove, found: &Json<'_>, session: &mut Session<'_>) -> Result<Ans
     session.say(format!("removed {} of {blocks}{why}", listed(found.removed)))?;
     let (before, after) = (found.weights_before, found.weights_after);
     session.say(format!("{before} weights became {after} ({})", percent(after, before)))?;
+    for one in &found.healed {
+        let (gone, explained) = (listed(one.removed), one.explained * 100.0);
+        session.say(format!("block {} does {explained:.1} % of what {gone} added (squares)", one.block))?;
+    }
     if let Some(changed) = &found.network {
         say_changed(changed, session)?;
     }

@@ -1,5 +1,6 @@
 //! A Hugging Face folder with fewer layers: weights that stay keep their bytes, under their new numbers.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use niwaki_tensors::{
 };
 use rayon::prelude::*;
 
-use super::layers;
+use super::heal::{Healed, Kept, heal};
+use super::{Sample, layers};
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
 use crate::layers::of_selection;
@@ -28,7 +30,7 @@ const OTHER_WEIGHTS: [&str; 10] =
     [".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".gguf", ".onnx"];
 
 /// What came of a removal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Removed {
     /// The blocks that went, in the order in which they ran.
     pub removed: Vec<usize>,
@@ -44,6 +46,17 @@ pub struct Removed {
     pub output_bytes: u64,
     /// Files that were not copied: weights in other formats, which have all blocks.
     pub left_out: Vec<String>,
+    /// What became of each run of blocks that went, where layers before them do what they did.
+    pub healed: Vec<Healed>,
+}
+
+/// How layers before those that go take over what these did.
+#[derive(Clone, Copy, Debug)]
+pub struct Healing<'h> {
+    /// The texts on which the least is to be lost.
+    pub sample: Sample<'h>,
+    /// How much is added to the diagonal, as a share of the mean square of what a matrix takes.
+    pub damping: f64,
 }
 
 /// Looks at the place of an output before any work is done.
@@ -74,8 +87,8 @@ pub fn check_output(model: &Path, out: &Path, replace: bool) -> Result<(), Error
 ///
 /// Tensors that stay keep their bytes, their order and their files. Layers are numbered anew,
 /// `config.json` says how many there are and what each sees, an index is written anew, and the other files
-/// are copied. The folder is complete when it gets its name. `progress` is told the bytes written, and all
-/// there are.
+/// are copied. Where it is healed, the last matrix of each layer before those that go is another one. The folder is complete
+/// when it gets its name. `progress` is told the bytes written, and all there are.
 ///
 /// # Errors
 ///
@@ -84,7 +97,7 @@ pub fn check_output(model: &Path, out: &Path, replace: bool) -> Result<(), Error
 /// it was.
 pub fn remove(
     model: &Path,
-    blocks: &[usize],
+    (blocks, healing): (&[usize], Option<Healing<'_>>),
     out: &Path,
     options: &Options,
     progress: Progress<'_>,
@@ -97,7 +110,14 @@ pub fn remove(
     let checkpoint = plain(&opened)?;
     check_weights(checkpoint, &layers)?;
     let text = config.keeping(&kept).map_err(|e| e.at(model))?.to_text();
-    let removal = Removal { checkpoint, layers, kept, options };
+    let healed = match healing {
+        None => Vec::new(),
+        Some(Healing { sample, damping }) => {
+            let of = Kept { model, layers: &layers, kept: &kept };
+            options.pool()?.install(|| heal(of, sample, damping, progress))?
+        }
+    };
+    let removal = Removal { checkpoint, layers, kept, options, healed };
     let partial = Partial::new(out)?;
     let (weights, output_bytes) = removal.write(&partial.0, progress)?;
     let left_out = removal.copy_others(&partial.0, &text)?;
@@ -116,6 +136,7 @@ pub fn remove(
         input_bytes: opened.file_bytes(),
         output_bytes,
         left_out,
+        healed: removal.healed,
     })
 }
 
@@ -156,9 +177,25 @@ struct Removal<'r> {
     layers: Layers,
     kept: Vec<usize>,
     options: &'r Options,
+    healed: Vec<Healed>,
 }
 
 impl Removal<'_> {
+    /// The bytes of a tensor that stays.
+    fn bytes<'t>(&self, tensor: &TensorView<'t>) -> Result<Cow<'t, [u8]>, Error> {
+        let Some(healed) = self.healed.iter().find(|one| one.tensor == tensor.name()) else {
+            return Ok(Cow::Borrowed(tensor.bytes()));
+        };
+        let bytes = healed.weights.data().to_bytes();
+        match bytes.len() == tensor.bytes().len() {
+            true => Ok(Cow::Owned(bytes)),
+            false => {
+                let what = format!("healing a tensor of type {}", tensor.dtype());
+                Err(Error::from(ErrorKind::Unsupported { what }).of(tensor.name()).at(self.checkpoint.path()))
+            }
+        }
+    }
+
     /// What a tensor is called afterwards; none where it goes.
     fn name(&self, old: &str) -> Option<String> {
         let Some(layer) = self.layers.of_weight(old) else { return Some(old.to_owned()) };
@@ -236,7 +273,7 @@ impl Removal<'_> {
         let bytes = layout.file_bytes();
         let writer = Writer::create(path, layout, Overwrite::Refuse)?;
         tensors.par_iter().enumerate().try_for_each(|(at, (_, tensor))| {
-            tensor.bytes().par_chunks(PIECE).enumerate().try_for_each(|(piece, bytes)| {
+            self.bytes(tensor)?.par_chunks(PIECE).enumerate().try_for_each(|(piece, bytes)| {
                 writer.write_at(at, (piece * PIECE) as u64, bytes)?;
                 done(bytes.len() as u64);
                 Ok::<_, Error>(())

@@ -202,7 +202,10 @@ impl View<'_> {
                 return Err(self.network.unlike(format!("block {}, which makes no maps", self.kept[at])));
             };
             let each = values.par_chunks((channels * height * width).max(1));
-            let found: Vec<Maps> = each.map(|image| Maps::of(image, height, width)).collect();
+            let found: Vec<Maps> = match criterion {
+                Criterion::HRank => each.map(|image| Maps::ranks(image, height, width)).collect(),
+                _ => each.map(Maps::sizes).collect(),
+            };
             found.iter().for_each(|maps| sums[at].add(maps));
             Ok(())
         })?;
