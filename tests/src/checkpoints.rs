@@ -93,6 +93,7 @@ pub fn write_large(path: impl AsRef<Path>, count: usize, rows: usize, cols: usiz
 /// If a file cannot be written.
 pub fn write_scene(made: &Path) {
     std::fs::create_dir_all(made.join("llm")).expect("a folder that can be written");
+    crate::residual::resnet(&made.join("residual.onnx"), [1, 28], [3, 4], &[]);
     let mut spoilt = weights(1, 64);
     spoilt[37] = f32::NAN;
     write(made.join("nan.safetensors"), &[("w", "F32", &[4, 16], f32s(&spoilt))]);
