@@ -70,7 +70,7 @@ def tickets(lab, found):
         fresh = lab.work / f"fresh-{seed}.onnx"
         if not fresh.exists():
             # The dense network with its first weights: what criteria look at.
-            lab.niwaki("train", args.net, "--data", args.train, "--epochs", 0, "--weights", first, "-o", fresh)
+            lab.niwaki("export", first, "--to", "onnx", "--model", args.net, "-o", fresh)
         for by in TICKETS:
             for count in map(int, args.counts.split(",")):
                 name = f"ticket-{by}-{count}-{seed}"

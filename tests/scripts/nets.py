@@ -1,6 +1,6 @@
 """The networks of tests/src/nets.rs, in PyTorch, with the same made-up weights; and networks to be trained.
 
-    python tests/scripts/nets.py resnet8|resnet20|vgg OUT.onnx
+    python tests/scripts/nets.py resnet8|resnet20|narrow|vgg OUT.onnx
 """
 
 import math
@@ -48,19 +48,19 @@ class Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """For images of 32x32; with one block a stage it is ResNet-8."""
+    """For images of 32x32; with one block a stage it is ResNet-8, of width 8 narrow."""
 
-    def __init__(self, blocks_=3):
+    def __init__(self, blocks_=3, width=16):
         super().__init__()
         self.each = blocks_
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16, EPSILON), nn.ReLU())
-        blocks, channels = [], 16
-        for outputs in (16, 32, 64):
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width, EPSILON), nn.ReLU())
+        blocks, channels = [], width
+        for outputs in (width, 2 * width, 4 * width):
             for _ in range(blocks_):
                 blocks.append(Block(channels, outputs, 1 if outputs == channels else 2))
                 channels = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.fc = nn.Linear(64, 10)
+        self.fc = nn.Linear(4 * width, 10)
 
     def forward(self, x):
         return self.fc(self.blocks(self.stem(x)).mean((2, 3)))
@@ -162,8 +162,8 @@ class Vgg(nn.Module):
 
 
 def main():
-    """Exports a network to be trained: python tests/scripts/nets.py resnet8|resnet20|vgg OUT.onnx"""
-    nets = {"resnet8": lambda: ResNet20(1), "resnet20": ResNet20, "vgg": Vgg}
+    """Exports a network to be trained: python tests/scripts/nets.py resnet8|resnet20|narrow|vgg OUT.onnx"""
+    nets = {"resnet8": lambda: ResNet20(1), "resnet20": ResNet20, "narrow": lambda: ResNet20(width=8), "vgg": Vgg}
     if len(sys.argv) != 3 or sys.argv[1] not in nets:
         raise SystemExit(main.__doc__)
     net = nets[sys.argv[1]]().eval()

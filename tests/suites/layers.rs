@@ -297,7 +297,13 @@ fn what_cannot_be_done_is_said_in_one_line_and_nothing_is_written() {
         assert_eq!(refusal(&format!("layers {line}")), expected, "{line}");
     }
     assert!(refusal("layers rank @none --by random").starts_with("`@none/config.json`: "));
-    // More than can go is an answer, not an error.
+    assert_eq!(folder.names(), names);
+}
+
+#[test]
+fn more_than_can_go_is_an_answer_and_no_error() {
+    let folder = scene();
+    model(Family::Llama, &[0, 1, 2], &[]).write(&folder.path().join("m"), 1);
     for (flags, count) in [("--by random", 3), ("--by kl --data @text.txt", 9)] {
         let line = format!("layers remove @m --count {count} {flags} -o @out");
         let answer = attempt(&folder, &line);
@@ -305,7 +311,7 @@ fn what_cannot_be_done_is_said_in_one_line_and_nothing_is_written() {
         let json = attempt(&folder, &format!("{line} --json")).json();
         assert_eq!((&json["most"], &json["removed"]), (&json!(2), &Value::Null));
     }
-    assert_eq!(folder.names(), names);
+    assert_eq!(folder.names(), ["m", "text.txt"]);
 }
 
 #[test]

@@ -190,7 +190,7 @@ pub struct Blocks {
 #[derive(Debug)]
 enum Of {
     Folder(Folder),
-    Network(Network),
+    Network(Box<Network>),
 }
 
 impl Blocks {
@@ -202,7 +202,7 @@ impl Blocks {
     pub fn open(model: &Path, halves: bool) -> Result<Self, Error> {
         let usage = |what: &str| Error::from(ErrorKind::Usage { what: what.to_owned() }).at(model);
         let of = match crate::model::is_onnx(model) && !model.is_dir() {
-            true => Of::Network(Network::open(model, halves)?),
+            true => Of::Network(Box::new(Network::open(model, halves)?)),
             false if model.exists() && !model.is_dir() => {
                 return Err(usage("is neither a Hugging Face folder nor an ONNX model: no blocks"));
             }
