@@ -136,7 +136,7 @@ fn doubles(folder: &Folder) -> Graph {
         let dims: Vec<usize> = tensor.dims.iter().map(|dim| *dim as usize).collect();
         let raw = tensor.raw_data().to_vec();
         let wide = raw.chunks_exact(4).flat_map(|x| f64::from(f32::from_le_bytes(x.try_into().unwrap())).to_le_bytes());
-        *tensor = initializer(&tensor.name().to_owned(), DataType::Double, &dims, wide.collect::<Vec<u8>>());
+        *tensor = initializer(tensor.name(), DataType::Double, &dims, wide.collect::<Vec<u8>>());
     }
     let images = [Dim::Named("batch"), Dim::Known(1), Dim::Known(28), Dim::Known(28)];
     graph.input = vec![value("images", DataType::Double, &images)];
