@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// What was wrong with a pattern, with the weights that it is to choose from, or with a choice of
-/// blocks.
+/// blocks or channels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Error {
     kind: ErrorKind,
@@ -86,6 +86,20 @@ pub enum ErrorKind {
         /// Its number.
         block: usize,
     },
+    /// Slices that are not of as many channels.
+    Channels {
+        /// How many there are.
+        needs: usize,
+        /// How many were given.
+        has: usize,
+    },
+    /// A channel that fires as nothing does.
+    Heat {
+        /// The channel.
+        channel: usize,
+        /// How much it fires.
+        value: f32,
+    },
     /// No block would be left.
     AllBlocks {
         /// How many there are.
@@ -163,6 +177,10 @@ impl fmt::Display for Error {
             ErrorKind::Block { block, blocks: 0 } => write!(f, "no block {block}; there are none"),
             ErrorKind::Block { block, blocks } => write!(f, "no block {block}; there are 0 to {}", blocks - 1),
             ErrorKind::BlockTwice { block } => write!(f, "block {block} is named twice"),
+            ErrorKind::Channels { needs, has } => write!(f, "{has} channels; expected {needs}"),
+            ErrorKind::Heat { channel, value } => {
+                write!(f, "channel {channel} fires {value}; expected a finite number from 0 on")
+            }
             ErrorKind::AllBlocks { blocks, removed } => {
                 write!(f, "{removed} of {blocks} blocks to remove; at least one has to stay")
             }

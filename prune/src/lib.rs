@@ -1,5 +1,5 @@
 //! Chooses masks, and blocks to remove: patterns, budgets, selection by magnitude, by search or with an update of what
-//! stays, scores of layers.
+//! stays, scores of layers, channels that an input needs.
 //!
 //! ```
 //! use niwaki_codes::simd::Level;
@@ -18,7 +18,7 @@
 //! This crate decides about slices that it is handed; it knows no files and starts no
 //! threads.
 //!
-//! Feature levels: nothing (`core` only: patterns, and marking by a known rule),
+//! Feature levels: nothing (`core` only: patterns, marking by a known rule, and channels),
 //! `alloc` (selection, of weights and of blocks), `std` (run-time choice of SIMD kernels, the influence
 //! of blocks).
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -30,6 +30,7 @@ extern crate alloc;
 mod block;
 #[cfg(feature = "alloc")]
 mod budget;
+pub mod dynamic;
 mod error;
 #[cfg(feature = "alloc")]
 pub mod jackpot;
