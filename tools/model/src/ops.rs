@@ -5,6 +5,7 @@ pub mod attention;
 pub mod biased;
 pub mod binary;
 pub mod cast;
+pub mod channels;
 pub mod compare;
 mod control;
 pub mod conv;

@@ -12,6 +12,10 @@ use crate::tensor::{Buffer, Data, Tensor};
 #[derive(Clone, Copy, Debug)]
 pub struct Identity;
 
+/// The same tensor, at which gradients end.
+#[derive(Clone, Copy, Debug)]
+pub struct Detach;
+
 /// Dropout of a trained model: the same tensor, and truth for every element of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout;
@@ -36,6 +40,20 @@ impl Operator for Identity {
 
     fn reverse(&self) -> Reverse<'_> {
         Reverse::Flows(self)
+    }
+}
+
+impl Operator for Detach {
+    fn name(&self) -> &'static str {
+        "Detach"
+    }
+
+    fn run(&self, inputs: &mut Inputs, _: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
+        inputs.take(0).map(|x| vec![x])
+    }
+
+    fn reverse(&self) -> Reverse<'_> {
+        Reverse::Stops
     }
 }
 
