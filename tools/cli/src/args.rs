@@ -1,6 +1,7 @@
 //! What may be typed: verbs and flags, not yet resolved against anything.
 
 pub(crate) mod dataset;
+pub(crate) mod dynamic;
 pub(crate) mod elastic;
 pub(crate) mod layers;
 pub(crate) mod mask;
@@ -105,6 +106,9 @@ pub(crate) enum Verb {
     /// Train one set of weights to run at many widths, and measure it at each
     #[command(subcommand)]
     Elastic(elastic::Elastic),
+    /// Train a model to compute only the channels that an image needs, and say what that saves
+    #[command(subcommand)]
+    Dynamic(dynamic::Dynamic),
     /// Train a model on data; a training that was interrupted goes on
     Train(Box<train::Train>),
     /// Run a model once on named tensors

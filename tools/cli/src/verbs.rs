@@ -5,6 +5,7 @@ mod compare;
 mod compress;
 mod dataset;
 mod devices;
+mod dynamic;
 mod elastic;
 mod eval;
 mod export;
@@ -48,6 +49,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Layers(args) => layers::run(&args, session),
         Verb::Mask(args) => mask::run(&args, session),
         Verb::Elastic(args) => elastic::run(&args, session),
+        Verb::Dynamic(args) => dynamic::run(&args, session),
         Verb::Train(args) => train::run(&args, session),
         Verb::Run(args) => run::run(&args, session),
         Verb::Eval(args) => eval::run(&args, session),

@@ -19,6 +19,7 @@ pub mod compare;
 pub mod compress;
 pub mod dataset;
 pub mod destination;
+pub mod dynamic;
 pub mod elastic;
 mod encode;
 mod error;

@@ -17,6 +17,7 @@
 mod choice;
 mod init;
 mod inputs;
+mod kind;
 mod learner;
 mod lessons;
 mod output;
@@ -36,13 +37,15 @@ use niwaki_model::{Executor, Graph, Running, Tape, Tensor, ValueId};
 use niwaki_tensors::{Overwrite, check_output};
 
 use crate::dataset::shuffled;
-use crate::elastic::{Elastic, Supernet};
+use crate::dynamic::Gates;
+use crate::elastic::Supernet;
 use crate::error::Error;
-use crate::jackpot::{Masking, Masks};
+use crate::jackpot::Masks;
 use crate::model::Model;
 use crate::target::file_error;
 pub(crate) use choice::{Named, own_statistics};
 pub(crate) use inputs::{take, widen};
+pub(crate) use kind::Kind;
 use learner::Learner;
 pub(crate) use learner::{Found, Pace};
 use lessons::Draw;
@@ -62,28 +65,6 @@ use state::{State, Sums};
 /// reading and writing.
 pub fn train(task: &Task<'_>, settings: &Settings, progress: &mut dyn FnMut(At<'_>)) -> Result<Trained, Error> {
     run(task, settings, Kind::Weights, progress)
-}
-
-/// What a training is of.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind<'k> {
-    /// Weights.
-    Weights,
-    /// Which of them are kept.
-    Masks(&'k Masking<'k>),
-    /// Weights that run at several widths.
-    Elastic(&'k Elastic),
-}
-
-impl Kind<'_> {
-    /// What a state tells it by; nothing of plain weights.
-    fn described(&self) -> Option<(String, String)> {
-        match self {
-            Self::Weights => None,
-            Self::Masks(how) => Some(("masks".to_owned(), format!("{how:?}"))),
-            Self::Elastic(how) => Some(("elastic".to_owned(), format!("{how:?}"))),
-        }
-    }
 }
 
 /// Trains weights, or something else of a model.
@@ -175,6 +156,8 @@ struct Training<'t> {
     learner: Learner,
     /// Where it is to run in many forms, its quantizers.
     supernet: Option<Arc<Supernet>>,
+    /// Where channels are gated, its heads.
+    gates: Option<Gates>,
     schedule: Schedule,
     /// Weights whose gradients are added up.
     weights: usize,
@@ -214,16 +197,23 @@ impl<'t> Training<'t> {
         let at = |e: niwaki_model::Error| Error::from(e.at(model.path()));
         let running = graph.norms(settings.norms);
         own_statistics(&graph, &running).map_err(|e| e.at(model.path()))?;
-        let mut supernet = None;
+        let (mut supernet, mut gates) = (None, None);
         let (learner, wanted) = match kind {
-            Kind::Weights | Kind::Elastic(_) => {
+            Kind::Weights | Kind::Elastic(_) | Kind::Dynamic(_) => {
                 let mut wanted = choice::trainable(model, &graph, &running, settings)?;
                 if let Kind::Elastic(how) = kind {
                     let placed = Supernet::begin(model, (&base, &mut graph), settings, (how, data))?;
                     wanted.extend(placed.tables());
                     supernet = Some(Arc::new(placed));
                 }
-                (Learner::weights(&graph, &wanted, settings), wanted)
+                let mut rates = Vec::new();
+                if let Kind::Dynamic(how) = kind {
+                    let placed = Gates::begin(model, &mut graph, how)?;
+                    rates = placed.rates();
+                    wanted.extend(rates.iter().map(|(value, _)| *value));
+                    gates = Some(placed);
+                }
+                (Learner::weights(&graph, &wanted, settings, &rates), wanted)
             }
             Kind::Masks(how) => {
                 let masks = Masks::begin(model, &graph, settings, how)?;
@@ -253,6 +243,7 @@ impl<'t> Training<'t> {
             running,
             learner,
             supernet,
+            gates,
             schedule,
             weights,
             teacher,
@@ -355,17 +346,18 @@ impl<'t> Training<'t> {
 
     fn model_with(&self, weights: impl Iterator<Item = (ValueId, Tensor)>) -> Model {
         let mut graph = self.base.clone();
-        // Quantizers have weights that the model does not have.
+        // Quantizers and heads have weights that the model does not have.
         let own = weights.filter(|(value, _)| value.index() < self.base.values());
         own.for_each(|(value, tensor)| graph.set_weight(value, tensor));
         self.task.model.with(graph)
     }
 
-    /// The model as it is measured: of one that runs in many forms the widest.
+    /// The model as it is measured: of one that runs in many forms the widest, and with the gates that it has.
     fn measured(&self) -> Result<Model, Error> {
-        match &self.supernet {
-            None => Ok(self.model()),
-            Some(supernet) => supernet.widest(&self.model(), self.tape.graph(), self.task.data),
+        match (&self.supernet, &self.gates) {
+            (None, None) => Ok(self.model()),
+            (None, Some(gates)) => Ok(gates.gated(&self.model(), self.tape.graph())),
+            (Some(supernet), _) => supernet.widest(&self.model(), self.tape.graph(), self.task.data),
         }
     }
 
@@ -382,10 +374,7 @@ impl<'t> Training<'t> {
         match &self.best {
             Some(Best { epoch, weights }) => {
                 let model = self.model_with(weights.iter().cloned());
-                match &self.supernet {
-                    None => output::write(&model, Some(*epoch), None, (out, overwrite))?,
-                    Some(supernet) => supernet.write(&model, &|value| of(weights, value), *epoch, (out, overwrite))?,
-                }
+                self.write_of(&model, &|value| of(weights, value), *epoch, (out, overwrite))?;
                 Ok(*epoch)
             }
             None => self.write(out, overwrite).map(|()| self.epoch),
@@ -398,10 +387,22 @@ impl<'t> Training<'t> {
             let statistics = self.running.iter().map(|running| running.weight);
             return masks.write(self.tape.graph(), &statistics.collect::<Vec<_>>(), path, overwrite);
         }
-        if let Some(supernet) = &self.supernet {
-            let table = |value: ValueId| self.tape.graph().constant(value).cloned();
-            return supernet.write(&self.model(), &table, self.epoch, (path, overwrite));
+        let number = |value: ValueId| self.tape.graph().constant(value).cloned();
+        self.write_of(&self.model(), &number, self.epoch, (path, overwrite))
+    }
+
+    /// Writes a model, with the tables or the heads that it has, whose numbers `number` has.
+    fn write_of(
+        &self,
+        model: &Model,
+        number: &dyn Fn(ValueId) -> Option<Tensor>,
+        epoch: u64,
+        out: (&Path, Overwrite),
+    ) -> Result<(), Error> {
+        match (&self.supernet, &self.gates) {
+            (None, None) => output::write(model, Some(epoch), None, out),
+            (None, Some(gates)) => gates.write(model, number, epoch, out),
+            (Some(supernet), _) => supernet.write(model, number, epoch, out),
         }
-        output::write(&self.model(), Some(self.epoch), None, (path, overwrite))
     }
 }

@@ -1,6 +1,6 @@
 //! What changes by gradients.
 
-use niwaki_model::optimizer::{Optimizer, Step};
+use niwaki_model::optimizer::{Method, Optimizer, Step};
 use niwaki_model::{Data, Graph, Tape, Tensor, ValueId};
 
 use super::Settings;
@@ -13,9 +13,20 @@ pub(super) enum Learner {
         optimizer: Optimizer,
         /// Of each tensor, whether it decays.
         decays: Vec<bool>,
+        /// Of the last ones, which follow it instead.
+        heads: Heads,
     },
     Masks(Masks),
 }
+
+/// Weights of rates that stay the same, without decay: by SGD with momentum, whatever others go by.
+pub(super) struct Heads {
+    optimizer: Optimizer,
+    rates: Vec<f32>,
+}
+
+/// How heads follow their gradients (Fire Together Wire Together, its code).
+const OF_HEADS: Method = Method::Sgd { momentum: 0.9, nesterov: false };
 
 /// Finds so many numbers by the name that they were saved under.
 pub(crate) type Found<'f> = &'f dyn Fn(&str, usize) -> Result<Vec<f32>, Error>;
@@ -34,12 +45,15 @@ pub(crate) struct Pace<'p> {
 }
 
 impl Learner {
-    /// For the weights `wanted`.
-    pub(super) fn weights(graph: &Graph, wanted: &[ValueId], settings: &Settings) -> Self {
+    /// For the weights `wanted`, of which the last ones are those of heads, which have rates of their own.
+    pub(super) fn weights(graph: &Graph, wanted: &[ValueId], settings: &Settings, heads: &[(ValueId, f32)]) -> Self {
         let tensors = || wanted.iter().filter_map(|value| graph.constant(*value));
-        let sizes: Vec<usize> = tensors().map(Tensor::len).collect();
+        let mut sizes: Vec<usize> = tensors().map(Tensor::len).collect();
+        let of_heads = sizes.split_off(sizes.len().saturating_sub(heads.len()));
         let decays = tensors().map(|tensor| settings.decay_all || tensor.rank() > 1).collect();
-        Self::Weights { optimizer: Optimizer::new(settings.method, &sizes), decays }
+        let rates = heads.iter().map(|(_, rate)| *rate).collect();
+        let heads = Heads { optimizer: Optimizer::new(OF_HEADS, &of_heads), rates };
+        Self::Weights { optimizer: Optimizer::new(settings.method, &sizes), decays, heads }
     }
 
     /// Lets weights, or masks, follow gradients.
@@ -49,9 +63,9 @@ impl Learner {
         gradients: &[Option<&[f32]>],
         pace: Pace<'_>,
     ) -> Result<(), Error> {
-        let (optimizer, decays) = match self {
+        let (optimizer, decays, heads) = match self {
             Self::Masks(masks) => return masks.update(tape, gradients, pace),
-            Self::Weights { optimizer, decays } => (optimizer, decays),
+            Self::Weights { optimizer, decays, heads } => (optimizer, decays, heads),
         };
         optimizer.steps = pace.step;
         let wanted = tape.wanted().to_vec();
@@ -59,8 +73,13 @@ impl Learner {
             let Some(gradient) = gradient else { continue };
             let decay = if decays[nth] { pace.settings.decay as f32 } else { 0.0 };
             let step = Step { rate: pace.rate as f32, decay, scale: pace.scale as f32 };
-            if let Some(Data::F32(weights)) = tape.weight_mut(value).map(Tensor::data_mut) {
-                optimizer.update(nth, weights.to_mut(), gradient, step);
+            let Some(Data::F32(weights)) = tape.weight_mut(value).map(Tensor::data_mut) else { continue };
+            match nth.checked_sub(optimizer.moments.len()) {
+                None => optimizer.update(nth, weights.to_mut(), gradient, step),
+                Some(head) => {
+                    let step = Step { rate: heads.rates[head], decay: 0.0, scale: 1.0 };
+                    heads.optimizer.update(head, weights.to_mut(), gradient, step);
+                }
             }
         }
         Ok(())
@@ -69,8 +88,8 @@ impl Learner {
     /// What it needs to go on, by name.
     pub(super) fn saved(&self) -> Vec<(String, Vec<f32>)> {
         match self {
-            Self::Weights { optimizer, .. } => {
-                let all = optimizer.moments.iter().enumerate();
+            Self::Weights { optimizer, heads, .. } => {
+                let all = optimizer.moments.iter().chain(&heads.optimizer.moments).enumerate();
                 all.map(|(nth, moments)| (format!("moments.{nth}"), moments.clone())).collect()
             }
             Self::Masks(masks) => masks.saved(),
@@ -80,8 +99,9 @@ impl Learner {
     /// Goes on from what was [`saved`](Self::saved).
     pub(super) fn restore(&mut self, floats: Found<'_>) -> Result<(), Error> {
         match self {
-            Self::Weights { optimizer, .. } => {
-                for (nth, moments) in optimizer.moments.iter_mut().enumerate() {
+            Self::Weights { optimizer, heads, .. } => {
+                let all = optimizer.moments.iter_mut().chain(&mut heads.optimizer.moments);
+                for (nth, moments) in all.enumerate() {
                     *moments = floats(&format!("moments.{nth}"), moments.len())?;
                 }
                 Ok(())

@@ -41,6 +41,9 @@ impl Training<'_> {
     pub(super) fn step(&mut self, items: &[usize]) -> Result<(), Error> {
         let shares = self.task.data.shares(self.task.model, items, &self.draw())?;
         let inputs: Vec<Vec<Tensor>> = shares.iter().map(|share| share.inputs.clone()).collect();
+        if let Some(gates) = &self.gates {
+            gates.begin_step(&mut self.tape, self.steps, self.schedule.steps);
+        }
         let mut sum = None;
         let statistics = match self.supernet.is_some() {
             true => self.sandwich(&shares, &mut sum)?,
