@@ -142,7 +142,7 @@ impl Graph {
     }
 
     /// The nodes that take each value, a result counting as one more.
-    fn users(&self) -> BTreeMap<ValueId, Vec<usize>> {
+    pub(crate) fn users(&self) -> BTreeMap<ValueId, Vec<usize>> {
         let mut users: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
         for (at, node) in self.nodes().iter().enumerate() {
             node.inputs.iter().flatten().for_each(|value| users.entry(*value).or_default().push(at));
@@ -204,7 +204,7 @@ impl Graph {
     }
 
     /// Whether a value is made from what node `at` makes.
-    fn depends(&self, value: ValueId, at: usize) -> bool {
+    pub(crate) fn depends(&self, value: ValueId, at: usize) -> bool {
         let made_by = |value: ValueId| self.nodes().iter().position(|node| node.outputs.contains(&Some(value)));
         let mut seen = vec![false; self.nodes().len()];
         let mut stack: Vec<usize> = made_by(value).into_iter().collect();

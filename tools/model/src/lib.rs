@@ -25,6 +25,7 @@ mod real;
 mod residual;
 mod reverse;
 pub mod schedule;
+mod skip;
 mod tape;
 mod tensor;
 

@@ -11,6 +11,7 @@
 //! the sum of an output does not hang on where in a tile it stands, nor on threads.
 
 pub(crate) mod slopes;
+pub(crate) mod some;
 
 use std::ops::Range;
 
@@ -267,6 +268,18 @@ fn reach(taps: &[usize], vectors: &[Vector]) -> usize {
     furthest + taps.iter().max().copied().unwrap_or(0) + LANES
 }
 
+/// Channels of a tile, of so many.
+fn tile_rows(level: Level, channels: usize) -> usize {
+    let heights = heights(level);
+    let empty = |rows: usize| channels.next_multiple_of(rows) - channels;
+    match channels {
+        1 => 1,
+        // A sixteenth more work costs about what smaller tiles do.
+        _ if empty(heights.most).saturating_sub(empty(heights.fewer)) * 16 > channels => heights.fewer,
+        _ => heights.most,
+    }
+}
+
 /// Weights in the order in which tiles take them: those of a tile's channels next to each other, the
 /// last ones filled with 0; of one channel where the group has one.
 #[derive(Clone, Debug)]
@@ -290,14 +303,7 @@ impl Packed {
 
     fn at(level: Level, weights: &[f32], channels: usize) -> Self {
         let each = weights.len() / channels.max(1);
-        let heights = heights(level);
-        let empty = |rows: usize| channels.next_multiple_of(rows) - channels;
-        let rows = match channels {
-            1 => 1,
-            // A sixteenth more work costs about what smaller tiles do.
-            _ if empty(heights.most).saturating_sub(empty(heights.fewer)) * 16 > channels => heights.fewer,
-            _ => heights.most,
-        };
+        let rows = tile_rows(level, channels);
         let mut packed = vec![0.0; channels.div_ceil(rows) * rows * each];
         for (channel, weights) in weights.chunks_exact(each.max(1)).enumerate() {
             let block = &mut packed[channel / rows * rows * each..];

@@ -2,6 +2,7 @@
 
 mod back;
 mod deep;
+mod skip;
 mod transpose;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::ops::window::Window;
 use crate::ops::{Built, some};
 use crate::reverse::Reverse;
 use crate::tensor::{Dtype, Tensor};
+pub use skip::SkipConv;
 
 /// A convolution: inputs are the images `[N, C, ...]`, the weights `[O, C / groups, ...]`, and, where
 /// there is one, a bias `[O]`.
