@@ -36,7 +36,7 @@ pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
 pub use gguf_folder::gguf_folder;
 pub use hf_config::hf_config;
-pub use masks::{elastic_file, mask_file};
+pub use masks::{elastic_file, heads_file, mask_file};
 pub use onnx::onnx_model;
 pub use signature::{correction_stream, signature_about, undo_record};
 pub use tensors::{safetensors_header, safetensors_index};
@@ -64,6 +64,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "foreign_checkpoint", run: foreign_checkpoint },
     Target { name: "gguf_folder", run: gguf_folder },
     Target { name: "gguf_header", run: gguf_header },
+    Target { name: "heads_file", run: heads_file },
     Target { name: "hf_config", run: hf_config },
     Target { name: "idx_file", run: idx_file },
     Target { name: "mask_file", run: mask_file },

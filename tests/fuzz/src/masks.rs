@@ -1,7 +1,8 @@
-//! Masks in files of their own, and networks that run at many widths.
+//! Masks in files of their own, networks that run at many widths, and those whose channels are gated.
 
 use std::sync::Arc;
 
+use niwaki_engine::dynamic::HeadsFile;
 use niwaki_engine::elastic::ElasticFile;
 use niwaki_engine::mask::{MaskFile, compare};
 use niwaki_tensors::{Checkpoint, Limits};
@@ -19,4 +20,10 @@ pub fn mask_file(bytes: &[u8]) -> bool {
 pub fn elastic_file(bytes: &[u8]) -> bool {
     let Ok(checkpoint) = Checkpoint::from_bytes("fuzz", Arc::from(bytes), &Limits::default()) else { return false };
     ElasticFile::of_checkpoint(checkpoint).is_ok_and(|file| file.widths().iter().count() > 0)
+}
+
+/// A file of a network whose channels are gated.
+pub fn heads_file(bytes: &[u8]) -> bool {
+    let Ok(checkpoint) = Checkpoint::from_bytes("fuzz", Arc::from(bytes), &Limits::default()) else { return false };
+    HeadsFile::of_checkpoint(checkpoint).is_ok_and(|file| file.how().target.share().get() <= 1.0)
 }

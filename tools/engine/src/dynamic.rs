@@ -28,6 +28,9 @@ mod heads;
 mod plan;
 mod sites;
 mod targets;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +63,8 @@ pub struct Dynamic {
     pub pool: Pool,
     /// Whether the backbone learns from targets too.
     pub joint: bool,
+    /// Whether heads see nothing, and tell the same of all images: what masks that follow the image are compared with.
+    pub fixed: bool,
     /// The learning rate of heads, always the same.
     pub rate: f64,
 }
@@ -67,7 +72,7 @@ pub struct Dynamic {
 impl Dynamic {
     /// As the paper has it.
     pub fn new(target: Target) -> Self {
-        Self { target, pool: Pool::Max, joint: false, rate: 0.1 }
+        Self { target, pool: Pool::Max, joint: false, fixed: false, rate: 0.1 }
     }
 }
 

@@ -83,6 +83,12 @@ impl Model {
         Ok((Self { path: path.to_owned(), graph, language: Some(blueprint) }, replaced))
     }
 
+    /// That of a graph that is in no file.
+    #[cfg(test)]
+    pub(crate) fn of_graph(path: &Path, graph: Graph) -> Self {
+        Self { path: path.to_owned(), graph, language: None }
+    }
+
     /// The same model with another graph.
     pub(crate) fn with(&self, graph: Graph) -> Self {
         Self { path: self.path.clone(), graph, language: self.language.clone() }

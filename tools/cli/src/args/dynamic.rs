@@ -66,6 +66,9 @@ pub(crate) struct Train {
     /// Let all weights learn what heads are to tell, not heads alone
     #[arg(long)]
     pub(crate) joint: bool,
+    /// Let heads see nothing: the same mask for all images, to compare with
+    #[arg(long)]
+    pub(crate) fixed: bool,
     /// What heads see of each channel
     #[arg(long, value_name = "POOL", default_value = "max")]
     pub(crate) pool: Pool,

@@ -120,7 +120,7 @@ fn train(args: &args::Train, session: &mut Session<'_>) -> Result<Answer, Stop> 
         args::Pool::Max => Pool::Max,
         args::Pool::Average => Pool::Average,
     };
-    let how = dynamic::Dynamic { pool, joint: args.joint, rate: args.head_lr, ..dynamic::Dynamic::new(target) };
+    let how = dynamic::Dynamic { target, pool, joint: args.joint, fixed: args.fixed, rate: args.head_lr };
     let at = Lesson::open(
         (&args.model, args.weights.as_deref()),
         (&args.data, args.eval_data.as_deref()),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use niwaki_model::{Tensor, ValueId};
+use niwaki_model::{Executor, Tensor, ValueId};
 use niwaki_prune::Ratio;
 use niwaki_prune::dynamic::Target;
 use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite};
@@ -211,7 +211,22 @@ impl Network {
         self.model.with(graph)
     }
 
-    /// The same, where it is seen what heads tell, and what they were to.
+    /// Makes it ready to run so that channels which its heads leave out are not computed: those of convolutions in one group, of
+    /// images of two dimensions. Its results are those of [`gated`](Self::gated) to the bit.
+    ///
+    /// # Errors
+    ///
+    /// Weights that do not fit their nodes.
+    pub fn skipping(&self) -> Result<Executor, Error> {
+        let at = |e: niwaki_model::Error| Error::from(e.at(self.model.path()));
+        let mut graph = self.gated().graph().clone();
+        graph.fold().map_err(at)?;
+        graph.fuse().map_err(at)?;
+        graph.skip().map_err(at)?;
+        Executor::new(graph).map_err(at)
+    }
+
+    /// The model with its gates, where it is seen what heads tell, and what they were to.
     pub(super) fn watched(&self) -> (Model, Watched) {
         let mut graph = self.model.graph().clone();
         let weight = graph.weight("heads/weight", Tensor::vector(vec![0.0f32]));

@@ -40,7 +40,9 @@ impl Gates {
     pub(crate) fn rates(&self) -> Vec<(ValueId, f32)> {
         let of = |(site, placed): (&Site, &Placed)| {
             let rate = self.how.rate as f32;
-            [(placed.weight, rate * site.inputs as f32), (placed.bias, rate)]
+            // A head whose weight stays 0 sees nothing.
+            let sees = if self.how.fixed { 0.0 } else { site.inputs as f32 };
+            [(placed.weight, rate * sees), (placed.bias, rate)]
         };
         self.sites.iter().zip(&self.placed).flat_map(of).collect()
     }
