@@ -40,11 +40,11 @@ use crate::dataset::shuffled;
 use crate::dynamic::Gates;
 use crate::elastic::Supernet;
 use crate::error::Error;
-use crate::jackpot::Masks;
 use crate::model::Model;
 use crate::target::file_error;
 pub(crate) use choice::{Named, own_statistics};
 pub(crate) use inputs::{take, widen};
+use kind::Begun;
 pub(crate) use kind::Kind;
 use learner::Learner;
 pub(crate) use learner::{Found, Pace};
@@ -197,31 +197,7 @@ impl<'t> Training<'t> {
         let at = |e: niwaki_model::Error| Error::from(e.at(model.path()));
         let running = graph.norms(settings.norms);
         own_statistics(&graph, &running).map_err(|e| e.at(model.path()))?;
-        let (mut supernet, mut gates) = (None, None);
-        let (learner, wanted) = match kind {
-            Kind::Weights | Kind::Elastic(_) | Kind::Dynamic(_) => {
-                let mut wanted = choice::trainable(model, &graph, &running, settings)?;
-                if let Kind::Elastic(how) = kind {
-                    let placed = Supernet::begin(model, (&base, &mut graph), settings, (how, data))?;
-                    wanted.extend(placed.tables());
-                    supernet = Some(Arc::new(placed));
-                }
-                let mut rates = Vec::new();
-                if let Kind::Dynamic(how) = kind {
-                    let placed = Gates::begin(model, &mut graph, how)?;
-                    rates = placed.rates();
-                    wanted.extend(rates.iter().map(|(value, _)| *value));
-                    gates = Some(placed);
-                }
-                (Learner::weights(&graph, &wanted, settings, &rates), wanted)
-            }
-            Kind::Masks(how) => {
-                let masks = Masks::begin(model, &graph, settings, how)?;
-                masks.apply(&mut graph);
-                let wanted = masks.values();
-                (Learner::Masks(masks), wanted)
-            }
-        };
+        let Begun { learner, wanted, supernet, gates } = kind.begin(task, settings, (&base, &mut graph), &running)?;
         // Where no gradient goes, nothing is trained.
         let tape = Tape::new(graph, wanted).map_err(at)?;
         let weights = tape.wanted().iter().filter_map(|value| tape.graph().constant(*value)).map(Tensor::len).sum();

@@ -6,7 +6,7 @@
 //! ```
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -31,7 +31,7 @@ impl Graph {
         for (at, node) in self.nodes().iter().enumerate() {
             makers.extend(node.outputs.iter().flatten().map(|value| (*value, at)));
         }
-        let mut keep = vec![true; self.nodes().len()];
+        let mut gone = BTreeSet::new();
         let mut count = 0;
         for gate in 0..self.nodes().len() {
             let op: &dyn Any = &*self.nodes()[gate].op;
@@ -47,10 +47,11 @@ impl Graph {
             node.op = Arc::new(skipping);
             if next_to {
                 node.outputs = outputs;
-                keep[gate] = false;
+                gone.insert(gate);
             }
             count += 1;
         }
+        let keep: Vec<bool> = (0..self.nodes().len()).map(|at| !gone.contains(&at)).collect();
         self.keep_nodes(&keep);
         self.sort()?;
         Ok(count)

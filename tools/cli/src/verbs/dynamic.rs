@@ -90,20 +90,20 @@ fn say_planned(args: &args::Plan, planned: &Planned, session: &mut Session<'_>) 
     session.say_all(table.lines())?;
     let Some(budget) = args.macs else { return Ok(()) };
     session.say("")?;
-    Ok(match (picked, least) {
-        (Some(of), _) => session.say(format!(
+    let line = match (picked, least) {
+        (Some(of), _) => format!(
             "--{share} {} leaves {} of the MACs, {} as the paper counts",
             of.mass,
             percent(of.macs.share),
             percent(of.macs.paper_share)
-        ))?,
-        (None, Some(of)) => session.say(format!(
-            "no masks leave {} of the MACs: the smallest leave {}",
-            percent(budget),
-            percent(of.macs.share)
-        ))?,
-        (None, None) => {}
-    })
+        ),
+        (None, Some(of)) => {
+            let least = percent(of.macs.share);
+            format!("no masks leave {} of the MACs: the smallest leave {least}", percent(budget))
+        }
+        (None, None) => return Ok(()),
+    };
+    Ok(session.say(line)?)
 }
 
 /// Trains.

@@ -200,8 +200,8 @@ mod tests {
             let x = random(&[2, 3, 2, 2], 1).unwrap();
             let found = pulled(&net, &x, 0.0);
             let step = 1e-5;
-            for place in 0..3 {
-                for k in 0..found[place].len() {
+            for (place, found) in found.iter().enumerate() {
+                for (k, found) in found.iter().enumerate() {
                     let mut moved = |by: f64| {
                         let mut x = x.clone();
                         let of_net = net.tape.wanted()[place];
@@ -219,7 +219,7 @@ mod tests {
                     let slope = (moved(step) - moved(-step)) / (2.0 * step);
                     // Without a way to x, the backbone has none of it.
                     let slope = if place == 2 && !joint { 0.0 } else { slope };
-                    assert!((slope - found[place][k]).abs() < 1e-8, "{pool:?} {joint} {place} {k}: {slope}");
+                    assert!((slope - found).abs() < 1e-8, "{pool:?} {joint} {place} {k}: {slope}");
                 }
             }
         }
