@@ -2,7 +2,7 @@
 Whatever is there already is not made again: an interrupted run goes on.
 
     python3 tests/scripts/dynamic_evidence.py run NET.onnx TRAIN TEST WORK OUT.json [--epochs 2] [--batch 128] [--seeds 0]
-        [--masses 1,0.95,0.9] [--variants decoupled,joint,fixed] [--niwaki PROGRAM] [--flags "..."]
+        [--masses 1,0.95,0.9] [--variants decoupled,joint,fixed] [--niwaki PROGRAM] [--flags "..."] [--head-flags "..."]
     python3 tests/scripts/dynamic_evidence.py table OUT.json ...
 
 TRAIN and TEST are datasets as `niwaki dataset import` makes them. What is predicted is what `dynamic plan` says of the network
@@ -25,7 +25,7 @@ def run(args):
     plan = lab.niwaki("dynamic", "plan", args.net, "--data", args.train, "--mass", args.masses)
     predicted = {row["mass"]: row for row in plan["table"]}
     dense = lab.niwaki("eval", args.net, "--data", args.test)
-    found = {"net": Path(args.net).stem, "epochs": args.epochs, "batch": args.batch, "flags": args.flags,
+    found = {"net": Path(args.net).stem, "epochs": args.epochs, "batch": args.batch, "flags": args.flags, "head_flags": args.head_flags,
              "images": lab.niwaki("eval", args.net, "--data", args.train)["examples"],
              "macs": plan["table"][0]["dense"], "heads": plan["table"][0]["heads"],
              "paper_macs": plan["table"][0]["paper_dense"], "dense": round(100 * dense["accuracy"], 2), "rows": []}
@@ -39,7 +39,8 @@ def run(args):
                 name = f"{variant}-{mass}-{seed}"
                 share = round(predicted[mass]["channels"], 3)
                 target = ["--uniform", share] if variant == "uniform" else ["--mass", mass]
-                said = lab.said(name, "dynamic", "train", args.net, *common, "--seed", seed, *target, *WAYS[variant])
+                said = lab.said(name, "dynamic", "train", args.net, *common, "--seed", seed, *target, *WAYS[variant],
+                                *args.head_flags.split())
                 one = lab.niwaki("dynamic", "eval", args.net, "--heads", lab.file(name), "--data", args.test)
                 macs = one["macs"]
                 row = {"variant": variant, "mass": mass, "seed": seed, "accuracy": round(100 * one["accuracy"], 2),
@@ -70,4 +71,4 @@ def table(paths):
 
 if __name__ == "__main__":
     main(run, table, {"epochs": 2, "batch": 128, "seeds": "0", "masses": "1,0.95,0.9", "variants": "decoupled,joint,fixed",
-                      "flags": "--flip --crop 4"})
+                      "flags": "--flip --crop 4", "head-flags": ""})

@@ -35,24 +35,35 @@ impl Turned {
         Some(Self { weights: turned, taps, outputs })
     }
 
-    /// The weights of these channels, as tiles take them; channels that are not there have none. `buffer` is for them.
+    /// Numbers that the weights of so many output channels take at most.
+    pub(crate) fn room(&self, outputs: usize) -> usize {
+        outputs.next_multiple_of(tile_rows(Level::best(), outputs)) * (self.weights.len() / self.outputs)
+    }
+
+    /// The weights of these channels, as tiles take them; what the last tile has of channels that are not there may be
+    /// anything. `buffer` is for them, and may be longer.
+    ///
+    /// # Panics
+    ///
+    /// If a channel is not there.
     pub(crate) fn some(&self, inputs: &[usize], outputs: &[usize], mut buffer: Vec<f32>) -> Packed {
         let level = Level::best();
         let rows = tile_rows(level, outputs.len());
         let each = inputs.len() * self.taps;
-        let tiles = outputs.len().div_ceil(rows);
-        buffer.clear();
-        buffer.resize(tiles * rows * each, 0.0);
+        let len = outputs.len().div_ceil(rows) * rows * each;
+        buffer.resize(buffer.len().max(len), 0.0);
         for (tile, outputs) in buffer.chunks_exact_mut((rows * each).max(1)).zip(outputs.chunks(rows)) {
-            let channels = tile.chunks_exact_mut(rows * self.taps).zip(inputs);
-            for (to, input) in channels {
-                let from = &self.weights[input * self.taps * self.outputs..][..self.taps * self.outputs];
-                gather(level, (from, self.outputs), outputs, (to, rows));
-            }
+            // Of channels that are not there, the first one's.
+            let mut places = [outputs[0]; MOST];
+            places[..outputs.len()].copy_from_slice(outputs);
+            gather(level, self, inputs, &places[..rows], tile);
         }
         Packed { weights: buffer, channels: outputs.len(), rows, each, level }
     }
 }
+
+/// The most channels of a tile.
+const MOST: usize = 8;
 
 impl Packed {
     /// The buffer that it was made in.
@@ -62,24 +73,31 @@ impl Packed {
 }
 
 stamp! {
-    /// Takes the numbers at `places` of each row, of so many numbers, into the row of as many that it becomes.
-    fn gather = gather_body(from: (&[f32], usize), places: &[usize], to: (&mut [f32], usize)) -> ();
+    /// Takes the weights of the output channels at `places` for all taps of some input channels, those of one tap next to each
+    /// other.
+    fn gather = gather_body(from: &Turned, inputs: &[usize], places: &[usize], to: &mut [f32]) -> ();
 }
 #[inline(always)]
-fn gather_body((from, width): (&[f32], usize), places: &[usize], (to, rows): (&mut [f32], usize)) {
-    match (places.first_chunk::<8>(), rows) {
-        (Some(places), 8) => {
-            for (to, from) in to.as_chunks_mut::<8>().0.iter_mut().zip(from.chunks_exact(width)) {
-                for (to, place) in to.iter_mut().zip(places) {
-                    *to = from.get(*place).copied().unwrap_or(0.0);
-                }
-            }
-        }
-        _ => {
-            for (to, from) in to.chunks_exact_mut(rows).zip(from.chunks_exact(width)) {
-                for (to, place) in to.iter_mut().zip(places) {
-                    *to = from.get(*place).copied().unwrap_or(0.0);
-                }
+fn gather_body(from: &Turned, inputs: &[usize], places: &[usize], to: &mut [f32]) {
+    match places.len() {
+        1 => gather_rows::<1>(from, inputs, places, to),
+        4 => gather_rows::<4>(from, inputs, places, to),
+        6 => gather_rows::<6>(from, inputs, places, to),
+        _ => gather_rows::<8>(from, inputs, places, to),
+    }
+}
+
+#[inline(always)]
+fn gather_rows<const R: usize>(from: &Turned, inputs: &[usize], places: &[usize], to: &mut [f32]) {
+    let Some(places) = places.first_chunk::<R>() else { return };
+    assert!(places.iter().all(|place| *place < from.outputs), "an output channel that is not there");
+    let (mut to, width) = (to.as_chunks_mut::<R>().0.iter_mut(), from.outputs);
+    for input in inputs {
+        let taps = &from.weights[input * from.taps * width..][..from.taps * width];
+        for (row, to) in taps.chunks_exact(width).zip(&mut to) {
+            for (to, place) in to.iter_mut().zip(places) {
+                // SAFETY: a row has as many numbers as there are output channels, and places were compared with that above.
+                *to = unsafe { *row.get_unchecked(*place) };
             }
         }
     }
@@ -114,7 +132,15 @@ mod tests {
                 let expected = Packed::new(&smaller, outs.len());
                 let found = turned.some(&ins, &outs, numbers(7, 3));
                 assert_eq!((found.rows, found.each, found.channels), (expected.rows, expected.each, expected.channels));
-                assert_eq!(found.weights, expected.weights, "{outputs} {inputs} {taps}: {outs:?} of {ins:?}");
+                let (rows, each) = (found.rows, found.each);
+                for channel in 0..some_out {
+                    // Those of channels that are not there may be anything.
+                    let of = |packed: &Packed| -> Vec<f32> {
+                        let tile = &packed.weights[channel / rows * rows * each..];
+                        tile.iter().skip(channel % rows).step_by(rows).take(each).copied().collect()
+                    };
+                    assert_eq!(of(&found), of(&expected), "{outputs} {inputs} {taps}: {outs:?} of {ins:?}");
+                }
             }
         }
         assert!(Turned::new(&[0.0; 7], [2, 2, 2]).is_none());

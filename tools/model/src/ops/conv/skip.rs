@@ -28,6 +28,9 @@ pub struct SkipConv {
     turned: Option<Arc<Turned>>,
 }
 
+/// The share of all products from which on gathering weights costs more than it saves.
+const ENOUGH: (usize, usize) = (4, 5);
+
 /// Images on their way.
 struct Work<'w> {
     plan: &'w Plan,
@@ -77,36 +80,51 @@ impl Work<'_> {
         if inputs.is_empty() || outputs.is_empty() {
             return self.biases(numbers, out);
         }
+        let all = self.shapes.channels * self.shapes.out;
+        let most = inputs.len() * outputs.len() * ENOUGH.1 >= all * ENOUGH.0;
+        if let Some(packed) = self.packed.filter(|_| most) {
+            return self.all(x, numbers, packed, context, out);
+        }
         let planes = self.planes(x, &inputs, context);
         let bias: Option<Vec<f32>> = self.bias.map(|bias| outputs.iter().map(|at| bias[*at]).collect());
         let end = End { bias: bias.as_deref(), add: None, activation: self.activation };
-        let whole = inputs.len() == self.shapes.channels && outputs.len() == self.shapes.out;
-        match self.packed.filter(|_| whole) {
-            Some(packed) => convolve(self.plan, packed, &planes, 0..outputs.len(), end, out),
-            None => {
-                let buffer = context.scratch(0);
-                let packed = self.turned.some(&inputs, &outputs, buffer);
-                let mut sums = context.scratch(outputs.len() * size);
-                convolve(self.plan, &packed, &planes, 0..outputs.len(), end, &mut sums);
-                context.put(packed.into_buffer());
-                let mut from = sums.chunks_exact(size);
-                for (out, number) in out.chunks_exact_mut(size).zip(numbers) {
-                    match (*number > 0.0).then(|| from.next()).flatten() {
-                        Some(from) => out.copy_from_slice(from),
-                        None => out.fill(0.0),
-                    }
-                }
-                context.put(sums);
+        // Buffers are those of all channels: of one size for all images, they are found again.
+        let packed = self.turned.some(&inputs, &outputs, context.scratch(self.turned.room(self.shapes.out)));
+        let mut sums = context.scratch(out.len());
+        convolve(self.plan, &packed, &planes, 0..outputs.len(), end, &mut sums[..outputs.len() * size]);
+        context.put(packed.into_buffer());
+        let mut from = sums.chunks_exact(size);
+        for (out, number) in out.chunks_exact_mut(size).zip(numbers) {
+            match (*number > 0.0).then(|| from.next()).flatten() {
+                Some(from) => out.copy_from_slice(from),
+                None => out.fill(0.0),
             }
         }
+        context.put(sums);
         context.put(planes);
+    }
+
+    /// Computes all channels of an image of which most are there, and makes those 0 that are not asked for.
+    fn all(&self, x: &[f32], numbers: &[f32], packed: &Packed, context: &Context<'_>, out: &mut [f32]) {
+        let end = End { bias: self.bias, add: None, activation: self.activation };
+        match self.plan.padded(self.shapes.channels) {
+            None => convolve(self.plan, packed, x, 0..numbers.len(), end, out),
+            Some(len) => {
+                let mut planes = context.scratch(len);
+                self.plan.pad(x, &mut planes);
+                convolve(self.plan, packed, &planes, 0..numbers.len(), end, out);
+                context.put(planes);
+            }
+        }
+        let planes = out.chunks_exact_mut(self.plan.size()).zip(numbers);
+        planes.filter(|(_, number)| !(**number > 0.0)).for_each(|(out, _)| out.fill(0.0));
     }
 
     /// The planes of the channels that are there, with their padding.
     fn planes(&self, x: &[f32], inputs: &[usize], context: &Context<'_>) -> Vec<f32> {
         let size = x.len() / self.shapes.channels;
         let plane = self.plan.plane();
-        let mut planes = context.scratch(self.plan.padded(inputs.len()).unwrap_or(inputs.len() * size));
+        let mut planes = context.scratch(self.plan.padded(self.shapes.channels).unwrap_or(x.len()));
         for (to, input) in planes.chunks_mut(plane).zip(inputs) {
             let from = &x[input * size..][..size];
             match self.plan.padded(1) {
