@@ -95,9 +95,8 @@ fn main() {
     pool.install(|| {
         let model = Model::open(Path::new(net)).expect("a model");
         let data = Dataset::open(Path::new(data)).expect("images");
-        let network = |path: &Path| {
-            HeadsFile::open(path).and_then(|file| file.network(&model)).expect("heads of that model")
-        };
+        let network =
+            |path: &Path| HeadsFile::open(path).and_then(|file| file.network(&model)).expect("heads of that model");
         for path in heads {
             time(path, &network(Path::new(path)), &data, images);
         }

@@ -24,7 +24,7 @@ use crate::train::Filled;
 /// The first opset in which `Unsqueeze` takes its axes as an input, and `Softmax` one axis.
 const OPSET: i64 = 13;
 
-/// The tensor that numbers are compared with, and the axes behind those of channels.
+/// The tensor that numbers of heads are compared with.
 const ZERO: &str = "niwaki.heads.zero";
 
 impl Network {
