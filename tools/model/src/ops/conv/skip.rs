@@ -117,7 +117,7 @@ impl Work<'_> {
             }
         }
         let planes = out.chunks_exact_mut(self.plan.size()).zip(numbers);
-        planes.filter(|(_, number)| !(**number > 0.0)).for_each(|(out, _)| out.fill(0.0));
+        planes.filter(|(_, number)| **number <= 0.0 || number.is_nan()).for_each(|(out, _)| out.fill(0.0));
     }
 
     /// The planes of the channels that are there, with their padding.
