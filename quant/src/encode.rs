@@ -52,6 +52,9 @@ pub fn encode_rows(
         Grouping::Row => cols,
         Grouping::Group(g) => g.get(),
     };
+    if fit.needs_inputs() {
+        return Err(ErrorKind::NeedsInputs.into());
+    }
     let rows = Rows { level, scheme, fit, values, cols, group };
     match scheme.grouping {
         Grouping::Group(_) if group <= MAX_GROUP => rows.in_tiles(out),

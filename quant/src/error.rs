@@ -52,6 +52,15 @@ pub enum ErrorKind {
     },
     /// A name that is no fit.
     FitText,
+    /// A fit that needs the inputs of a layer, asked of a function that sees only its weights.
+    NeedsInputs,
+    /// What the inputs of a layer have to say, of another number of inputs than its rows have, or no numbers.
+    Inverse {
+        /// Inputs needed.
+        needs: usize,
+        /// Inputs found.
+        has: usize,
+    },
     /// A rank that no approximation of a matrix has: none, or one beyond its smaller side.
     Rank {
         /// The rank.
@@ -169,7 +178,11 @@ impl fmt::Display for Error {
             ErrorKind::BlockRow { kind, cols } => {
                 write!(f, "a row of {cols} weights is no whole number of {kind} blocks of {}", kind.elements())
             }
-            ErrorKind::FitText => write!(f, "text is no fit; known: min_max, clip, lsq"),
+            ErrorKind::FitText => write!(f, "text is no fit; known: min_max, clip, lsq, gptq, gptq_order"),
+            ErrorKind::NeedsInputs => write!(f, "this fit needs what is known of the layer's inputs"),
+            ErrorKind::Inverse { needs, has } => {
+                write!(f, "rows of {needs} weights need the inverse of as many finite inputs; there is one of {has}")
+            }
             ErrorKind::Rank { rank, rows, cols } => {
                 write!(f, "rank {rank}; a matrix of {rows}x{cols} has ranks from 1 to {}", rows.min(cols))
             }

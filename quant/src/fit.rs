@@ -18,8 +18,8 @@ use core::str::FromStr;
 
 use crate::{Error, ErrorKind};
 
-/// How scale and zero point of a group are chosen. Each is at least as close to the
-/// weights, in squared error, as the one before.
+/// How scale and zero point of a group are chosen. Of those that need nothing but the weights
+/// each is at least as close to them, in squared error, as the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fit {
     /// The range of the group: its smallest and largest weight lie on the grid.
@@ -28,20 +28,40 @@ pub enum Fit {
     Clip,
     /// A searched range, then scale and codes by least squares in turn.
     Lsq,
+    /// Codes one column after the other, each making up for the errors of those before it
+    /// ([`encode_gptq_rows`](crate::encode_gptq_rows)): it needs what the layer's inputs have to say.
+    Gptq,
+    /// The same with the columns of the largest inputs first.
+    GptqOrder,
 }
 
 impl Fit {
-    /// All fits, cheapest first.
+    /// All fits that need nothing but the weights, cheapest first.
     pub const ALL: [Self; 3] = [Self::MinMax, Self::Clip, Self::Lsq];
+
+    /// All fits.
+    pub const KNOWN: [Self; 5] = [Self::MinMax, Self::Clip, Self::Lsq, Self::Gptq, Self::GptqOrder];
+
+    /// Whether it needs the inputs of a layer besides its weights.
+    pub const fn needs_inputs(self) -> bool {
+        matches!(self, Self::Gptq | Self::GptqOrder)
+    }
+
+    /// The word for it in flags and recipes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MinMax => "min_max",
+            Self::Clip => "clip",
+            Self::Lsq => "lsq",
+            Self::Gptq => "gptq",
+            Self::GptqOrder => "gptq_order",
+        }
+    }
 }
 
 impl fmt::Display for Fit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MinMax => "min_max",
-            Self::Clip => "clip",
-            Self::Lsq => "lsq",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -50,12 +70,7 @@ impl FromStr for Fit {
 
     /// Reads the text form; [`ErrorKind::FitText`] for anything else.
     fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "min_max" => Ok(Self::MinMax),
-            "clip" => Ok(Self::Clip),
-            "lsq" => Ok(Self::Lsq),
-            _ => Err(ErrorKind::FitText.into()),
-        }
+        Self::KNOWN.into_iter().find(|fit| fit.name() == text).ok_or_else(|| ErrorKind::FitText.into())
     }
 }
 
@@ -66,7 +81,7 @@ mod tests {
 
     #[test]
     fn text_goes_there_and_back() {
-        for fit in Fit::ALL {
+        for fit in Fit::KNOWN {
             assert_eq!(fit.to_string().parse::<Fit>().unwrap(), fit);
         }
         assert_eq!("minmax".parse::<Fit>().unwrap_err().kind(), ErrorKind::FitText);

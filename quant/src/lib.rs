@@ -44,9 +44,13 @@ mod fit;
 mod floats;
 pub mod forms;
 pub mod frozen;
+#[cfg(feature = "std")]
+mod gptq;
 mod grid;
 mod groups;
 mod kernels;
+#[cfg(feature = "alloc")]
+mod lines;
 #[cfg(feature = "alloc")]
 pub mod observe;
 mod range;
@@ -60,6 +64,8 @@ mod trials;
 mod values;
 #[cfg(feature = "std")]
 pub mod wdr;
+#[cfg(feature = "alloc")]
+mod weighted;
 
 pub use blocks::encode_block_rows;
 pub use distortion::Distortion;
@@ -68,6 +74,10 @@ pub use encode::{UniformOut, encode_rows, encode_with, quantize_run};
 pub use error::{Error, ErrorKind};
 pub use fit::Fit;
 pub use floats::{FloatOut, encode_float_rows, float_bytes, largest, nvfp4_factor};
+#[cfg(feature = "std")]
+pub use gptq::encode_gptq_rows;
 pub use grid::GridPoint;
 pub use solver::{Solver, Step, Sums};
 pub use values::Values;
+#[cfg(feature = "alloc")]
+pub use weighted::encode_weighted_rows;

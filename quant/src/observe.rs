@@ -1,8 +1,11 @@
 //! What is remembered of the values that flow into a layer.
 
+mod extremes;
 #[cfg(feature = "std")]
 mod factor;
 mod gram;
+#[cfg(feature = "std")]
+mod inverse;
 #[cfg(feature = "std")]
 mod least_squares;
 mod patches;
@@ -10,9 +13,12 @@ mod patches;
 use alloc::vec;
 use alloc::vec::Vec;
 
+pub use extremes::Extremes;
 #[cfg(feature = "std")]
 pub use factor::Factor;
 pub use gram::{Band, Gram};
+#[cfg(feature = "std")]
+pub use inverse::{Inverse, Order, importances};
 #[cfg(feature = "std")]
 pub use least_squares::LeastSquares;
 pub use patches::Patches;
@@ -61,6 +67,11 @@ impl SecondMoments {
         }
     }
 
+    /// The mean square of each input; 0 where nothing was seen.
+    pub fn means(&self) -> Vec<f64> {
+        self.sums.iter().map(|sum| sum / self.count.max(1) as f64).collect()
+    }
+
     /// The norm of all values of each input.
     #[cfg(feature = "std")]
     pub fn norms(&self) -> Vec<f64> {
@@ -77,9 +88,13 @@ mod tests {
         let mut rows = SecondMoments::new(2);
         rows.rows(&[3.0, 1.0, 4.0, -2.0, 9.0]);
         assert_eq!((rows.norms(), rows.count()), (vec![5.0, 5f64.sqrt()], 2));
+        assert_eq!(rows.means(), vec![12.5, 2.5]);
         let mut planes = SecondMoments::new(2);
         planes.planes(&[3.0, 0.0, 1.0, 1.0, 0.0, 4.0, 1.0, -1.0], 2);
         assert_eq!((planes.norms(), planes.count()), (vec![5.0, 2.0], 4));
-        assert_eq!((planes.inputs(), SecondMoments::new(0).norms()), (2, vec![]));
+        assert_eq!(
+            (planes.inputs(), SecondMoments::new(0).norms(), SecondMoments::new(1).means()),
+            (2, vec![], vec![0.0])
+        );
     }
 }

@@ -86,7 +86,8 @@ pub enum Step {
 }
 
 impl Solver {
-    /// A solver for one group of the scheme.
+    /// A solver for one group of the scheme. The grids of the fits that need the inputs of a layer are those of least
+    /// squares.
     pub fn new(scheme: &Uniform, fit: Fit) -> Self {
         Self { grid: Grid::of(scheme), fit, stage: Stage::Range }
     }
@@ -115,6 +116,33 @@ impl Solver {
         }
         sums.moments.count = piece.len() as f64;
         Ok(sums)
+    }
+
+    /// Looks at all weights of a group at once, where the error of each counts as much as its importance says: numbers
+    /// of 0 to 1. Both are whole vectors; what fills them up is 0, and of no importance.
+    ///
+    /// The range is that of all weights, important or not.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn weigh(&self, level: Level, x: &[f32], importance: &[f32]) -> Sums {
+        let mut sums = Sums::default();
+        let (tried, count) = self.trials();
+        for (x, w) in x.chunks(TILE).zip(importance.chunks(TILE)) {
+            match &self.stage {
+                Stage::Range => sums.extent = sums.extent.with(&extent(level, x, self.grid.symmetry)),
+                Stage::Search(_) => {
+                    for (trial, sum) in tried[..count].iter().zip(&mut sums.errors) {
+                        *sum += f64::from(fold(weighted_error(level, x, w, self.grid.ruler(*trial))));
+                    }
+                }
+                Stage::Refine { trial, .. } => {
+                    let lanes = weighted_moments(level, x, w, self.grid.ruler(*trial));
+                    let [count, error, code, square, weight, product] = lanes.map(|lane| f64::from(fold(lane)));
+                    sums.moments.merge(&Moments { count, error, code, square, weight, product });
+                }
+                Stage::Done(_) => {}
+            }
+        }
+        sums
     }
 
     fn trials(&self) -> ([GridPoint; TRIALS], usize) {
@@ -172,7 +200,9 @@ impl Solver {
             }
         }
         match self.fit {
-            Fit::Lsq => (Stage::Refine { best, error, trial: best, round: 0 }, Step::Again),
+            Fit::Lsq | Fit::Gptq | Fit::GptqOrder => {
+                (Stage::Refine { best, error, trial: best, round: 0 }, Step::Again)
+            }
             Fit::MinMax | Fit::Clip => done(best),
         }
     }
@@ -211,7 +241,17 @@ stamp! {
     fn moments = moments_body(x: &[f32], ruler: Ruler) -> [[f32; LANES]; 5];
 }
 
-// Both return lanes, not sums: next to a fold the compiler cuts the loop's vectors to
+#[cfg(feature = "alloc")]
+stamp! {
+    fn weighted_error = weighted_error_body(x: &[f32], w: &[f32], ruler: Ruler) -> [f32; LANES];
+}
+
+#[cfg(feature = "alloc")]
+stamp! {
+    fn weighted_moments = weighted_moments_body(x: &[f32], w: &[f32], ruler: Ruler) -> [[f32; LANES]; 6];
+}
+
+// All return lanes, not sums: next to a fold the compiler cuts the loop's vectors to
 // the fold's pairs.
 
 /// The squared error of one tile on one grid.
@@ -241,6 +281,40 @@ fn moments_body(x: &[f32], ruler: Ruler) -> [[f32; LANES]; 5] {
             sums[2][i] += q * q;
             sums[3][i] += x[i];
             sums[4][i] += q * x[i];
+        }
+    }
+    sums
+}
+
+/// The squared error of one tile on one grid, each weight as important as is said.
+#[cfg(feature = "alloc")]
+#[inline(always)]
+fn weighted_error_body(x: &[f32], w: &[f32], ruler: Ruler) -> [f32; LANES] {
+    let mut sum = [0.0; LANES];
+    for (x, w) in x.as_chunks::<LANES>().0.iter().zip(w.as_chunks::<LANES>().0) {
+        for i in 0..LANES {
+            let error = x[i] - (ruler.rounded(x[i]) - ROUNDER) * ruler.scale;
+            sum[i] += w[i] * (error * error);
+        }
+    }
+    sum
+}
+
+/// Importance, squared error and moments of one tile on one grid, each weight as important as is said.
+#[cfg(feature = "alloc")]
+#[inline(always)]
+fn weighted_moments_body(x: &[f32], w: &[f32], ruler: Ruler) -> [[f32; LANES]; 6] {
+    let mut sums = [[0.0; LANES]; 6];
+    for (x, w) in x.as_chunks::<LANES>().0.iter().zip(w.as_chunks::<LANES>().0) {
+        for i in 0..LANES {
+            let q = ruler.rounded(x[i]) - ROUNDER;
+            let error = x[i] - q * ruler.scale;
+            sums[0][i] += w[i];
+            sums[1][i] += w[i] * (error * error);
+            sums[2][i] += w[i] * q;
+            sums[3][i] += w[i] * (q * q);
+            sums[4][i] += w[i] * x[i];
+            sums[5][i] += w[i] * (q * x[i]);
         }
     }
     sums

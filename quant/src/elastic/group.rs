@@ -62,7 +62,7 @@ impl<'a> Encoder<'a> {
         }
         Ok(match self.fit {
             Fit::MinMax => plain,
-            Fit::Clip | Fit::Lsq => {
+            _ => {
                 let asked = (self.level, self.fit, self.scheme.widths);
                 search(asked, unit, &mut self.block, &extent, &plain, &mut self.room)
             }

@@ -65,6 +65,53 @@ impl Gram {
         self.sums[one.min(other) * self.inputs + one.max(other)]
     }
 
+    /// Of means of products, `inputs (inputs + 1) / 2` of them: of each input those with itself and those behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Length`] for another number of them.
+    pub fn of_means(inputs: usize, means: &[f32]) -> Result<Self, Error> {
+        crate::error::exactly("means", inputs * (inputs + 1) / 2, means.len())?;
+        let mut gram = Self { count: 1, ..Self::new(inputs) };
+        let mut rest = means;
+        for (row, sums) in gram.sums.chunks_exact_mut(inputs.max(1)).enumerate() {
+            let (own, behind) = rest.split_at(inputs - row);
+            sums[row..].iter_mut().zip(own).for_each(|(sum, mean)| *sum = f64::from(*mean));
+            rest = behind;
+        }
+        Ok(gram)
+    }
+
+    /// The means of products, as [`of_means`](Self::of_means) takes them.
+    pub fn means(&self) -> Vec<f32> {
+        let count = self.count.max(1) as f64;
+        let rows = self.sums.chunks_exact(self.inputs.max(1)).enumerate();
+        rows.flat_map(|(row, sums)| sums[row..].iter().map(move |sum| (sum / count) as f32)).collect()
+    }
+
+    /// The matrix of the same inputs in another order, which has each of them once.
+    #[cfg(feature = "std")]
+    pub(super) fn in_order(&self, order: &[usize]) -> Self {
+        let mut turned = Self { count: self.count, ..Self::new(self.inputs) };
+        for (row, sums) in turned.sums.chunks_exact_mut(self.inputs.max(1)).enumerate() {
+            (row..self.inputs).for_each(|column| sums[column] = self.get(order[row], order[column]));
+        }
+        turned
+    }
+
+    /// What a change of weights does to an output: the mean of its square over all rows, `d' X'X d / rows`.
+    pub fn mean_square(&self, change: &[f32]) -> f64 {
+        let mut sum = 0.0;
+        for ((row, d), sums) in change.iter().enumerate().zip(self.sums.chunks_exact(self.inputs.max(1))) {
+            if *d != 0.0 {
+                let behind = sums[row + 1..].iter().zip(&change[row + 1..]).map(|(h, e)| h * f64::from(*e));
+                let d = f64::from(*d);
+                sum += d * (d * sums[row] + 2.0 * behind.sum::<f64>());
+            }
+        }
+        sum / self.count.max(1) as f64
+    }
+
     /// Sees rows with a value for each input; what fills none at the end is left out.
     pub fn rows(&mut self, level: Level, values: &[f32]) {
         self.bands(values).into_iter().for_each(|band| band.add(level));
@@ -216,6 +263,25 @@ mod tests {
         assert_eq!(one, whole);
         let kind = one.merge(&Gram::new(3)).map_err(|e| e.kind());
         assert_eq!(kind, Err(ErrorKind::Length { buffer: "inputs", needs: 70, has: 3 }));
+    }
+
+    #[test]
+    fn means_go_there_and_back_and_say_what_a_change_does() {
+        let (inputs, rows) = (37, 64);
+        let all = values(inputs * rows);
+        let mut gram = Gram::new(inputs);
+        gram.rows(Level::best(), &all);
+        let means = gram.means();
+        assert_eq!((means.len(), means[1]), (37 * 38 / 2, (gram.get(0, 1) / 64.0) as f32));
+        let again = Gram::of_means(inputs, &means).expect("as many means");
+        assert_eq!((again.means(), again.count()), (means, 1));
+        assert_eq!(again.get(36, 2), gram.get(2, 36) / 64.0);
+        let change: Vec<f32> = (0..inputs).map(|at| if at % 3 == 0 { 0.0 } else { at as f32 / 8.0 - 2.0 }).collect();
+        let output = |row: &[f32]| row.iter().zip(&change).map(|(x, d)| f64::from(*x) * f64::from(*d)).sum::<f64>();
+        let direct = all.chunks_exact(inputs).map(|row| output(row).powi(2)).sum::<f64>() / 64.0;
+        assert!((again.mean_square(&change) / direct - 1.0).abs() < 1e-12, "{direct}");
+        let kind = Gram::of_means(3, &[0.0; 5]).map_err(|e| e.kind());
+        assert_eq!(kind, Err(ErrorKind::Length { buffer: "means", needs: 6, has: 5 }));
     }
 
     #[test]
