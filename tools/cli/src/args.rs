@@ -1,5 +1,6 @@
 //! What may be typed: verbs and flags, not yet resolved against anything.
 
+pub(crate) mod calibrate;
 pub(crate) mod dataset;
 pub(crate) mod dynamic;
 pub(crate) mod elastic;
@@ -115,6 +116,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Measure a model on data: accuracy and loss; against other weights, how far they are apart
     Eval(Eval),
+    /// Look at what flows into the layers of a model: what matters, and what goes together
+    Calibrate(calibrate::Calibrate),
     /// Go on with a text, always by the likeliest token
     Generate(Generate),
     /// List the kernels and devices found, and why others were not

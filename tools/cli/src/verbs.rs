@@ -1,6 +1,7 @@
 //! One module per verb: arguments in, an answer out.
 
 mod about;
+mod calibrate;
 mod compare;
 mod compress;
 mod dataset;
@@ -53,6 +54,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Train(args) => train::run(&args, session),
         Verb::Run(args) => run::run(&args, session),
         Verb::Eval(args) => eval::run(&args, session),
+        Verb::Calibrate(args) => calibrate::run(&args, session),
         Verb::Generate(args) => generate::run(&args, session),
         Verb::Devices => devices::run(session),
         Verb::Completions { shell } => about::completions(shell, session),

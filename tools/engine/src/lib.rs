@@ -15,6 +15,7 @@
 
 mod block_rows;
 mod blocks;
+pub mod calibrate;
 pub mod compare;
 pub mod compress;
 pub mod dataset;
@@ -28,6 +29,7 @@ pub mod export;
 pub mod folder;
 pub mod generate;
 mod given;
+mod inputs;
 pub mod inspect;
 pub mod jackpot;
 mod job;
@@ -47,6 +49,7 @@ mod report;
 pub mod signature;
 mod sink;
 pub mod source;
+pub mod stats;
 mod target;
 pub mod text;
 pub mod train;

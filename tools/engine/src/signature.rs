@@ -30,6 +30,7 @@ pub use about::{About, Architecture, Method};
 pub use adapter::{Exported, ExportedTensor, export_peft, import};
 pub use combine::{How, combine, similarity};
 pub use extract::{Checkpoints, Extracted, Extraction, LayerReport, Layers, Norms, extract};
+pub(crate) use identity::{digests as tensor_digests, of_tensor as tensor_digest};
 pub use merge::{Application, Applied, Listed, ListedPatch, TensorApplied, apply, list, remove};
 pub use opened::{Patch, Signature, parse_alpha, path_and_alpha};
 pub(crate) use overlay::Seals;

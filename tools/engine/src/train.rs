@@ -48,7 +48,7 @@ use kind::Begun;
 pub(crate) use kind::Kind;
 use learner::Learner;
 pub(crate) use learner::{Found, Pace};
-use lessons::Draw;
+pub(crate) use lessons::Draw;
 pub use lessons::Lessons;
 pub(crate) use output::{Filled, write as write_trained};
 pub(crate) use sample::{Sample, gradients};

@@ -13,15 +13,13 @@
 //! stand with is in memory at the same time: the values between two layers, of all examples; and of the layers at hand a
 //! matrix of all pairs of inputs.
 
-mod inputs;
-
 use std::path::Path;
 
 use niwaki_codes::Mask;
 use niwaki_codes::simd::Level;
 use niwaki_model::{Executor, Graph, Paused, Run, Tensor, ValueId};
 use niwaki_prune::sparsegpt::{Band, Kept, SparseGpt};
-use niwaki_quant::observe::Factor;
+use niwaki_quant::observe::{Factor, Gram};
 use niwaki_tensors::Overwrite;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -31,12 +29,12 @@ use super::score::{Scored, Scoring, counts_of, maskable, sample, written};
 use super::{Product, matrix, turned_mask, weights_of};
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
+use crate::inputs::{Takes, grams};
 use crate::jackpot::Keep;
 use crate::matrix::transposed;
 use crate::model::Model;
 use crate::progress::Progress;
 use crate::train::{Lessons, Sample, Settings};
-use inputs::{Seen, Takes};
 
 /// What SparseGPT does besides masks.
 #[derive(Clone, Copy, Debug)]
@@ -185,8 +183,9 @@ fn prune(
         for run in &mut runs {
             executor.go_on(run, stage.at, &mut Run::default()).map_err(at)?;
         }
+        let runs: Vec<&Paused> = runs.iter().collect();
         // Layers that look at the value in the same way share what it has to say.
-        let mut seen: Vec<(Takes, Seen)> = Vec::new();
+        let mut seen: Vec<(Takes, Vec<Factor>)> = Vec::new();
         for (which, product) in &stage.products {
             let name = executor.graph().name(product.weight).to_owned();
             let named = |e: Error| e.of(&name).at(path);
@@ -194,13 +193,13 @@ fn prune(
             let found = match seen.iter().position(|(other, _)| *other == takes) {
                 Some(found) => found,
                 None => {
-                    let of = Seen::of(&takes, stage.value, &runs, damping).map_err(named)?;
-                    seen.push((takes, of));
+                    let grams = grams(&takes, stage.value, &runs).map_err(named)?;
+                    seen.push((takes, factors(&grams, damping).map_err(named)?));
                     seen.len() - 1
                 }
             };
             let Some(tensor) = executor.graph().constant(product.weight).cloned() else { continue };
-            let factors = &seen[found].1.factors;
+            let factors = &seen[found].1;
             let of = layer(&tensor, product.turned, factors, kept[*which]).map_err(named)?;
             let made = Tensor::of(tensor.shape(), of.weights.clone());
             made.into_iter().for_each(|made| executor.set_weight(product.weight, made));
@@ -209,6 +208,13 @@ fn prune(
         progress(nth as u64 + 1, stages.len() as u64);
     }
     Ok(pruned.into_iter().flatten().collect())
+}
+
+/// The factors of the inverses of matrices.
+fn factors(grams: &[Gram], damping: f64) -> Result<Vec<Factor>, Error> {
+    let factor = |gram: &Gram| gram.inverse_factor(Level::best(), damping);
+    let all = grams.par_iter().map(factor).collect::<Result<_, _>>();
+    all.map_err(|e| ErrorKind::Unlike { what: e.to_string() }.into())
 }
 
 /// Prunes one tensor.

@@ -12,13 +12,13 @@ use crate::source::{Opened, Source, SourceTensor};
 
 /// The digest of each tensor by name: of a container those in its metadata, of another
 /// checkpoint those of its stored bytes.
-pub(super) fn digests(source: &Source<'_>) -> Result<BTreeMap<String, Digest>, Error> {
+pub(crate) fn digests(source: &Source<'_>) -> Result<BTreeMap<String, Digest>, Error> {
     let digest = |tensor: &SourceTensor<'_>| Ok((tensor.name().to_owned(), of_tensor(source, tensor)?));
     source.tensors().iter().map(digest).collect()
 }
 
 /// The digest of one tensor.
-pub(super) fn of_tensor(source: &Source<'_>, tensor: &SourceTensor<'_>) -> Result<Digest, Error> {
+pub(crate) fn of_tensor(source: &Source<'_>, tensor: &SourceTensor<'_>) -> Result<Digest, Error> {
     if let Some(meta) = container(source).and_then(|artifact| artifact.get(tensor.name())?.meta()) {
         return Ok(meta.digest);
     }

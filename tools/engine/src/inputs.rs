@@ -6,11 +6,11 @@ use niwaki_codes::simd::Level;
 use niwaki_model::ops::conv::Conv;
 use niwaki_model::ops::matmul::{Gemm, MatMul};
 use niwaki_model::{Graph, Paused, Tensor, ValueId};
-use niwaki_quant::observe::{Band, Factor, Gram, Patches};
+use niwaki_quant::observe::{Band, Gram, Patches};
 use rayon::prelude::*;
 
-use super::super::{Product, matrix};
 use crate::error::{Error, ErrorKind};
+use crate::mask::{Product, matrix};
 
 /// Elements of patches that are written at a time, about.
 const SLAB: usize = 1 << 22;
@@ -20,7 +20,7 @@ const WINDOWS: usize = 64;
 
 /// How a layer looks at the value that it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Takes {
+pub(crate) enum Takes {
     /// As rows of so many numbers.
     Rows(usize),
     /// As images: windows of each group of channels.
@@ -32,26 +32,20 @@ pub(super) enum Takes {
     },
 }
 
-/// What the inputs of a layer have to say.
-pub(super) struct Seen {
-    /// For each group of channels the factor of its inverse; of rows there is one.
-    pub(super) factors: Vec<Factor>,
-}
-
 fn unlike(what: impl ToString) -> Error {
     ErrorKind::Unlike { what: what.to_string() }.into()
 }
 
 impl Takes {
     /// How a product of a graph does.
-    pub(super) fn new(graph: &Graph, product: &Product, runs: &[Paused]) -> Result<Self, Error> {
+    pub(crate) fn new(graph: &Graph, product: &Product, runs: &[&Paused]) -> Result<Self, Error> {
         let node = graph.nodes().iter().find(|node| node.inputs.get(1) == Some(&Some(product.weight)));
         let op: Option<&dyn Any> = node.map(|node| &*node.op as &dyn Any);
         let shape = graph.constant(product.weight).map(Tensor::shape).unwrap_or_default();
         if let Some(conv) = op.and_then(|op| op.downcast_ref::<Conv>()) {
             let of =
                 |run: &Paused| patches(conv, run.value(product.input).map(Tensor::shape).unwrap_or_default(), shape);
-            let windows = runs.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+            let windows = runs.iter().copied().map(of).collect::<Result<Vec<_>, _>>()?;
             return Ok(Self::Images { groups: conv.groups(), windows });
         }
         let turns = |op: &dyn Any| {
@@ -59,7 +53,7 @@ impl Takes {
             gemm || op.downcast_ref::<MatMul>().is_some_and(|product| product.transpose_left)
         };
         if op.is_some_and(turns) || shape.len() != 2 {
-            let what = "SparseGPT of products whose inputs are columns, or whose weights are no matrix,".to_owned();
+            let what = "Gram matrices of products whose inputs are columns, or whose weights are no matrix,".to_owned();
             return Err(ErrorKind::Unsupported { what }.into());
         }
         let (rows, cols) = matrix(shape);
@@ -82,7 +76,7 @@ fn patches(conv: &Conv, images: &[usize], weights: &[usize]) -> Result<Patches, 
         [cols] => [None, Some(cols)],
         [rows, cols] => [Some(rows), Some(cols)],
         _ => {
-            let what = "SparseGPT of convolutions of three dimensions".to_owned();
+            let what = "Gram matrices of convolutions of three dimensions".to_owned();
             return Err(ErrorKind::Unsupported { what }.into());
         }
     };
@@ -101,29 +95,25 @@ fn patches(conv: &Conv, images: &[usize], weights: &[usize]) -> Result<Patches, 
     })
 }
 
-impl Seen {
-    /// Looks at a value of all runs.
-    pub(super) fn of(takes: &Takes, value: ValueId, runs: &[Paused], damping: f64) -> Result<Self, Error> {
-        let (inputs, groups) = takes.size();
-        let mut grams: Vec<Gram> = (0..groups).map(|_| Gram::new(inputs)).collect();
-        for (nth, run) in runs.iter().enumerate() {
-            let floats = run.value(value).and_then(Tensor::get::<f32>);
-            let all = floats.ok_or_else(|| unlike("what it is multiplied with are no floats"))?;
-            match takes {
-                Takes::Rows(inputs) if *inputs == 0 || !all.len().is_multiple_of(*inputs) => {
-                    return Err(unlike(format!(
-                        "what it is multiplied with: {} numbers, rows of {inputs} expected",
-                        all.len()
-                    )));
-                }
-                Takes::Rows(_) => grams.iter_mut().for_each(|gram| rows(gram, all)),
-                Takes::Images { windows, .. } => images(&mut grams, windows[nth], all),
+/// The Gram matrix of a value of all runs: one for each group of channels, of rows one.
+pub(crate) fn grams(takes: &Takes, value: ValueId, runs: &[&Paused]) -> Result<Vec<Gram>, Error> {
+    let (inputs, groups) = takes.size();
+    let mut grams: Vec<Gram> = (0..groups).map(|_| Gram::new(inputs)).collect();
+    for (nth, run) in runs.iter().enumerate() {
+        let floats = run.value(value).and_then(Tensor::get::<f32>);
+        let all = floats.ok_or_else(|| unlike("what it is multiplied with are no floats"))?;
+        match takes {
+            Takes::Rows(inputs) if *inputs == 0 || !all.len().is_multiple_of(*inputs) => {
+                return Err(unlike(format!(
+                    "what it is multiplied with: {} numbers, rows of {inputs} expected",
+                    all.len()
+                )));
             }
+            Takes::Rows(_) => grams.iter_mut().for_each(|gram| rows(gram, all)),
+            Takes::Images { windows, .. } => images(&mut grams, windows[nth], all),
         }
-        let level = Level::best();
-        let factor = |gram: &Gram| gram.inverse_factor(level, damping).map_err(unlike);
-        Ok(Self { factors: grams.par_iter().map(factor).collect::<Result<_, _>>()? })
     }
+    Ok(grams)
 }
 
 /// Adds rows, on all threads.

@@ -1,0 +1,92 @@
+//! What is kept of the values that layers take.
+
+use std::collections::BTreeMap;
+
+use niwaki_model::{Graph, Tensor, ValueId};
+use niwaki_quant::observe::{Extremes, SecondMoments};
+
+use super::sites::Site;
+use crate::error::{Error, ErrorKind};
+use crate::model::Model;
+
+/// Sums of one value, as rows or as planes of channels.
+struct Seen {
+    inputs: usize,
+    kernel: bool,
+    moments: SecondMoments,
+    extremes: Extremes,
+}
+
+/// A value that is no number.
+struct Fault {
+    value: ValueId,
+    example: usize,
+    found: f32,
+}
+
+/// Sums of all values that layers take.
+pub(super) struct Look<'g> {
+    graph: &'g Graph,
+    seen: BTreeMap<ValueId, Vec<Seen>>,
+    fault: Option<Fault>,
+}
+
+impl<'g> Look<'g> {
+    /// Of these layers, before anything was seen.
+    pub(super) fn new(graph: &'g Graph, sites: &[Site]) -> Self {
+        let mut seen: BTreeMap<ValueId, Vec<Seen>> = BTreeMap::new();
+        for site in sites {
+            let (inputs, kernel) = (site.about.inputs, site.about.kernel);
+            let of = seen.entry(site.product.input).or_default();
+            if !of.iter().any(|seen| (seen.inputs, seen.kernel) == (inputs, kernel)) {
+                let (moments, extremes) = (SecondMoments::new(inputs), Extremes::new(inputs));
+                of.push(Seen { inputs, kernel, moments, extremes });
+            }
+        }
+        Self { graph, seen, fault: None }
+    }
+
+    /// Sees a value of some examples.
+    pub(super) fn see(&mut self, value: ValueId, tensor: &Tensor, items: &[usize]) {
+        let Some(seen) = self.seen.get_mut(&value) else { return };
+        let Some(all) = tensor.get::<f32>() else { return };
+        if let Some(at) = all.iter().position(|x| !x.is_finite()) {
+            let example = items.get(at * items.len() / all.len()).copied().unwrap_or(0);
+            self.fault.get_or_insert(Fault { value, example, found: all[at] });
+            return;
+        }
+        for Seen { kernel, moments, extremes, .. } in seen {
+            if *kernel {
+                let plane = tensor.shape().iter().skip(2).product();
+                moments.planes(all, plane);
+                extremes.planes(all, plane);
+            } else {
+                moments.rows(all);
+                extremes.rows(all);
+            }
+        }
+    }
+
+    /// Refuses what is no number, naming the node that made it and the example.
+    pub(super) fn fault(&self, model: &Model) -> Result<(), Error> {
+        let Some(Fault { value, example, found }) = &self.fault else { return Ok(()) };
+        let maker = self.graph.nodes().iter().find(|node| node.outputs.contains(&Some(*value)));
+        let name = self.graph.name(*value);
+        let whence = maker.map_or_else(|| format!("input `{name}`"), |node| format!("node `{}`", node.name));
+        let what = format!("{whence} makes {found} of example {example}; finite numbers expected");
+        Err(Error::from(ErrorKind::Unlike { what }).at(model.path()))
+    }
+
+    /// How many values each input of a layer had; their mean squares, the least and the greatest.
+    pub(super) fn of(&self, site: &Site) -> (u64, [Vec<f32>; 3]) {
+        let (inputs, kernel) = (site.about.inputs, site.about.kernel);
+        let seen = self.seen.get(&site.product.input).into_iter().flatten();
+        let Some(seen) = seen.into_iter().find(|seen| (seen.inputs, seen.kernel) == (inputs, kernel)) else {
+            return (0, [0.0; 3].map(|x| vec![x; inputs]));
+        };
+        let means = seen.moments.means().iter().map(|x| *x as f32).collect();
+        // Of what was never seen there are no ends.
+        let ends = |of: &[f32]| of.iter().map(|x| if x.is_finite() { *x } else { 0.0 }).collect();
+        (seen.moments.count(), [means, ends(seen.extremes.low()), ends(seen.extremes.high())])
+    }
+}
