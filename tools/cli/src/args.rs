@@ -167,9 +167,14 @@ pub(crate) struct Selection {
     /// a name of llama.cpp is its mix of types
     #[arg(long, value_name = "S")]
     pub(crate) scheme: Option<String>,
-    /// How ranges are chosen: min_max, clip or lsq [default: min_max]
+    /// How codes are chosen: min_max, clip or lsq; with --stats also gptq or gptq_order [default:
+    /// min_max]
     #[arg(long, value_name = "F")]
     pub(crate) fit: Option<String>,
+    /// What is known of the layers' inputs, as `calibrate` writes it: gptq needs it, clip and lsq look
+    /// at what matters
+    #[arg(long, value_name = "STATS")]
+    pub(crate) stats: Option<PathBuf>,
     /// Touch only tensors that match; may be repeated
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Vec<String>,

@@ -1,6 +1,7 @@
 //! Does a plan: streams every tensor from the mapped source to its place in the output.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use niwaki_codes::Scheme;
 use niwaki_codes::simd::Level;
@@ -18,7 +19,7 @@ use crate::job::{ByWidth, Job, Run};
 use crate::journal::{Finished, Journal};
 use crate::plan::{Plan, Planned};
 use crate::progress::{Progress, counting};
-use crate::report::{Report, TensorReport, bits_per_weight, embedded};
+use crate::report::{Damped, Report, TensorReport, bits_per_weight, embedded};
 use crate::source::Source;
 use crate::target::Target;
 use crate::{masked, queue, sink};
@@ -85,6 +86,12 @@ pub fn compress(
     options: &Options,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Report, Error> {
+    plan.check_known()?;
+    if plan.stats.is_some() && !matches!(plan.to.seats, Seats::Ours) {
+        let what = format!("statistics on the way to {}", plan.to.format().name());
+        let error = Error::from(ErrorKind::Unsupported { what });
+        return Err(error.hinting("compress to safetensors first; `export` takes the codes over"));
+    }
     let pool = options.pool()?;
     if options.nan == NanPolicy::Keep {
         carry_not_finite(source, plan, &pool)?;
@@ -128,8 +135,8 @@ fn write(
         None => (Writer::create(&target.file, layout, options.overwrite())?, Vec::new()),
     };
     let journal = Journal::create(&target.journal, run, &known)?;
-    let finished = encode_all(source, plan, &placement, &writer, (&journal, &known), (options, progress));
-    let finished = match finished {
+    let encoded = encode_all(source, plan, &placement, &writer, (&journal, &known), (options, progress));
+    let (finished, damped) = match encoded {
         Ok(finished) => finished,
         Err(error) => {
             writer.keep_partial(false);
@@ -147,6 +154,7 @@ fn write(
         bits_per_weight: bits_per_weight(plan),
         tensors,
         digest: Some(meta.digest.to_string()),
+        damped,
         resumed: known.iter().filter(|k| finished.get(k.tensor) == Some(k)).count(),
     })
 }
@@ -158,9 +166,10 @@ fn encode_all(
     writer: &Writer,
     (journal, known): (&Journal, &[Finished]),
     (options, progress): (&Options, Progress<'_>),
-) -> Result<Vec<Finished>, Error> {
+) -> Result<(Vec<Finished>, Vec<Damped>), Error> {
     let report = counting(progress, plan.bytes_before());
-    let run = Run { writer, journal, level: Level::best(), progress: &report };
+    let (stats, damped) = (plan.stats.as_ref(), Mutex::default());
+    let run = Run { writer, journal, level: Level::best(), stats, damped: &damped, progress: &report };
     let mut jobs = Vec::with_capacity(plan.tensors.len());
     let mut entries = vec![Vec::new(); plan.tensors.len()];
     for (at, entry) in placement.entries().iter().enumerate() {
@@ -186,7 +195,9 @@ fn encode_all(
     queue::run(&jobs, &options.pool()?)?;
     let mut finished: Vec<Finished> = jobs.into_iter().filter_map(Job::into_finished).collect();
     finished.sort_by_key(|f| f.tensor);
-    Ok(finished)
+    let damped = damped.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
+    let named = |(at, damping): (usize, f64)| Damped { name: plan.tensors[at].name.clone(), damping };
+    Ok((finished, damped.map(named).collect()))
 }
 
 /// What tells runs apart: recipe, source, and where everything goes.
@@ -196,8 +207,9 @@ fn run_digest(source: &Source<'_>, plan: &Plan, layout: &Layout) -> Digest {
         text += &format!("{bytes} {modified:?}\n");
     }
     for t in &plan.tensors {
-        text += &format!("{} {:?} {} {:?}\n", t.name, t.layout, t.fit, t.selection);
+        text += &format!("{} {:?} {} {:?} {:?}\n", t.name, t.layout, t.fit, t.weighing, t.selection);
     }
+    text += &plan.stats.as_ref().map_or_else(String::new, |stats| stats.digest().to_string());
     text += &format!("{}\n{:?}\n", layout.file_bytes(), (&plan.signature, source.seals()));
     Digest::of(text.as_bytes())
 }

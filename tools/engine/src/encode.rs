@@ -57,7 +57,7 @@ pub(crate) fn block_error(e: niwaki_quant::Error, tensor: &str) -> Error {
 }
 
 /// Cuts `buffer` into consecutive slices of the given lengths.
-fn cut<const N: usize>(buffer: &mut Vec<u8>, lens: [usize; N]) -> [&mut [u8]; N] {
+pub(crate) fn cut<const N: usize>(buffer: &mut Vec<u8>, lens: [usize; N]) -> [&mut [u8]; N] {
     buffer.resize(lens.iter().sum(), 0);
     let mut rest = buffer.as_mut_slice();
     lens.map(|len| rest.split_off_mut(..len).unwrap_or_default())
@@ -78,7 +78,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// Of a block of a tensor whose rows have `cols` weights.
-    fn of_block(b: &Block, cols: usize, scheme: &Scheme) -> Self {
+    pub(crate) fn of_block(b: &Block, cols: usize, scheme: &Scheme) -> Self {
         let before = |per_row: usize, in_row: usize| b.rows.start * per_row + in_row;
         let grouped = |g: usize| before(cols.div_ceil(g), b.cols.start / g);
         let (groups, code_bytes) = match scheme {

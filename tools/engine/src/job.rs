@@ -1,6 +1,7 @@
 //! One tensor on its way from the mapped source to its parts in the output.
 //!
 //! ```text
+//! know       where a fit asks for it: what is known of the layer's inputs
 //! observe    whole-tensor grids only: passes over the weights until the grid is found
 //! largest    small floats that share a scale: a pass for the largest magnitude
 //! encode     block by block: hash a piece of the source, encode, write at a known place
@@ -9,11 +10,14 @@
 //!
 //! A tensor that is carried as it is needs no third stage: its part is its source.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod steps;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use niwaki_codes::{Grouping, Scheme, Uniform, simd::Level};
 use niwaki_container::{ContentHasher, Digest, Part, PartSpec, PieceHash};
-use niwaki_quant::{Distortion, GridPoint, Solver, Step, Sums, largest};
+use niwaki_quant::{Distortion, GridPoint, Solver, Sums, largest};
 use niwaki_tensors::Writer;
 
 use crate::blocks::{BLOCK, Blocks};
@@ -22,14 +26,19 @@ use crate::error::Error;
 use crate::journal::{Bits, Finished, Journal};
 use crate::masked;
 use crate::plan::Planned;
-use crate::queue;
 use crate::source::SourceTensor;
+use crate::stats::Stats;
+use crate::weigh::{self, Known};
 
 /// What all jobs of a run share.
 pub(crate) struct Run<'a> {
     pub(crate) writer: &'a Writer,
     pub(crate) journal: &'a Journal,
     pub(crate) level: Level,
+    /// What is known of the inputs of layers.
+    pub(crate) stats: Option<&'a Stats>,
+    /// Tensors, by place in the plan, whose layers' inputs were damped more than usual.
+    pub(crate) damped: &'a Mutex<BTreeMap<usize, f64>>,
     /// Told the bytes of source that an item has dealt with.
     pub(crate) progress: &'a (dyn Fn(u64) + Sync),
 }
@@ -57,6 +66,8 @@ struct State {
     grid: Option<GridPoint>,
     /// The largest magnitude of the tensor.
     largest: f32,
+    /// What is known of the layer's inputs.
+    known: Option<Arc<Known>>,
     sums: Vec<Option<Sums>>,
     source: Vec<Option<PieceHash>>,
     distortion: Vec<ByWidth>,
@@ -72,6 +83,8 @@ enum Stage {
     Observe(Box<Solver>),
     /// Looking for the largest magnitude of the whole tensor.
     Largest,
+    /// Taking what is known of the layer's inputs from the statistics.
+    Know,
     Encode,
     /// Hashing parts: those just written, or those that an earlier run is said to have finished.
     Hash {
@@ -115,7 +128,7 @@ impl<'a> Job<'a> {
         let (rows, cols) = self.planned.layout.matrix();
         match self.planned.layout.scheme {
             // Codes that are taken over come by whole rows.
-            Some(_) if self.planned.taken => Some(Blocks::of_rows(rows, cols)),
+            Some(_) if self.planned.taken || self.planned.weighing.is_some() => Some(Blocks::of_rows(rows, cols)),
             Some(scheme) => Some(Blocks::new(rows, cols, scheme)),
             None if self.copies() || self.planned.selection.is_some() => None,
             None => Some(Blocks::of_runs(rows, cols)),
@@ -144,6 +157,10 @@ impl<'a> Job<'a> {
     }
 
     fn start(&self, state: &mut State) -> usize {
+        if self.planned.weighing.is_some() {
+            state.stage = Stage::Know;
+            return 1;
+        }
         match (self.planned.layout.scheme, self.solver()) {
             (_, Some(solver)) => self.start_observe(state, solver),
             (Some(Scheme::Float(float)), _) if encode::shares_a_scale(float) && !self.planned.taken => {
@@ -164,6 +181,17 @@ impl<'a> Job<'a> {
         index * BLOCK..((index + 1) * BLOCK).min(self.planned.elements())
     }
 
+    fn know(&self, _: usize, _: &mut Scratch) -> Result<(), Error> {
+        let layer = self.run.stats.and_then(|stats| stats.layer(&self.planned.name));
+        let Some((layer, weighing)) = layer.zip(self.planned.weighing) else { return Ok(()) };
+        let known = Known::of(&layer, weighing)?;
+        if let Some(damping) = known.damping() {
+            self.run.damped.lock().unwrap_or_else(PoisonError::into_inner).insert(self.index, damping);
+        }
+        self.state().known = Some(Arc::new(known));
+        Ok(())
+    }
+
     fn look_for_largest(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
         let range = self.piece(index);
         let start = range.start;
@@ -178,6 +206,7 @@ impl<'a> Job<'a> {
         let pieces = |(spec, _): &(PartSpec, usize)| ContentHasher::new(spec.bytes as u64).pieces() as usize;
         let items = self.parts.iter().map(pieces).sum();
         state.stage = Stage::Hash { earlier };
+        state.known = None;
         state.hashes = vec![None; items];
         items
     }
@@ -229,11 +258,14 @@ impl<'a> Job<'a> {
         let distortion = match (&self.planned.selection, self.blocks()) {
             (Some(selection), _) => masked::encode(self, selection, scratch)?,
             (None, Some(blocks)) => {
-                let shared = {
+                let (shared, known) = {
                     let state = self.state();
-                    encode::Shared { grid: state.grid, largest: state.largest }
+                    (encode::Shared { grid: state.grid, largest: state.largest }, state.known.clone())
                 };
-                encode::block(self, &blocks.get(index), shared, scratch)?
+                match known {
+                    Some(known) => weigh::block(self, &blocks.get(index), &known, scratch)?,
+                    None => encode::block(self, &blocks.get(index), shared, scratch)?,
+                }
             }
             (None, None) => ByWidth::new(),
         };
@@ -321,68 +353,5 @@ pub(crate) fn merge(total: &mut ByWidth, block: &ByWidth) {
     }
     for ((_, total), (_, block)) in total.iter_mut().zip(block) {
         total.merge(block);
-    }
-}
-
-impl queue::Job for Job<'_> {
-    type Scratch = Scratch;
-
-    fn begin(&self) -> Result<usize, Error> {
-        let mut state = self.state();
-        Ok(if self.earlier.is_some() { self.start_hash(&mut state, true) } else { self.start(&mut state) })
-    }
-
-    fn run(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
-        self.source.ensure_unchanged()?;
-        let stage = match self.state().stage {
-            Stage::Observe(_) => Self::observe,
-            Stage::Largest => Self::look_for_largest,
-            Stage::Encode => Self::encode,
-            Stage::Hash { .. } => Self::hash,
-            Stage::Waiting => return Ok(()),
-        };
-        stage(self, index, scratch)
-    }
-
-    fn advance(&self) -> Result<Option<usize>, Error> {
-        let mut state = self.state();
-        match std::mem::take(&mut state.stage) {
-            Stage::Observe(mut solver) => {
-                let total = state.sums.drain(..).flatten().reduce(|mut total, sums| {
-                    total.merge(&sums);
-                    total
-                });
-                match total.map(|sums| solver.advance(sums)) {
-                    Some(Step::Done(grid)) => {
-                        state.grid = Some(grid);
-                        Ok(Some(self.start_encode(&mut state)))
-                    }
-                    Some(Step::Again) => Ok(Some(self.start_observe(&mut state, *solver))),
-                    None => Ok(None),
-                }
-            }
-            Stage::Largest => Ok(Some(self.start_encode(&mut state))),
-            Stage::Encode if self.copies() => {
-                let source = self.source_digest(&state);
-                self.finish(&mut state, vec![source]).map(|()| None)
-            }
-            Stage::Encode => Ok(Some(self.start_hash(&mut state, false))),
-            Stage::Hash { earlier: false } => {
-                let parts = self.part_digests(&state);
-                self.finish(&mut state, parts).map(|()| None)
-            }
-            Stage::Hash { earlier: true } => {
-                let found: Vec<String> = self.part_digests(&state).iter().map(ToString::to_string).collect();
-                match &self.earlier {
-                    Some(earlier) if earlier.parts == found => {
-                        state.finished = Some(earlier.clone());
-                        (self.run.progress)(self.planned.bytes_before);
-                        Ok(None)
-                    }
-                    _ => Ok(Some(self.start(&mut state))),
-                }
-            }
-            Stage::Waiting => Ok(None),
-        }
     }
 }

@@ -53,6 +53,7 @@ pub mod stats;
 mod target;
 pub mod text;
 pub mod train;
+mod weigh;
 
 pub use compare::not_finite;
 pub use compress::{NanPolicy, Options, compress};
@@ -63,5 +64,7 @@ pub use niwaki_prune::{Block, Budget, NofM, Ratio};
 pub use plan::{Plan, Tail};
 pub use recalibrate::Recalibration;
 pub use recipe::{Preset, Recipe};
-pub use report::{Report, TensorReport};
+pub use report::{Damped, Report, TensorReport};
 pub use source::{Names, Opened, Source};
+pub use stats::Stats;
+pub use weigh::Weighing;

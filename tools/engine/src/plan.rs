@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind};
 use crate::mask::MaskFiles;
 use crate::recipe::{Action, MaskSource, Recipe, Rule};
 use crate::source::{Origin, Source, SourceTensor};
+use crate::stats::Stats;
+use crate::weigh::Weighing;
 
 /// A list of positions is written where at most one weight of so many is kept: it is then less
 /// than two thirds of a mask.
@@ -42,6 +44,10 @@ pub struct Plan {
     pub tensors: Vec<Planned>,
     /// Tensors of the checkpoint that are not written, and why.
     pub dropped: Vec<(String, &'static str)>,
+    /// Tensors whose fit asks for what is known of their layers' inputs, where nothing is.
+    pub unknown: Vec<String>,
+    /// What is known of the inputs of layers.
+    pub(crate) stats: Option<Stats>,
     /// What the output says of itself where it is a signature.
     pub(crate) signature: Option<serde_json::Value>,
 }
@@ -63,6 +69,8 @@ pub struct Planned {
     pub layout: Layout,
     /// How the grid of its codes is chosen, where it has codes.
     pub fit: Fit,
+    /// How the codes hang on what is known of the layer's inputs.
+    pub weighing: Option<Weighing>,
     /// Which weights are stored; none for all.
     pub selection: Option<Selection>,
     /// The rules that decided, as text; none for tensors that no rule names.
@@ -110,6 +118,7 @@ impl Planned {
     pub(crate) fn keep(&mut self, tensor: &SourceTensor<'_>, plain: Settled, why: &str) -> Result<(), Error> {
         self.layout = plain.layout;
         self.selection = None;
+        self.weighing = None;
         self.taken = tensor.takes_over(&self.layout);
         let decoded = self.coding.as_ref().map(|coding| format!("{coding} is decoded to {}", self.layout.dtype));
         let notes = [Some(why.to_owned()), decoded, plain.note];
@@ -190,7 +199,7 @@ impl Plan {
         if let Some(m) = rules.iter().find(|m| !m.rule.optional && !m.acted) {
             return Err(no_match(m));
         }
-        Ok(Self { recipe, to, tensors, dropped, signature: None })
+        Ok(Self { recipe, to, tensors, dropped, unknown: Vec::new(), stats: None, signature: None })
     }
 
     /// Bytes of all tensors in the checkpoint.
@@ -367,6 +376,7 @@ fn decide(
         taken,
         layout,
         fit,
+        weighing: None,
         selection,
         rule: (!texts.is_empty()).then(|| texts.join(", ")),
         shadowed: ruled.shadowed,

@@ -22,9 +22,21 @@ pub struct Report {
     pub tensors: Vec<TensorReport>,
     /// Digest of the checkpoint written; none in formats that have no digests.
     pub digest: Option<String>,
+    /// Tensors whose layers' inputs were damped more than usual.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damped: Vec<Damped>,
     /// Tensors taken over from an earlier run that was killed.
     #[serde(skip)]
     pub resumed: usize,
+}
+
+/// A tensor whose layer's inputs say less than its codes could use.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Damped {
+    /// Its name.
+    pub name: String,
+    /// The share of the mean square of the inputs that was added to each, so that there was an inverse.
+    pub damping: f64,
 }
 
 /// What became of one tensor.

@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::mask::matrix;
 use crate::signature::tensor_digest;
 use crate::source::{Source, SourceTensor};
+use crate::train::of_checkpoint;
 
 /// The key of the metadata.
 pub(crate) const KEY: &str = "niwaki.stats";
@@ -182,6 +183,11 @@ impl Stats {
         &self.path
     }
 
+    /// A digest of all that there is to it.
+    pub(crate) fn digest(&self) -> Digest {
+        of_checkpoint(&self.checkpoint)
+    }
+
     /// Examples that were seen.
     pub fn examples(&self) -> u64 {
         self.about.examples
@@ -227,6 +233,11 @@ impl Layer<'_> {
     /// Whether rows of the weight are inputs, and columns outputs.
     pub fn turned(&self) -> bool {
         self.about.turned
+    }
+
+    /// Whether there are Gram matrices of its inputs.
+    pub fn has_gram(&self) -> bool {
+        self.about.gram.is_some()
     }
 
     /// The least and the greatest value of each input, or channel.

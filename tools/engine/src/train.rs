@@ -50,6 +50,7 @@ use learner::Learner;
 pub(crate) use learner::{Found, Pace};
 pub(crate) use lessons::Draw;
 pub use lessons::Lessons;
+pub(crate) use lessons::of_checkpoint;
 pub(crate) use output::{Filled, write as write_trained};
 pub(crate) use sample::{Sample, gradients};
 pub use settings::{At, Epoch, Settings, Task, Teacher, Trained};

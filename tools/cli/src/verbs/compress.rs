@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use niwaki_engine::plan::{Plan, Planned};
-use niwaki_engine::{Format, NanPolicy, Options, Report, TensorReport};
+use niwaki_engine::{Damped, Format, NanPolicy, Options, Report, TensorReport};
 use serde::Serialize;
 
 use super::patches::Open;
@@ -50,6 +50,9 @@ pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, 
         progress.at(done, total);
     })?;
     drop(progress);
+    for Damped { name, damping } in &report.damped {
+        session.note(&format!("tensor `{name}`: its inputs say too little for the usual damping; it took {damping}"));
+    }
     notes(&plan, &planned, &report, session);
     if session.global.json {
         session.json(&Json { report, seconds: start.elapsed().as_secs_f64() })?;

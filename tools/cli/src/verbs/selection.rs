@@ -7,7 +7,7 @@ use niwaki_engine::destination::Activations;
 use niwaki_engine::plan::{Plan, Tail};
 use niwaki_engine::recipe::{self, Mix, PatchRule, Preset, Recipe};
 use niwaki_engine::signature::path_and_alpha;
-use niwaki_engine::{Destination, Format, Names, Settings, Source};
+use niwaki_engine::{Destination, Format, Names, Settings, Source, Stats};
 use niwaki_quant::Fit;
 
 use super::counted;
@@ -74,7 +74,13 @@ pub(super) fn plan(
         args::Tail::Short => Tail::Short,
         args::Tail::Error => Tail::Refuse,
     };
-    let plan = Plan::new(source, recipe, tail, destination)?;
+    let mut plan = Plan::new(source, recipe, tail, destination)?;
+    if let Some(path) = &selection.stats {
+        plan = plan.calibrated_by(Stats::open(path)?, source)?;
+        for name in &plan.unknown {
+            session.note(&format!("tensor `{name}`: no statistics of its inputs; it is fitted by {}", Fit::Lsq));
+        }
+    }
     for warning in plan.to.warnings() {
         session.note(warning);
     }
@@ -159,7 +165,7 @@ fn preset(source: &Source<'_>, selection: &Selection, destination: &Destination)
 
 pub(super) fn fit(text: &str) -> Result<Fit, Stop> {
     text.parse().map_err(|_| {
-        let known = Fit::ALL.map(|f| f.to_string());
+        let known = Fit::KNOWN.map(|f| f.to_string());
         let failure = Failure::usage(format!("`--fit {text}`: expected one of {}", known.join(", ")));
         match recipe::nearest(text, known.iter().map(String::as_str)) {
             Some(near) => failure.hinting(format!("did you mean `{near}`?")).into(),

@@ -221,7 +221,9 @@ impl Reader<'_> {
 
     fn fit(&self, value: &Value<'_>) -> Result<Fit, Error> {
         let text = self.text(value, "fit")?;
-        text.parse().map_err(|_| self.wrong(value.span().start, format!("fit `{text}`; known: min_max, clip, lsq")))
+        text.parse().map_err(|_| {
+            self.wrong(value.span().start, format!("fit `{text}`; known: min_max, clip, lsq, gptq, gptq_order"))
+        })
     }
 
     fn elastic(&self, table: &DeTable<'_>) -> Result<Scheme, Error> {

@@ -49,7 +49,7 @@ fn wrong_values_say_what_was_found_and_expected() {
         ("version = 1\n[[elastic]]\ntensors = \"a\"\nwidths = [1]\n", "recipe line 4: bit-width 1; served: 2 to 8"),
         (
             "version = 1\n[[quantize]]\ntensors = \"a\"\nscheme = \"int4/row/sym\"\nfit = \"best\"\n",
-            "recipe line 5: fit `best`; known: min_max, clip, lsq",
+            "recipe line 5: fit `best`; known: min_max, clip, lsq, gptq, gptq_order",
         ),
         ("version = 1\n[[layers]]\nremove = [1]\n", "`[[layers]]` is not supported by this version"),
         ("version = 1\n[[patch]]\nalpha = 1\n", "recipe line 2: `[[patch]]` needs `signature`"),

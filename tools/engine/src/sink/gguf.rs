@@ -66,6 +66,7 @@ pub(crate) fn gguf(
         bits_per_weight: bits_per_weight(plan),
         tensors: plan.tensors.iter().zip(lost).map(report).collect(),
         digest: None,
+        damped: Vec::new(),
         resumed: 0,
     })
 }

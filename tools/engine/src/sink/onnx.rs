@@ -82,6 +82,7 @@ pub(crate) fn onnx(
         bits_per_weight: bits_per_weight(plan),
         tensors: reports,
         digest: None,
+        damped: Vec::new(),
         resumed: 0,
     })
 }

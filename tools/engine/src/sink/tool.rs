@@ -74,6 +74,7 @@ pub(crate) fn tool(
         bits_per_weight: bits_per_weight(plan),
         tensors: plan.tensors.iter().zip(lost).map(|(planned, lost)| TensorReport::with_db(planned, lost)).collect(),
         digest: None,
+        damped: Vec::new(),
         resumed: 0,
     })
 }

@@ -255,7 +255,7 @@ pub(super) fn check(task: &Task<'_>, settings: &Settings) -> Result<(), Error> {
 }
 
 /// Tensors and metadata of a dataset.
-fn of_checkpoint(checkpoint: &niwaki_tensors::Checkpoint) -> Digest {
+pub(crate) fn of_checkpoint(checkpoint: &niwaki_tensors::Checkpoint) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for (key, value) in checkpoint.metadata() {
         hasher.update(format!("{key} {value}\n").as_bytes());
