@@ -118,6 +118,8 @@ pub(crate) enum Verb {
     Eval(Eval),
     /// Look at what flows into the layers of a model: what matters, and what goes together
     Calibrate(calibrate::Calibrate),
+    /// Choose a scheme for each layer, so that all fit a budget and the model loses least
+    Search(calibrate::Search),
     /// Go on with a text, always by the likeliest token
     Generate(Generate),
     /// List the kernels and devices found, and why others were not
@@ -266,6 +268,12 @@ pub(crate) struct Compress {
     pub(crate) ckpt: PathBuf,
     #[command(flatten)]
     pub(crate) selection: Selection,
+    /// Choose a scheme for each layer by --stats, so that all fit: `4bits` for each weight of the layers, or
+    /// `120MiB` for all tensors
+    #[arg(long, value_name = "B", requires = "stats", conflicts_with_all = ["recipe", "preset", "scheme"])]
+    pub(crate) budget: Option<String>,
+    #[command(flatten)]
+    pub(crate) among: calibrate::Among,
     /// A tensor with NaN or infinity: stop, or carry it as it is
     #[arg(long, value_name = "N", default_value = "refuse")]
     pub(crate) nan: Nan,

@@ -17,6 +17,7 @@ mod mask;
 mod patches;
 mod plan;
 mod run;
+mod search;
 mod selection;
 mod signature;
 mod slice;
@@ -55,6 +56,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Run(args) => run::run(&args, session),
         Verb::Eval(args) => eval::run(&args, session),
         Verb::Calibrate(args) => calibrate::run(&args, session),
+        Verb::Search(args) => search::run(&args, session),
         Verb::Generate(args) => generate::run(&args, session),
         Verb::Devices => devices::run(session),
         Verb::Completions { shell } => about::completions(shell, session),

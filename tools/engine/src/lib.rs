@@ -46,6 +46,7 @@ mod recalibrate;
 pub mod recipe;
 mod recontain;
 mod report;
+pub mod search;
 pub mod signature;
 mod sink;
 pub mod source;

@@ -6,10 +6,10 @@
 //! ```
 
 use niwaki_codes::simd::Level;
-use niwaki_codes::{Grouping, Scheme, Uniform};
+use niwaki_codes::{Grouping, Scheme, Symmetry, Uniform, UniformView};
 use niwaki_container::Part;
 use niwaki_quant::observe::{Inverse, Order};
-use niwaki_quant::{Distortion, Fit, UniformOut, Values, encode_gptq_rows, encode_weighted_rows};
+use niwaki_quant::{Distortion, Fit, UniformOut, Values, encode_gptq_rows, encode_rows, encode_weighted_rows};
 use rayon::prelude::*;
 
 use crate::blocks::Block;
@@ -30,6 +30,28 @@ pub enum Weighing {
     Importance,
     /// Columns make up for errors of those before them, in this order.
     Inverse(Order),
+}
+
+impl Weighing {
+    /// How those of a fit by rows or groups do.
+    pub(crate) fn of(fit: Fit, layer: &Layer<'_>) -> Result<Option<Self>, Error> {
+        let gptq = fit.needs_inputs();
+        if gptq && layer.turned() {
+            let what = format!("the fit {fit} of weights whose rows are inputs");
+            return Err(ErrorKind::Unsupported { what }.into());
+        }
+        if gptq && !layer.has_gram() {
+            let what = format!("no Gram matrix of its inputs, which the fit {fit} needs");
+            return Err(Error::from(ErrorKind::Usage { what }).hinting("`calibrate --gram` keeps them"));
+        }
+        Ok(match fit {
+            Fit::MinMax => None,
+            // The importance of a row's weights is the same for all of them.
+            Fit::Clip | Fit::Lsq => (!layer.turned()).then_some(Self::Importance),
+            Fit::Gptq => Some(Self::Inverse(Order::Given)),
+            Fit::GptqOrder => Some(Self::Inverse(Order::Largest)),
+        })
+    }
 }
 
 impl Plan {
@@ -87,19 +109,7 @@ impl Planned {
                 self.fit = Fit::Lsq;
                 return Ok(false);
             }
-            Some(layer) if gptq && layer.turned() => {
-                let what = format!("the fit {} of weights whose rows are inputs", self.fit);
-                return Err(ErrorKind::Unsupported { what }.into());
-            }
-            Some(layer) if gptq && !layer.has_gram() => {
-                let what = format!("no Gram matrix of its inputs, which the fit {} needs", self.fit);
-                return Err(Error::from(ErrorKind::Usage { what }).hinting("`calibrate --gram` keeps them"));
-            }
-            Some(_) if self.fit == Fit::Gptq => self.weighing = Some(Weighing::Inverse(Order::Given)),
-            Some(_) if gptq => self.weighing = Some(Weighing::Inverse(Order::Largest)),
-            Some(layer) if whole && self.fit != Fit::MinMax && !layer.turned() => {
-                self.weighing = Some(Weighing::Importance);
-            }
+            Some(layer) if whole => self.weighing = Weighing::of(self.fit, &layer)?,
             _ => {}
         }
         Ok(true)
@@ -184,4 +194,34 @@ pub(crate) fn block(job: &Job<'_>, b: &Block, known: &Known, scratch: &mut Scrat
         start = end;
     }
     Ok(vec![(0, lost)])
+}
+
+/// What rows of weights are in codes.
+pub(crate) fn rounded(
+    known: Option<&Known>,
+    (scheme, fit): (&Uniform, Fit),
+    weights: &[f32],
+    (rows, cols): (usize, usize),
+) -> Result<Vec<f32>, Error> {
+    let unlike = |e: &dyn std::fmt::Display| Error::from(ErrorKind::Unlike { what: e.to_string() });
+    let each = (rows / known.map_or(1, Known::groups).max(1)).max(1);
+    let mut all = vec![0.0; weights.len()];
+    let parts = weights.chunks((each * cols).max(1)).zip(all.chunks_mut((each * cols).max(1)));
+    for (group, (weights, decoded)) in parts.enumerate() {
+        let (rows, values) = (weights.len() / cols.max(1), Values::F32(bytemuck::cast_slice(weights)));
+        let (groups, affine) = (scheme.groups(rows, cols), scheme.symmetry == Symmetry::Affine);
+        let mut codes = vec![0; rows * scheme.row_bytes(cols)];
+        let (mut scales, mut zeros) =
+            (vec![0; groups * scheme.scale_type().bytes()], vec![0; if affine { groups } else { 0 }]);
+        let out = UniformOut { codes: &mut codes, scales: &mut scales, zeros: &mut zeros };
+        let encoded = match known {
+            Some(known) => known.encode(group, (scheme, fit), values, out),
+            None => encode_rows(Level::best(), scheme, fit, values, cols, out),
+        };
+        encoded.map_err(|e| unlike(&e))?;
+        let view = UniformView::new(*scheme, rows, cols, &codes, &scales, affine.then_some(&zeros));
+        let view = view.map_err(|e| unlike(&e))?;
+        view.dequantize_rows(Level::best(), 0..rows, decoded).map_err(|e| unlike(&e))?;
+    }
+    Ok(all)
 }

@@ -25,3 +25,44 @@ pub(crate) struct Calibrate {
     #[command(flatten)]
     pub(crate) output: Output,
 }
+
+/// What a search is among, and how far it may go.
+#[derive(Args, Debug)]
+pub(crate) struct Among {
+    /// Schemes that a layer may have, by rows or groups; several with commas
+    #[arg(
+        long,
+        value_name = "S,…",
+        value_delimiter = ',',
+        default_value = "int2/g64/affine,int3/g64/affine,int4/g64/affine,int5/g64/affine,int6/g64/affine,int8/g64/affine"
+    )]
+    pub(crate) schemes: Vec<String>,
+    /// Scheme of the other weights of two dimensions or more, such as embeddings [default: as they are]
+    #[arg(long, value_name = "S")]
+    pub(crate) rest: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Search {
+    /// A model: an .onnx file, or a Hugging Face folder; without --data any checkpoint
+    pub(crate) model: PathBuf,
+    /// What is known of the layers' inputs, as `calibrate` writes it
+    #[arg(long, value_name = "STATS")]
+    pub(crate) stats: PathBuf,
+    /// What a layer matters is measured on: one after the other is rounded alone
+    #[arg(long, value_name = "DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Examples of it that are looked at
+    #[arg(long, value_name = "N", default_value = "32", requires = "data", value_parser = number::<usize>)]
+    pub(crate) limit: usize,
+    /// What all may take: `4bits` for each weight of the layers, or `120MiB` for all tensors
+    #[arg(long, value_name = "B")]
+    pub(crate) budget: String,
+    /// How codes are chosen: min_max, clip, lsq, gptq or gptq_order [default: lsq]
+    #[arg(long, value_name = "F")]
+    pub(crate) fit: Option<String>,
+    #[command(flatten)]
+    pub(crate) among: Among,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}

@@ -7,7 +7,7 @@ use niwaki_engine::{Damped, Format, NanPolicy, Options, Report, TensorReport};
 use serde::Serialize;
 
 use super::patches::Open;
-use super::{SQNR, check_place, open, percent, selection, shape_text, threads};
+use super::{SQNR, check_place, open, percent, search, selection, shape_text, threads};
 use crate::args::{Compress, Nan, Output};
 use crate::failure::Stop;
 use crate::progress::Progress;
@@ -34,7 +34,14 @@ pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, 
     check_place(&args.output, &args.ckpt, format)?;
     let opened = open(&args.ckpt)?;
     let source = opened.source(None, selection::names(&args.selection.to))?;
-    let (destination, recipe) = selection::resolve(&source, &args.selection, session)?;
+    let given = match &args.budget {
+        Some(text) => match search::budgeted(&source, args, text, session)? {
+            Some(recipe) => Some(recipe),
+            None => return Ok(Answer::No),
+        },
+        None => None,
+    };
+    let (destination, recipe) = selection::resolve(&source, &args.selection, given, session)?;
     let patches = Open::of_recipe(&recipe)?;
     let source = patches.over(&opened, None, selection::names(&args.selection.to))?;
     let mut plan = selection::plan(&source, recipe, &args.selection, destination, session)?;

@@ -64,7 +64,7 @@ impl<'a> From<&'a Planned> for Tensor<'a> {
 pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let opened = open(&args.ckpt)?;
     let source = opened.source(None, selection::names(&args.selection.to))?;
-    let (destination, recipe) = selection::resolve(&source, &args.selection, session)?;
+    let (destination, recipe) = selection::resolve(&source, &args.selection, None, session)?;
     if args.print_recipe {
         let recipe = recipe.to_string();
         if session.global.json {

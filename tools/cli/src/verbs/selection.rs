@@ -18,18 +18,20 @@ use crate::session::Session;
 /// The scheme of a preset where none is given.
 const PRESET_SCHEME: &str = "int8/row/sym";
 
-/// What a plan is made of: where it leads, and the recipe that the flags amount to.
+/// What a plan is made of: where it leads, and the recipe that is given or that the flags amount to.
 pub(super) fn resolve(
     source: &Source<'_>,
     selection: &Selection,
+    given: Option<Recipe>,
     session: &mut Session<'_>,
 ) -> Result<(Destination, Recipe), Stop> {
     let format: Format = selection.to.parse()?;
     let settings = settings(format, None, &selection.engine)?;
     let destination = Destination::new(format, source, &settings)?;
-    let recipe = match &selection.recipe {
-        Some(path) => written(path, selection)?,
-        None => preset(source, selection, &destination)?,
+    let recipe = match (given, &selection.recipe) {
+        (Some(recipe), _) => recipe,
+        (None, Some(path)) => written(path, selection)?,
+        (None, None) => preset(source, selection, &destination)?,
     };
     let mut recipe = recipe.restricted(&selection.only).keeping(&selection.keep);
     if let Some(seed) = session.global.seed {
