@@ -36,7 +36,7 @@ pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
 pub use gguf_folder::gguf_folder;
 pub use hf_config::hf_config;
-pub use masks::{elastic_file, heads_file, mask_file};
+pub use masks::{elastic_file, heads_file, mask_file, stats_file};
 pub use onnx::onnx_model;
 pub use signature::{correction_stream, signature_about, undo_record};
 pub use tensors::{safetensors_header, safetensors_index};
@@ -79,6 +79,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "scheme_text", run: scheme_text },
     Target { name: "signature_about", run: signature_about },
     Target { name: "sparse_view", run: sparse_view },
+    Target { name: "stats_file", run: stats_file },
     Target { name: "training_state", run: training_state },
     Target { name: "undo_record", run: undo_record },
     Target { name: "uniform_view", run: uniform_view },

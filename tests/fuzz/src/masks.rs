@@ -1,7 +1,8 @@
-//! Masks in files of their own, networks that run at many widths, and those whose channels are gated.
+//! Masks in files of their own, networks that run at many widths, those whose channels are gated, and statistics of layers.
 
 use std::sync::Arc;
 
+use niwaki_engine::Stats;
 use niwaki_engine::dynamic::HeadsFile;
 use niwaki_engine::elastic::ElasticFile;
 use niwaki_engine::mask::{MaskFile, compare};
@@ -26,4 +27,16 @@ pub fn elastic_file(bytes: &[u8]) -> bool {
 pub fn heads_file(bytes: &[u8]) -> bool {
     let Ok(checkpoint) = Checkpoint::from_bytes("fuzz", Arc::from(bytes), &Limits::default()) else { return false };
     HeadsFile::of_checkpoint(checkpoint).is_ok_and(|file| file.how().target.share().get() <= 1.0)
+}
+
+/// A file of statistics of layers. What is accepted says of every column how much it matters, from 0 to 1.
+pub fn stats_file(bytes: &[u8]) -> bool {
+    let Ok(checkpoint) = Checkpoint::from_bytes("fuzz", Arc::from(bytes), &Limits::default()) else { return false };
+    let Ok(stats) = Stats::of_checkpoint(checkpoint) else { return false };
+    stats.names().all(|name| {
+        let Some(layer) = stats.layer(name) else { return false };
+        let Ok(importance) = layer.importance() else { return false };
+        assert!(importance.iter().flatten().all(|x| (0.0..=1.0).contains(x)), "shares of the largest");
+        layer.range().is_ok() && layer.grams().is_ok()
+    })
 }
