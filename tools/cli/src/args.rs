@@ -198,7 +198,8 @@ pub(crate) struct Selection {
 /// What engines are told that load the output.
 #[derive(Args, Debug)]
 pub(crate) struct ForEngine {
-    /// What compressed-tensors engines do with inputs: leave them, or quantize them token by token
+    /// What engines do with inputs: leave them; with compressed-tensors quantize them token by token
+    /// (dynamic); in `export --to onnx` on ranges that --stats knows (static)
     #[arg(long, value_name = "A", default_value = "float")]
     pub(crate) activations: Activations,
     /// llama.cpp's name of the pre-tokenizer, for a tokenizer.json that is not known
@@ -214,6 +215,7 @@ pub(crate) struct ForEngine {
 pub(crate) enum Activations {
     Float,
     Dynamic,
+    Static,
 }
 
 /// What to do with rows that a group does not divide.
@@ -371,6 +373,9 @@ pub(crate) struct Export {
     pub(crate) to: String,
     #[command(flatten)]
     pub(crate) engine: ForEngine,
+    /// What is known of the layers' inputs, for `--activations static`
+    #[arg(long, value_name = "STATS")]
+    pub(crate) stats: Option<PathBuf>,
     /// Width at which elastic tensors are read [default: widest]
     #[arg(long, value_name = "B", value_parser = number::<u32>)]
     pub(crate) bits: Option<u32>,

@@ -41,6 +41,7 @@ mod matrix;
 pub mod model;
 pub mod plan;
 mod progress;
+pub mod qdq;
 mod queue;
 mod recalibrate;
 pub mod recipe;

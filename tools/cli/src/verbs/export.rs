@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use niwaki_engine::{Destination, Format, Names, Plan, Recipe, Tail, export};
+use niwaki_engine::qdq::{self, Fixed};
+use niwaki_engine::{Destination, Format, Names, Opened, Plan, Recipe, Stats, Tail, export};
 use serde::Serialize;
 
 use super::patches::Open;
-use super::{check_place, compress, open, percent, selection, width};
-use crate::args::Export;
-use crate::failure::Stop;
+use super::{check_place, compress, load, open, percent, selection, width};
+use crate::args::{Activations, Export};
+use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
 use crate::session::{Answer, Session};
 use crate::size::human;
@@ -27,6 +28,42 @@ struct Exported {
     seconds: f64,
 }
 
+#[derive(Serialize)]
+struct InEightBits {
+    format: &'static str,
+    #[serde(flatten)]
+    fixed: Fixed,
+    output_bytes: u64,
+}
+
+/// Writes a model whose layers have weights and inputs in 8 bits.
+fn fixed(args: &Export, opened: &Opened, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let Some(stats) = &args.stats else {
+        let failure = Failure::usage("`--activations static` without `--stats`: nothing says how far inputs reach");
+        return Err(failure.hinting("`calibrate` makes statistics").into());
+    };
+    if args.bits.is_some() || !args.patches.patch.is_empty() {
+        return Err(Failure::usage("`--activations static` with `--bits` or `--patch`").into());
+    }
+    let out = &args.output.output;
+    let (model, stats) = (load(&args.file, None.into(), session)?, Stats::open(stats)?);
+    let source = opened.source(None, Names::Own)?;
+    let fixed = qdq::fixed(&model, &source, &stats, (out, args.output.overwrite()))?;
+    for name in &fixed.unknown {
+        session.note(&format!("tensor `{name}`: no statistics of its inputs; its layer stays in floats"));
+    }
+    let output_bytes = std::fs::metadata(out).map_or(0, |file| file.len());
+    if session.global.json {
+        session.json(&InEightBits { format: "onnx", fixed, output_bytes })?;
+        return Ok(Answer::Yes);
+    }
+    let (before, count) = (opened.file_bytes(), fixed.layers.len());
+    session.say(format!("weights and inputs of {count} layers in 8 bits"))?;
+    let share = percent(output_bytes, before);
+    session.say(format!("wrote {}: {} ({share} of the input)", out.display(), human(output_bytes)))?;
+    Ok(Answer::Yes)
+}
+
 /// Writes decoded weights as plain safetensors, or codes in the layout of another tool.
 pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let start = Instant::now();
@@ -34,6 +71,12 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
     let bits = args.bits.map(width).transpose()?;
     check_place(&args.output, &args.file, format)?;
     let opened = open(&args.file)?;
+    if args.engine.activations == Activations::Static && format == Format::Onnx {
+        return fixed(args, &opened, session);
+    }
+    if args.stats.is_some() {
+        return Err(Failure::usage("`--stats` is for `--to onnx --activations static`").into());
+    }
     let patches = Open::new(&args.patches)?;
     let out = &args.output.output;
     let options = compress::options(&args.output, session);

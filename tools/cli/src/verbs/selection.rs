@@ -50,6 +50,10 @@ pub(super) fn settings(format: Format, bits: Option<Bits>, engine: &ForEngine) -
     let activations = match engine.activations {
         args::Activations::Float => Activations::Float,
         args::Activations::Dynamic if format == Format::CompressedTensors => Activations::Dynamic,
+        args::Activations::Static => {
+            let failure = Failure::usage("`--activations static` is for `export MODEL.onnx --to onnx`");
+            return Err(failure.hinting("`--stats` takes the ranges, as `calibrate` writes them").into());
+        }
         args::Activations::Dynamic => {
             return Err(Failure::usage("`--activations dynamic` is for `--to compressed-tensors`").into());
         }
