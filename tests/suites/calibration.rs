@@ -7,7 +7,7 @@ use niwaki_conformance::folder::{Folder, bundled, sample};
 use niwaki_conformance::llama::{letters, write_llama};
 use niwaki_conformance::scene::{attempt, json, run};
 use niwaki_conformance::trained::refuse;
-use niwaki_engine::Stats;
+use niwaki_engine::{Names, Opened, Stats};
 use niwaki_onnx::build::{Dim, attr_int, graph, initializer, model, node, value};
 use niwaki_onnx::{DataType, SaveOptions, save};
 use niwaki_tensors::{Checkpoint, Limits};
@@ -136,6 +136,21 @@ fn language_models_are_calibrated_too() {
     let kl = |of: &str| json(&folder, &format!("eval @{of} --data @text.txt --against @llama"))["kl"].as_f64().unwrap();
     assert!(kl("small") < kl("plain"));
     run(&folder, "verify @small");
+    // The same as an importance matrix of llama.cpp, there and back.
+    run(&folder, "calibrate @llama --data @text.txt --imatrix @i.gguf -o @again.safetensors");
+    run(&folder, "verify @i.gguf");
+    let opened = Opened::open(folder.at("llama").as_ref(), &Limits::default()).unwrap();
+    let source = opened.source(None, Names::Own).unwrap();
+    let [ours, theirs] =
+        ["stats.safetensors", "i.gguf"].map(|file| Stats::of(folder.at(file).as_ref(), &source).unwrap());
+    let name = "model.layers.1.mlp.down_proj.weight";
+    let [one, other] = [&ours, &theirs].map(|stats| stats.layer(name).unwrap().importance().unwrap().concat());
+    assert_eq!(one.len(), 256);
+    assert!(one.iter().zip(&other).all(|(x, y)| (x - y).abs() <= 1e-6), "{one:?} {other:?}");
+    assert!(theirs.layer(name).unwrap().range().is_err());
+    run(&folder, "compress @llama --scheme int3/g32/sym --fit lsq --stats @i.gguf -o @weighted");
+    refuse(&folder, "compress @llama --scheme int3/g32/sym --fit gptq --stats @i.gguf -o @no", "no Gram matrix");
+    refuse(&folder, "compress @llama --scheme int3/g32/sym --stats @text.dat -o @no", "text.dat");
 }
 
 #[test]
@@ -269,7 +284,8 @@ fn layers_run_in_eight_bits_on_ranges_that_were_seen() {
     let eval = |model: &str| json(&folder, &format!("eval {model} --data {data}"));
     let [float, fixed] = [eval(&model), eval("@q.onnx")].map(|found| found["accuracy"].as_f64().unwrap());
     assert!((float - fixed).abs() <= 0.01, "{float} and {fixed}");
-    let file = niwaki_onnx::Model::open(folder.at("q.onnx"), &niwaki_onnx::Limits::default()).unwrap().into_proto();
+    let file =
+        niwaki_onnx::Model::open(folder.at("q.onnx").as_ref(), &niwaki_onnx::Limits::default()).unwrap().into_proto();
     let nodes = file.graph.unwrap().node;
     let count = |op: &str| nodes.iter().filter(|node| node.op_type() == op).count();
     assert_eq!((count("QuantizeLinear"), count("DequantizeLinear")), (4, 8));

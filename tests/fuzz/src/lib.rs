@@ -36,7 +36,7 @@ pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
 pub use gguf_folder::gguf_folder;
 pub use hf_config::hf_config;
-pub use masks::{elastic_file, heads_file, mask_file, stats_file};
+pub use masks::{elastic_file, heads_file, imatrix_dat, mask_file, stats_file};
 pub use onnx::onnx_model;
 pub use signature::{correction_stream, signature_about, undo_record};
 pub use tensors::{safetensors_header, safetensors_index};
@@ -67,6 +67,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "heads_file", run: heads_file },
     Target { name: "hf_config", run: hf_config },
     Target { name: "idx_file", run: idx_file },
+    Target { name: "imatrix_dat", run: imatrix_dat },
     Target { name: "mask_file", run: mask_file },
     Target { name: "mask_view", run: mask_view },
     Target { name: "onnx_model", run: onnx_model },

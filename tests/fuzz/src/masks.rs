@@ -5,6 +5,7 @@ use std::sync::Arc;
 use niwaki_engine::Stats;
 use niwaki_engine::dynamic::HeadsFile;
 use niwaki_engine::elastic::ElasticFile;
+use niwaki_engine::imatrix;
 use niwaki_engine::mask::{MaskFile, compare};
 use niwaki_tensors::{Checkpoint, Limits};
 
@@ -39,4 +40,11 @@ pub fn stats_file(bytes: &[u8]) -> bool {
         assert!(importance.iter().flatten().all(|x| (0.0..=1.0).contains(x)), "shares of the largest");
         layer.range().is_ok() && layer.grams().is_ok()
     })
+}
+
+/// An importance matrix as llama.cpp wrote them. What is accepted has mean squares of 0 or more.
+pub fn imatrix_dat(bytes: &[u8]) -> bool {
+    let Ok(all) = imatrix::parse_dat(bytes) else { return false };
+    assert!(!all.is_empty() && all.values().flatten().all(|x| x.is_finite() && *x >= 0.0), "mean squares");
+    true
 }

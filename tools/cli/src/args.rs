@@ -174,7 +174,7 @@ pub(crate) struct Selection {
     #[arg(long, value_name = "F")]
     pub(crate) fit: Option<String>,
     /// What is known of the layers' inputs, as `calibrate` writes it: gptq needs it, clip and lsq look
-    /// at what matters
+    /// at what matters; or an importance matrix of llama.cpp, .gguf or .dat
     #[arg(long, value_name = "STATS")]
     pub(crate) stats: Option<PathBuf>,
     /// Touch only tensors that match; may be repeated

@@ -29,6 +29,7 @@ pub mod export;
 pub mod folder;
 pub mod generate;
 mod given;
+pub mod imatrix;
 mod inputs;
 pub mod inspect;
 pub mod jackpot;

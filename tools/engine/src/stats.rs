@@ -18,6 +18,7 @@ use niwaki_tensors::{Checkpoint, Dtype, Limits, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
+use crate::imatrix;
 use crate::mask::matrix;
 use crate::signature::tensor_digest;
 use crate::source::{Source, SourceTensor};
@@ -99,6 +100,8 @@ pub struct Stats {
     path: PathBuf,
     checkpoint: Checkpoint,
     about: About,
+    /// Whether ends of inputs are known.
+    ranges: bool,
 }
 
 /// What is known of the inputs of one layer.
@@ -119,6 +122,20 @@ impl Stats {
         Self::of_checkpoint(Checkpoint::open(path, &Limits::default())?)
     }
 
+    /// Opens a file that is of a checkpoint, or an importance matrix of llama.cpp, `.gguf` or `.dat`, that is taken for one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open); of an importance matrix one that says nothing of the checkpoint.
+    pub fn of(path: &Path, source: &Source<'_>) -> Result<Self, Error> {
+        if imatrix::is_one(path) { imatrix::open(path, source) } else { Self::open(path) }
+    }
+
+    /// What is in an open file, but for the ends of inputs.
+    pub(crate) fn without_ranges(checkpoint: Checkpoint) -> Result<Self, Error> {
+        Ok(Self { ranges: false, ..Self::of_checkpoint(checkpoint)? })
+    }
+
     /// What is in an open file.
     ///
     /// # Errors
@@ -136,7 +153,7 @@ impl Stats {
             return Err(wrong(format!("version {}, 1 expected", about.version)));
         }
         about.digest.parse::<Digest>().map_err(|e| wrong(format!("its digest: {e}")))?;
-        let stats = Self { path, checkpoint, about };
+        let stats = Self { path, checkpoint, about, ranges: true };
         stats.about.layers.iter().try_for_each(|(name, about)| stats.check_layer(name, about))?;
         Ok(stats)
     }
@@ -235,6 +252,16 @@ impl Layer<'_> {
         self.about.turned
     }
 
+    /// Whether it is a linear layer whose rows are outputs.
+    pub(crate) fn is_linear(&self) -> bool {
+        !self.about.kernel && !self.about.turned
+    }
+
+    /// Values that each input had.
+    pub(crate) fn values(&self) -> u64 {
+        self.about.values
+    }
+
     /// Whether there are Gram matrices of its inputs.
     pub fn has_gram(&self) -> bool {
         self.about.gram.is_some()
@@ -244,8 +271,12 @@ impl Layer<'_> {
     ///
     /// # Errors
     ///
-    /// A file that changed since it was opened.
+    /// A file that changed since it was opened; one that does not know.
     pub fn range(&self) -> Result<(Vec<f32>, Vec<f32>), Error> {
+        if !self.stats.ranges {
+            let what = "an importance matrix: it does not say how far inputs reach".to_owned();
+            return Err(Error::from(ErrorKind::Unlike { what }).of(self.name).at(&self.stats.path));
+        }
         Ok((self.numbers("low")?, self.numbers("high")?))
     }
 

@@ -19,6 +19,9 @@ pub(crate) struct Calibrate {
     /// Keep a Gram matrix of each layer's inputs too: `--fit gptq` needs it
     #[arg(long)]
     pub(crate) gram: bool,
+    /// Also write an importance matrix for llama.cpp, in GGUF
+    #[arg(long, value_name = "OUT")]
+    pub(crate) imatrix: Option<PathBuf>,
     /// Checkpoint whose tensors take the place of the weights of their names
     #[arg(long, value_name = "CKPT")]
     pub(crate) weights: Option<PathBuf>,

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use niwaki_engine::calibrate::{Calibrated, Calibration, calibrate};
 use niwaki_engine::train::Lessons;
+use niwaki_engine::{Names, Stats, imatrix};
 use serde::Serialize;
 
-use super::{check_output, counted, load, on_threads};
+use super::{check_output, counted, load, on_threads, open};
 use crate::args::calibrate as args;
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
@@ -26,6 +27,12 @@ pub(crate) fn run(args: &args::Calibrate, session: &mut Session<'_>) -> Result<A
     if args.limit == 0 {
         return Err(Failure::usage("`--limit 0`: at least one example is needed").into());
     }
+    if let Some(path) = &args.imatrix {
+        niwaki_tensors::check_output(path, args.output.overwrite())?;
+        if *path == args.output.output {
+            return Err(Failure::usage("`--imatrix` and `-o` name the same file").into());
+        }
+    }
     let start = Instant::now();
     let model = load(&args.model, args.weights.as_deref().into(), session)?;
     let data = Lessons::open(&args.data, &model)?;
@@ -42,6 +49,11 @@ pub(crate) fn run(args: &args::Calibrate, session: &mut Session<'_>) -> Result<A
     let out = (args.output.output.as_path(), args.output.overwrite());
     let calibrated = on_threads(session, || calibrate(&how, out, &progress))?;
     drop(bar);
+    if let Some(path) = &args.imatrix {
+        let opened = open(how.checkpoint)?;
+        let source = opened.source(None, Names::Own)?;
+        imatrix::write(&Stats::open(&args.output.output)?, &source, (path, args.output.overwrite()))?;
+    }
     for name in &calibrated.without_gram {
         session.note(&format!("tensor `{name}`: no Gram matrix: it is multiplied with columns, or volumes"));
     }
@@ -62,6 +74,8 @@ pub(crate) fn run(args: &args::Calibrate, session: &mut Session<'_>) -> Result<A
     let name = data.name();
     let matrices = if args.gram { format!(", {grams} Gram matrices") } else { String::new() };
     session.say(format!("inputs of {layers} layers on {examples} {name}{matrices}, {}", human(bytes)))?;
-    session.say(format!("wrote {}", args.output.output.display()))?;
+    for out in [Some(&args.output.output), args.imatrix.as_ref()].into_iter().flatten() {
+        session.say(format!("wrote {}", out.display()))?;
+    }
     Ok(Answer::Yes)
 }

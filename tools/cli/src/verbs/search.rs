@@ -53,7 +53,7 @@ pub(crate) fn run(args: &args::Search, session: &mut Session<'_>) -> Result<Answ
     let (schemes, rest, fit) = among(&args.among, args.fit.as_deref())?;
     let opened = open(&args.model)?;
     let source = opened.source(None, Names::Own)?;
-    let stats = Stats::open(&args.stats)?;
+    let stats = Stats::of(&args.stats, &source)?;
     let model = args.data.as_ref().map(|_| load(&args.model, None.into(), session)).transpose()?;
     let data = match (&args.data, &model) {
         (Some(data), Some(model)) => Some(Lessons::open(data, model)?),
@@ -129,7 +129,7 @@ pub(super) fn budgeted(
         return Err(failure.hinting("`calibrate` makes statistics").into());
     };
     let (schemes, rest, fit) = among(&args.among, args.selection.fit.as_deref())?;
-    let stats = Stats::open(path)?;
+    let stats = Stats::of(path, source)?;
     let how = Search { source, stats: &stats, schemes: &schemes, fit, rest, budget };
     let outcome = on_threads(session, || search(&how, None, &|_, _| {}))?;
     match outcome {

@@ -82,7 +82,7 @@ pub(super) fn plan(
     };
     let mut plan = Plan::new(source, recipe, tail, destination)?;
     if let Some(path) = &selection.stats {
-        plan = plan.calibrated_by(Stats::open(path)?, source)?;
+        plan = plan.calibrated_by(Stats::of(path, source)?, source)?;
         for name in &plan.unknown {
             session.note(&format!("tensor `{name}`: no statistics of its inputs; it is fitted by {}", Fit::Lsq));
         }
