@@ -5,10 +5,10 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use crate::failure::Failure;
 
 /// Verbs of the command line contract that this version does not have.
-const LATER_VERBS: [&str; 5] = ["join", "calibrate", "search", "dynamic", "report"];
+const LATER_VERBS: [&str; 3] = ["join", "dynamic", "report"];
 
 /// Flags of the contract that this version does not have.
-const LATER_FLAGS: [&str; 4] = ["--budget", "--stats", "--part", "--patch"];
+const LATER_FLAGS: [&str; 2] = ["--part", "--patch"];
 
 /// The failure that clap's error amounts to.
 pub(crate) fn failure(error: &Error) -> Failure {

@@ -32,13 +32,9 @@ pub(crate) struct Calibrate {
 /// What a search is among, and how far it may go.
 #[derive(Args, Debug)]
 pub(crate) struct Among {
-    /// Schemes that a layer may have, by rows or groups; several with commas
-    #[arg(
-        long,
-        value_name = "S,…",
-        value_delimiter = ',',
-        default_value = "int2/g64/affine,int3/g64/affine,int4/g64/affine,int5/g64/affine,int6/g64/affine,int8/g64/affine"
-    )]
+    /// Schemes that a layer may have, by rows or groups; several with commas [default: int2, 3, 4, 5, 6 and 8, all
+    /// g64/affine]
+    #[arg(long, value_name = "S,…", value_delimiter = ',')]
     pub(crate) schemes: Vec<String>,
     /// Scheme of the other weights of two dimensions or more, such as embeddings [default: as they are]
     #[arg(long, value_name = "S")]

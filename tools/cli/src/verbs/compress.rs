@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::patches::Open;
 use super::{SQNR, check_place, open, percent, search, selection, shape_text, threads};
 use crate::args::{Compress, Nan, Output};
-use crate::failure::Stop;
+use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
 use crate::session::{Answer, Session};
 use crate::size::human;
@@ -39,6 +39,9 @@ pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, 
             Some(recipe) => Some(recipe),
             None => return Ok(Answer::No),
         },
+        None if !args.among.schemes.is_empty() || args.among.rest.is_some() => {
+            return Err(Failure::usage("`--schemes` and `--rest` without `--budget`").into());
+        }
         None => None,
     };
     let (destination, recipe) = selection::resolve(&source, &args.selection, given, session)?;

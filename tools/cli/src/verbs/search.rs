@@ -26,6 +26,10 @@ struct Json<'a> {
     seconds: f64,
 }
 
+/// The schemes of a search where none are given.
+const SCHEMES: [&str; 6] =
+    ["int2/g64/affine", "int3/g64/affine", "int4/g64/affine", "int5/g64/affine", "int6/g64/affine", "int8/g64/affine"];
+
 /// What a budget says, in bits for each weight or in bytes.
 fn budget(text: &str) -> Result<Budget, Stop> {
     let wrong = |why: &str| Failure::usage(format!("`--budget {text}`: {why}; write for example 4bits or 120MiB"));
@@ -40,7 +44,9 @@ fn budget(text: &str) -> Result<Budget, Stop> {
 
 /// Schemes, the rest's, and the fit of a search.
 fn among(flags: &args::Among, fit: Option<&str>) -> Result<(Vec<Scheme>, Option<Scheme>, Fit), Stop> {
-    let schemes = flags.schemes.iter().map(|text| recipe::scheme(text)).collect::<Result<Vec<_>, _>>()?;
+    let given = flags.schemes.iter().map(String::as_str);
+    let texts: Vec<&str> = if flags.schemes.is_empty() { SCHEMES.to_vec() } else { given.collect() };
+    let schemes = texts.into_iter().map(recipe::scheme).collect::<Result<Vec<_>, _>>()?;
     let rest = flags.rest.as_deref().map(recipe::scheme).transpose()?;
     Ok((schemes, rest, fit.map_or(Ok(Fit::Lsq), selection::fit)?))
 }
