@@ -107,6 +107,10 @@ pub fn calibrate(
     about.examples = examples as u64;
     for (nth, site) in sites.iter_mut().enumerate() {
         let (values, numbers) = look.of(site);
+        if values == 0 {
+            let what = "what it is multiplied with are no single floats".to_owned();
+            return Err(Error::from(ErrorKind::Unlike { what }).of(&site.name).at(how.model.path()));
+        }
         site.about.values = values;
         for (which, numbers) in numbers.iter().enumerate() {
             writer.write_at(ENDINGS.len() * nth + which, 0, bytemuck::cast_slice(numbers))?;

@@ -126,10 +126,11 @@ pub fn search(how: &Search<'_>, probe: Option<&Probe<'_>>, progress: Progress<'_
         how.source.tensors().iter().filter_map(|tensor| Some((tensor, how.stats.layer(tensor.name())?))).collect();
     for (nth, (tensor, layer)) in layers.iter().enumerate() {
         let at = |e: Error| e.of(tensor.name()).at(how.source.opened().path());
-        let mut choices = choices(how, tensor, layer, &schemes).map_err(at)?;
+        let work = Work::new(how, tensor, layer).map_err(at)?;
+        let mut choices = work.choices(how, &schemes).map_err(at)?;
         if let Some(probe) = probe {
             let middle = choices.len() / 2;
-            let rounded = rounded(how, tensor, layer, &schemes[middle]).map_err(at)?;
+            let rounded = work.rounded(how.fit, &schemes[middle]).map_err(at)?;
             let times = probe.loss(tensor.name(), rounded).map_err(at)? / choices[middle].loss;
             // Where nothing is lost, nothing tells.
             choices.iter_mut().filter(|_| times.is_finite()).for_each(|choice| choice.loss *= times);
@@ -162,47 +163,45 @@ fn uniform(scheme: Scheme) -> Result<Uniform, Error> {
     }
 }
 
-/// What a layer costs and loses in each scheme.
-fn choices(
-    how: &Search<'_>,
-    tensor: &SourceTensor<'_>,
-    layer: &Layer<'_>,
-    schemes: &[Uniform],
-) -> Result<Vec<Choice>, Error> {
-    let weights = weights(tensor)?;
-    let measure = Measure::of(layer, tensor.shape().dims())?;
-    let signal = measure.of_rows(&weights);
-    let choice = |(scheme, uniform): (&Scheme, &Uniform)| {
-        let cost = bytes(tensor, Some((*scheme, how.fit)))?;
-        let mut missed = rounded(how, tensor, layer, uniform)?;
-        missed.iter_mut().zip(&weights).for_each(|(x, w)| *x = w - *x);
-        let noise = measure.of_rows(&missed);
-        Ok(Choice { cost, loss: if signal > 0.0 { noise / signal } else { 0.0 } })
-    };
-    how.schemes.par_iter().zip(schemes).map(choice).collect()
+/// A layer that is rounded in one scheme after the other.
+struct Work<'w> {
+    tensor: &'w SourceTensor<'w>,
+    weights: Vec<f32>,
+    known: Option<Known>,
+    measure: Measure,
+}
+
+impl<'w> Work<'w> {
+    fn new(how: &Search<'_>, tensor: &'w SourceTensor<'w>, layer: &Layer<'_>) -> Result<Self, Error> {
+        let mut weights = vec![0.0; tensor.shape().elements()];
+        tensor.decode(0..weights.len(), &mut weights)?;
+        let known = Weighing::of(how.fit, layer)?.map(|weighing| Known::of(layer, weighing)).transpose()?;
+        Ok(Self { tensor, weights, known, measure: Measure::of(layer, tensor.shape().dims())? })
+    }
+
+    /// What it costs and loses in each scheme.
+    fn choices(&self, how: &Search<'_>, schemes: &[Uniform]) -> Result<Vec<Choice>, Error> {
+        let signal = self.measure.of_rows(&self.weights);
+        let choice = |(scheme, uniform): (&Scheme, &Uniform)| {
+            let cost = bytes(self.tensor, Some((*scheme, how.fit)))?;
+            let mut missed = self.rounded(how.fit, uniform)?;
+            missed.iter_mut().zip(&self.weights).for_each(|(x, w)| *x = w - *x);
+            let noise = self.measure.of_rows(&missed);
+            Ok(Choice { cost, loss: if signal > 0.0 { noise / signal } else { 0.0 } })
+        };
+        how.schemes.par_iter().zip(schemes).map(choice).collect()
+    }
+
+    /// Its weights in a scheme.
+    fn rounded(&self, fit: Fit, scheme: &Uniform) -> Result<Vec<f32>, Error> {
+        let size = matrix(self.tensor.shape().dims());
+        crate::weigh::rounded(self.known.as_ref(), (scheme, fit), &self.weights, size)
+    }
 }
 
 /// Bytes of a tensor in a scheme.
 fn bytes(tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<u64, Error> {
     Ok(Destination::default().settle(0, tensor, rule)?.layout.bytes()?)
-}
-
-/// All weights of a tensor.
-fn weights(tensor: &SourceTensor<'_>) -> Result<Vec<f32>, Error> {
-    let mut all = vec![0.0; tensor.shape().elements()];
-    tensor.decode(0..all.len(), &mut all)?;
-    Ok(all)
-}
-
-/// What a layer's weights are in a scheme.
-fn rounded(
-    how: &Search<'_>,
-    tensor: &SourceTensor<'_>,
-    layer: &Layer<'_>,
-    scheme: &Uniform,
-) -> Result<Vec<f32>, Error> {
-    let known = Weighing::of(how.fit, layer)?.map(|weighing| Known::of(layer, weighing)).transpose()?;
-    crate::weigh::rounded(known.as_ref(), (scheme, how.fit), &weights(tensor)?, matrix(tensor.shape().dims()))
 }
 
 /// What says how much outputs change with weights.

@@ -39,7 +39,7 @@ pub(super) fn sites(graph: &Graph, digests: &BTreeMap<String, Digest>) -> Vec<Si
             (false, true) => *shape.first()?,
             (false, false) => *shape.get(1)?,
         };
-        let fits = float && tensor.len() > 0 && (kernel && shape.len() > 2 || !kernel && shape.len() == 2);
+        let fits = float && !tensor.is_empty() && (kernel && shape.len() > 2 || !kernel && shape.len() == 2);
         let about = AboutLayer { digest, shape, inputs, groups, kernel, turned, values: 0, gram: None };
         (fits && !takes_columns(node)).then(|| Site { name: name.to_owned(), product, node: at, about })
     };
