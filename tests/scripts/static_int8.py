@@ -1,6 +1,6 @@
 """Weights and inputs in 8 bits, in onnxruntime: ours beside its own quantizer.
 
-    python tests/scripts/static_int8.py MODEL.onnx TRAIN.safetensors TEST.safetensors WORK --niwaki PROGRAM [--images N]
+    python tests/scripts/static_int8.py MODEL.onnx TRAIN.safetensors TEST.safetensors WORK --niwaki PROGRAM [--images N] [--entropy]
 
 Both are calibrated on the same 512 images of TRAIN (the first; of ours `calibrate` draws them from a file that holds them
 alone) and measured on the first N of TEST: accuracy, and how often the largest output is that of the float model. Needs
@@ -98,6 +98,7 @@ def main():
         parser.add_argument(name)
     parser.add_argument("--niwaki", default="target/release/niwaki")
     parser.add_argument("--images", type=int, default=10000)
+    parser.add_argument("--entropy", action="store_true", help="onnxruntime's other ranges too, which takes minutes")
     args = parser.parse_args()
     lab = Lab(args)
     pixels, labels, about = images(args.train, CALIBRATED)
@@ -113,7 +114,9 @@ def main():
     ready = lab.work / "ready.onnx"
     quantization.quant_pre_process(args.model, str(ready))
     models = [("floats", args.model), ("niwaki", ours)]
-    for how in (quantization.CalibrationMethod.MinMax, quantization.CalibrationMethod.Entropy):
+    methods = [quantization.CalibrationMethod.MinMax]
+    methods += [quantization.CalibrationMethod.Entropy] if args.entropy else []
+    for how in methods:
         out = lab.work / f"theirs-{how.name.lower()}.onnx"
         theirs(ready, out, seen, how)
         models.append((f"onnxruntime {onnxruntime.__version__}, {how.name}", out))
@@ -126,7 +129,7 @@ def main():
         noise = float(((found - reference) ** 2).sum())
         ratio = 10 * numpy.log10(float((reference**2).sum()) / noise) if noise else float("inf")
         size = Path(path).stat().st_size
-        print(f"{name}: accuracy {100 * right:.2f} %, agreement {100 * same:.2f} %, SQNR {ratio:.2f} dB, {size} bytes")
+        print(f"{name}: accuracy {100 * right:.2f} %, agreement {100 * same:.2f} %, SQNR {ratio:.2f} dB, {size} bytes", flush=True)
 
 
 if __name__ == "__main__":
