@@ -1,7 +1,7 @@
 """What statistics of inputs are worth: fits that look at them, and the search for schemes.
 
     python3 tests/scripts/calibration_evidence.py fits MODEL CALIBRATION WORK TEXT... [--limit N] [--examples N] [--schemes S ...]
-    python3 tests/scripts/calibration_evidence.py search MODEL CALIBRATION WORK TEXT... [--budgets B ...]
+    python3 tests/scripts/calibration_evidence.py search MODEL CALIBRATION WORK TEXT... [--budgets B ...] [--fit F]
     python3 tests/scripts/calibration_evidence.py ranks MODEL CALIBRATION WORK TEXT... [--schemes S ...]
 
 `fits` measures each scheme by each fit: of encoders the mean cosine with the float model, of decoders perplexity. `search`
@@ -71,7 +71,7 @@ def fits(lab):
 
 def search(lab):
     head("choice", "bits of layers", "seconds", *(Path(text).stem for text in lab.args.texts))
-    common = ("--rest", "int8/row/sym", "--fit", "gptq_order", "--stats", lab.stats)
+    common = ("--rest", "int8/row/sym", "--fit", lab.args.fit, "--stats", lab.stats)
     for budget in lab.args.budgets or ["3.25bits", "4.25bits"]:
         bits = int(float(budget.removesuffix("bits")))
         recipe = lab.work / "one.toml"
@@ -130,6 +130,7 @@ def main():
     parser.add_argument("--examples", type=int, default=300)
     parser.add_argument("--schemes", nargs="+")
     parser.add_argument("--budgets", nargs="+")
+    parser.add_argument("--fit", default="gptq_order")
     parser.add_argument("--niwaki", default="target/release/niwaki")
     args = parser.parse_args()
     {"fits": fits, "search": search, "ranks": ranks}[args.verb](Evidence(args))
