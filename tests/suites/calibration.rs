@@ -273,6 +273,10 @@ fn a_search_meets_its_budget_and_loses_less_than_one_scheme() {
     );
     assert_ne!(probed["loss"], found["loss"]);
     assert!(probed["bits_per_weight"].as_f64().unwrap() <= 5.5, "{probed}");
+    // Without statistics those of the data are looked at, and nothing of them is left.
+    let before = folder.names().len();
+    json(&folder, &format!("search {model} --data {data} --limit 16 --schemes int4/g16/sym --budget 8bits -o @d.toml"));
+    assert_eq!(folder.names().len(), before + 1);
 }
 
 #[test]

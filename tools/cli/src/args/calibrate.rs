@@ -45,9 +45,9 @@ pub(crate) struct Among {
 pub(crate) struct Search {
     /// A model: an .onnx file, or a Hugging Face folder; without --data any checkpoint
     pub(crate) model: PathBuf,
-    /// What is known of the layers' inputs, as `calibrate` writes it
-    #[arg(long, value_name = "STATS")]
-    pub(crate) stats: PathBuf,
+    /// What is known of the layers' inputs, as `calibrate` writes it [default: of 128 examples of --data]
+    #[arg(long, value_name = "STATS", required_unless_present = "data")]
+    pub(crate) stats: Option<PathBuf>,
     /// What a layer matters is measured on: one after the other is rounded alone
     #[arg(long, value_name = "DATA")]
     pub(crate) data: Option<PathBuf>,

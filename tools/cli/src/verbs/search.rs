@@ -1,13 +1,17 @@
 //! `search`: a scheme for each layer, within a budget.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use niwaki_codes::Scheme;
+use niwaki_engine::calibrate::{Calibration, calibrate};
+use niwaki_engine::model::Model;
 use niwaki_engine::recipe;
 use niwaki_engine::search::{Budget, Found, FoundTensor, Outcome, Probe, Search, search};
 use niwaki_engine::train::Lessons;
 use niwaki_engine::{Names, Recipe, Source, Stats};
 use niwaki_quant::Fit;
+use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
 use super::{check_output, load, on_threads, open, selection};
@@ -29,6 +33,9 @@ struct Json<'a> {
 /// The schemes of a search where none are given.
 const SCHEMES: [&str; 6] =
     ["int2/g64/affine", "int3/g64/affine", "int4/g64/affine", "int5/g64/affine", "int6/g64/affine", "int8/g64/affine"];
+
+/// Examples that statistics are of where none are given.
+const EXAMPLES: usize = 128;
 
 /// What a budget says, in bits for each weight or in bytes.
 fn budget(text: &str) -> Result<Budget, Stop> {
@@ -59,11 +66,15 @@ pub(crate) fn run(args: &args::Search, session: &mut Session<'_>) -> Result<Answ
     let (schemes, rest, fit) = among(&args.among, args.fit.as_deref())?;
     let opened = open(&args.model)?;
     let source = opened.source(None, Names::Own)?;
-    let stats = Stats::of(&args.stats, &source)?;
     let model = args.data.as_ref().map(|_| load(&args.model, None.into(), session)).transpose()?;
     let data = match (&args.data, &model) {
         (Some(data), Some(model)) => Some(Lessons::open(data, model)?),
         _ => None,
+    };
+    let stats = match (&args.stats, &model, &data) {
+        (Some(path), ..) => Stats::of(path, &source)?,
+        (None, Some(model), Some(data)) => seen(args, model, data, session)?,
+        _ => return Err(Failure::usage("neither `--stats` nor `--data`: nothing says what matters").into()),
     };
     let probe = model.as_ref().zip(data.as_ref()).map(|(model, data)| Probe::new(model, data, args.limit));
     let how = Search { source: &source, stats: &stats, schemes: &schemes, fit, rest, budget };
@@ -90,6 +101,19 @@ pub(crate) fn run(args: &args::Search, session: &mut Session<'_>) -> Result<Answ
     say(&found, session)?;
     session.say(format!("wrote {}", args.output.output.display()))?;
     Ok(Answer::Yes)
+}
+
+/// Statistics of the data that the model is looked at on, in a file that is gone when they are open.
+fn seen(args: &args::Search, model: &Model, data: &Lessons, session: &Session<'_>) -> Result<Stats, Stop> {
+    let mut path = args.output.output.clone().into_os_string();
+    path.push(".niwaki-stats");
+    let path = PathBuf::from(path);
+    let seed = session.global.seed.unwrap_or(0);
+    let how = Calibration { model, checkpoint: &args.model, data, limit: EXAMPLES, seed, gram: true };
+    on_threads(session, || calibrate(&how, (&path, Overwrite::Replace), &|_, _| {}))?;
+    let stats = Stats::open(&path);
+    std::fs::remove_file(&path).map_err(|e| Failure::reading(&path, &e))?;
+    Ok(stats?)
 }
 
 /// What a choice amounts to, in a line.
