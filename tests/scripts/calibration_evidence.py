@@ -72,7 +72,7 @@ def fits(lab):
 def search(lab):
     head("choice", "bits of layers", "seconds", *(Path(text).stem for text in lab.args.texts))
     common = ("--rest", "int8/row/sym", "--fit", lab.args.fit, "--stats", lab.stats)
-    for budget in lab.args.budgets or ["3.25bits", "4.25bits"]:
+    for budget in lab.args.budgets or ["3.375bits", "4.375bits"]:
         bits = int(float(budget.removesuffix("bits")))
         recipe = lab.work / "one.toml"
         for name, flags in {

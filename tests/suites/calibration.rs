@@ -170,7 +170,7 @@ fn what_does_not_go_together_is_refused() {
     );
     compress(&format!("--scheme q8_0 --fit gptq {stats}"), "q8_0 blocks have no");
     compress(
-        &format!("--scheme q4_0 --only fc2.weight --to gguf --stats @stats.safetensors -o @no.gguf"),
+        "--scheme q4_0 --only fc2.weight --to gguf --stats @stats.safetensors -o @no.gguf",
         "statistics on the way to gguf",
     );
     run(&folder, &format!("calibrate {model} --data {data} --limit 8 -o @few.safetensors"));
