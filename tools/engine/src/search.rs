@@ -9,7 +9,7 @@
 //! The quotient is the noise of the layer's outputs, as a share of them. What that does to the model differs from layer to
 //! layer; a probe rounds one layer alone, looks at how far the model's outputs are from what they were, and the quotient of
 //! both is `s`. The choice among the schemes is exact, or says its gap
-//! ([`allocate`](niwaki_quant::search::allocate::allocate)).
+//! ([`allocate`]).
 
 mod probe;
 
