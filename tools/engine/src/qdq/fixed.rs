@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn rows_have_a_step_each_whichever_way_they_stand() {
-        let weights = Tensor::of([2, 3], vec![1.0, -4.0, 0.5, 0.0, 0.0, 0.0]).unwrap();
+        let weights = Tensor::of([2, 3], vec![1.0f32, -4.0, 0.5, 0.0, 0.0, 0.0]).unwrap();
         let steps = |turned| grids(&weights, turned).unwrap().iter().map(Learned::step).collect::<Vec<_>>();
         assert_eq!(steps(false), [4.0 / 127.0, 1.0]);
         assert_eq!(steps(true), [1.0 / 127.0, 4.0 / 127.0, 0.5 / 127.0]);
