@@ -45,8 +45,9 @@ pub enum Criterion {
     Kl,
     /// At random.
     Random,
-    /// The squared norm of the gradient of its weights. By the statistics of the batch that is what all of them add to the loss
-    /// when they go, to the second order (*GraSP*, Wang et al., 2020): θ'Hg = -|g|². The largest go first.
+    /// The squared norm of the gradient of its weights. By the statistics of the batch GraSP's scores of the weights add up to
+    /// it, -θ'Hg = |g|²: what their going does to the norm of all gradients, to the first order (Wang et al., *Picking Winning
+    /// Tickets Before Training by Preserving Gradient Flow*, 2020). The largest go first.
     Grasp,
     /// Σ |weight x gradient| over its weights (*SNIP*, Lee et al., 2019).
     Snip,
