@@ -76,9 +76,12 @@ mod tests {
 
     /// Rows of three inputs and two targets; the first target is 2 a - b, the second nothing of the inputs.
     fn rows(count: usize) -> Vec<f32> {
+        // The mixing function of splitmix64.
         let number = |at: usize, seed: usize| {
-            let x = (at * 8 + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            ((x ^ x >> 31) >> 40 & 0xFFFF) as f32 / 32768.0 - 1.0
+            let x = ((at * 8 + seed) as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+            ((x ^ x >> 31) >> 40) as f32 / 8_388_608.0 - 1.0
         };
         let row = |at: usize| {
             let [a, b, c] = [number(at, 1), number(at, 2), number(at, 3)];
