@@ -141,18 +141,6 @@ impl Graph {
         }
     }
 
-    /// The nodes that take each value, a result counting as one more.
-    pub(crate) fn users(&self) -> BTreeMap<ValueId, Vec<usize>> {
-        let mut users: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
-        for (at, node) in self.nodes().iter().enumerate() {
-            node.inputs.iter().flatten().for_each(|value| users.entry(*value).or_default().push(at));
-        }
-        for output in self.outputs() {
-            users.entry(*output).or_default().push(usize::MAX);
-        }
-        users
-    }
-
     /// The node that takes what a node makes, where it is the only one and takes it once.
     fn only_user(&self, at: usize, users: &BTreeMap<ValueId, Vec<usize>>) -> Option<usize> {
         let [Some(output)] = self.nodes()[at].outputs[..] else { return None };

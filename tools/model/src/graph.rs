@@ -118,6 +118,26 @@ impl Graph {
         self.names.len()
     }
 
+    /// The nodes that take each value, once for each time; a result counts as one more, of the number `usize::MAX`.
+    pub fn users(&self) -> BTreeMap<ValueId, Vec<usize>> {
+        let mut users: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().flatten().for_each(|value| users.entry(*value).or_default().push(at));
+        }
+        for output in &self.outputs {
+            users.entry(*output).or_default().push(usize::MAX);
+        }
+        users
+    }
+
+    /// The node that makes each value that a node makes.
+    pub(crate) fn makers(&self) -> BTreeMap<ValueId, usize> {
+        let made = |(at, node): (usize, &Node)| {
+            node.outputs.iter().flatten().map(move |value| (*value, at)).collect::<Vec<_>>()
+        };
+        self.nodes.iter().enumerate().flat_map(made).collect()
+    }
+
     /// All nodes.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

@@ -11,6 +11,7 @@
 //! behind its sums, the normalization of a transformer that normalizes there.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::conv::Conv;
@@ -41,6 +42,8 @@ pub struct Residual {
     pub branch: Branch,
     /// Its nodes, in their order: those that what it takes flows through, the sum and what closes it.
     pub nodes: Vec<usize>,
+    /// Which of them is the sum.
+    sum: usize,
     /// Who takes a value from within the block, though it is not of the block: a node's name, or none where the value is a
     /// result of the graph.
     pub leak: Option<(ValueId, Option<String>)>,
@@ -52,56 +55,44 @@ impl Graph {
     pub fn residuals(&self) -> Vec<Residual> {
         let flow = Flow::new(self);
         let all: Vec<Residual> = (0..self.nodes().len()).filter_map(|at| flow.residual(at)).collect();
-        let sum = |one: &Residual| one.sum(self);
         let (identities, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.identity);
-        let within = |one: &Residual, all: &[Residual]| all.iter().any(|other| other.around(sum(one), self));
-        let identities: Vec<Residual> = identities.iter().filter(|one| !within(one, &identities)).cloned().collect();
+        let within = |one: &Residual, all: &[Residual]| all.iter().any(|other| other.around(one));
         // Sums of another kind, as of scores and masks, are of no block of their own; what goes around blocks is none.
-        let around = |one: &Residual, all: &[Residual]| all.iter().any(|other| one.around(sum(other), self));
+        let around = |one: &Residual, all: &[Residual]| all.iter().any(|other| one.around(other));
+        let identities: Vec<Residual> = identities.iter().filter(|one| !within(one, &identities)).cloned().collect();
         let own = |one: &&Residual| !within(one, &identities) && !around(one, &identities) && !around(one, &others);
         let mut found: Vec<Residual> = others.iter().filter(own).cloned().collect();
         found.extend(identities);
-        found.sort_by_key(sum);
+        found.sort_by_key(|one| one.sum);
         found
     }
 }
 
 impl Residual {
     /// Whether another block's sum is of its nodes.
-    fn around(&self, sum: usize, graph: &Graph) -> bool {
-        self.sum(graph) != sum && self.nodes.contains(&sum)
-    }
-
-    /// The number of the node that adds.
-    fn sum(&self, graph: &Graph) -> usize {
-        let adds = |at: &&usize| matches!(graph.nodes()[**at].op.name(), "Add" | "Sum");
-        self.nodes.iter().rev().find(adds).copied().unwrap_or(usize::MAX)
+    fn around(&self, other: &Self) -> bool {
+        self.sum != other.sum && self.nodes.contains(&other.sum)
     }
 }
 
 /// Who makes each value, and who takes it.
 struct Flow<'g> {
     graph: &'g Graph,
-    maker: Vec<Option<usize>>,
-    takers: Vec<Vec<usize>>,
+    makers: BTreeMap<ValueId, usize>,
+    users: BTreeMap<ValueId, Vec<usize>>,
     /// Whether a value hangs on what callers bring.
     live: Vec<bool>,
 }
 
 impl<'g> Flow<'g> {
     fn new(graph: &'g Graph) -> Self {
-        let (mut maker, mut takers) = (vec![None; graph.values()], vec![Vec::new(); graph.values()]);
         let mut live = vec![false; graph.values()];
         graph.inputs().iter().for_each(|input| live[input.value.index()] = true);
-        for (at, node) in graph.nodes().iter().enumerate() {
-            node.inputs.iter().flatten().for_each(|value| takers[value.index()].push(at));
+        for node in graph.nodes() {
             let hangs = node.inputs.iter().flatten().any(|value| live[value.index()]);
-            for output in node.outputs.iter().flatten() {
-                maker[output.index()] = Some(at);
-                live[output.index()] = hangs;
-            }
+            node.outputs.iter().flatten().for_each(|output| live[output.index()] = hangs);
         }
-        Self { graph, maker, takers, live }
+        Self { graph, makers: graph.makers(), users: graph.users(), live }
     }
 
     fn node(&self, at: usize) -> &'g Node {
@@ -139,11 +130,11 @@ impl<'g> Flow<'g> {
         let closing = self.closing(input, sum);
         nodes.extend(closing);
         let output = closing.map_or(Some(sum), |at| self.node(at).outputs.first().copied().flatten())?;
-        Some(Residual { input, output, identity, branch, nodes, leak })
+        Some(Residual { input, output, identity, branch, nodes, sum: at, leak })
     }
 
     fn maker(&self, value: ValueId) -> Option<usize> {
-        self.maker[value.index()]
+        self.makers.get(&value).copied()
     }
 
     /// The nodes that a value is made by, and what these take, and so on.
@@ -200,21 +191,22 @@ impl<'g> Flow<'g> {
     fn leak(&self, nodes: &[usize], sum: ValueId) -> Option<(ValueId, Option<String>)> {
         let made = nodes.iter().flat_map(|at| self.node(*at).outputs.iter().flatten()).filter(|value| **value != sum);
         made.copied().find_map(|value| {
-            if self.graph.outputs().contains(&value) {
+            let users = self.users.get(&value)?;
+            if users.contains(&usize::MAX) {
                 return Some((value, None));
             }
-            let taker = self.takers[value.index()].iter().find(|at| !nodes.contains(at))?;
-            Some((value, Some(self.node(*taker).name.clone())))
+            let other = users.iter().find(|at| !nodes.contains(at))?;
+            Some((value, Some(self.node(*other).name.clone())))
         })
     }
 
     /// The one node that takes a sum, where it does what made the block's input.
     fn closing(&self, input: ValueId, sum: ValueId) -> Option<usize> {
-        let [one] = self.takers[sum.index()][..] else { return None };
-        let before = self.maker(input)?;
-        let same = self.node(before).op.name() == self.node(one).op.name();
-        let whole = self.node(one).inputs.first() == Some(&Some(sum)) && !self.graph.outputs().contains(&sum);
-        let shapes = matches!(self.node(one).op.name(), "Relu" | "LayerNormalization" | "RMSNormalization");
+        let [one] = self.users.get(&sum)?[..] else { return None };
+        let (before, node) = (self.maker(input)?, self.graph.nodes().get(one)?);
+        let same = self.node(before).op.name() == node.op.name();
+        let whole = node.inputs.first() == Some(&Some(sum));
+        let shapes = matches!(node.op.name(), "Relu" | "LayerNormalization" | "RMSNormalization");
         (same && whole && shapes).then_some(one)
     }
 }

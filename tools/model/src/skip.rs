@@ -26,11 +26,7 @@ impl Graph {
     /// Those of [`sort`](Self::sort).
     pub fn skip(&mut self) -> Result<usize, Error> {
         self.sort()?;
-        let users = self.users();
-        let mut makers: BTreeMap<ValueId, usize> = BTreeMap::new();
-        for (at, node) in self.nodes().iter().enumerate() {
-            makers.extend(node.outputs.iter().flatten().map(|value| (*value, at)));
-        }
+        let (users, makers) = (self.users(), self.makers());
         let mut gone = BTreeSet::new();
         let mut count = 0;
         for gate in 0..self.nodes().len() {

@@ -84,12 +84,7 @@ struct Flow<'g> {
 
 impl<'g> Flow<'g> {
     fn new(graph: &'g Graph) -> Self {
-        let mut users: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
-        for (at, node) in graph.nodes().iter().enumerate() {
-            node.inputs.iter().flatten().for_each(|value| users.entry(*value).or_default().push(at));
-        }
-        graph.outputs().iter().for_each(|value| users.entry(*value).or_default().push(usize::MAX));
-        Self { graph, users, origins: BTreeMap::new(), channels: Vec::new() }
+        Self { graph, users: graph.users(), origins: BTreeMap::new(), channels: Vec::new() }
     }
 
     /// The place of the mask of a convolution that makes that value; none before a result.
