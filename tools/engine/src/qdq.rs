@@ -49,19 +49,7 @@ pub(crate) struct Input {
 ///
 /// A model that is no ONNX file, or one of an opset before 13.
 pub(crate) fn file(model: &Model) -> Result<Filled, Error> {
-    let unlike = |what: String| Error::from(ErrorKind::Unlike { what }).at(model.path());
-    if model.language().is_some() {
-        return Err(unlike("a Hugging Face folder: only the graph of an ONNX file can be written as ONNX".to_owned()));
-    }
-    let file = Filled::of(model)?;
-    let plain = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-    let opset =
-        file.proto.opset_import.iter().find(|import| plain(import.domain())).map_or(0, |import| import.version());
-    if opset < OPSET {
-        let e = unlike(format!("a model of opset {opset}: quantized weights of rows need {OPSET}"));
-        return Err(e.hinting("export the model with a later opset"));
-    }
-    Ok(file)
+    Filled::of_opset(model, OPSET, "quantized weights of rows")
 }
 
 /// Puts the quantizers of a layer into a file's graph: of its weights one grid for all or one for each row, of its input one.

@@ -51,7 +51,7 @@ pub(crate) use learner::{Found, Pace};
 pub(crate) use lessons::Draw;
 pub use lessons::Lessons;
 pub(crate) use lessons::of_checkpoint;
-pub(crate) use output::{Filled, write as write_trained};
+pub(crate) use output::{Filled, check_onnx, write as write_trained};
 pub(crate) use sample::{Sample, gradients};
 pub use settings::{At, Epoch, Settings, Task, Teacher, Trained};
 pub use state::check_state;

@@ -35,17 +35,7 @@ impl Network {
     /// A model that is no ONNX file, or one of an opset before 13; weights that are no plain initializers; those of writing.
     pub fn export(&self, (out, overwrite): (&Path, Overwrite)) -> Result<(), Error> {
         let unlike = |what: String| Error::from(ErrorKind::Unlike { what }).at(self.model.path());
-        if self.model.language().is_some() {
-            return Err(unlike("a Hugging Face folder: only the graph of an ONNX file can be written".to_owned()));
-        }
-        let mut file = Filled::of(&self.model)?;
-        let plain = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-        let opset =
-            file.proto.opset_import.iter().find(|import| plain(import.domain())).map_or(0, |import| import.version());
-        if opset < OPSET {
-            let e = unlike(format!("a model of opset {opset}: heads need {OPSET}"));
-            return Err(e.hinting("export the model with a later opset"));
-        }
+        let mut file = Filled::of_opset(&self.model, OPSET, "heads")?;
         let graph = file.proto.graph.as_mut().ok_or_else(|| unlike("a file without a graph".to_owned()))?;
         graph.initializer.push(initializer(ZERO, DataType::Float, &[], 0f32.to_le_bytes().to_vec()));
         for (site, head) in self.sites.iter().zip(&self.heads) {

@@ -25,6 +25,7 @@ use super::sites::Site;
 use crate::error::{Error, ErrorKind};
 use crate::progress::Progress;
 use crate::qdq::{self, Input, Layer};
+use crate::train::check_onnx;
 
 impl Network {
     /// Writes the network in these forms as an ONNX model, with running statistics measured anew where it is said on what.
@@ -40,9 +41,7 @@ impl Network {
         progress: Progress<'_>,
     ) -> Result<(), Error> {
         let unlike = |what: String| Error::from(ErrorKind::Unlike { what }).at(self.model().path());
-        if self.model().language().is_some() {
-            return qdq::file(self.model()).map(drop);
-        }
+        check_onnx(self.model())?;
         let ready = self.ready(forms, (recalibrate, true), progress)?;
         let mut file = qdq::file(&self.model().with(self.with_statistics(ready.graph())))?;
         let graph = file.proto.graph.as_mut().ok_or_else(|| unlike("a file without a graph".to_owned()))?;

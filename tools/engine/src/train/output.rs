@@ -49,6 +49,17 @@ fn floats(graph: &Graph) -> BTreeMap<&str, &Tensor> {
     graph.weights().filter(|(_, t)| t.dtype() == Dtype::F32).map(|(value, t)| (graph.name(value), t)).collect()
 }
 
+/// Refuses a model that is in no ONNX file.
+pub(crate) fn check_onnx(model: &Model) -> Result<(), Error> {
+    match model.language() {
+        None => Ok(()),
+        Some(_) => {
+            let what = "a Hugging Face folder: only the graph of an ONNX file can be written as ONNX".to_owned();
+            Err(Error::from(ErrorKind::Unlike { what }).at(model.path()))
+        }
+    }
+}
+
 /// The file of a model with other weights.
 pub(crate) struct Filled {
     pub(crate) proto: ModelProto,
@@ -77,6 +88,25 @@ impl Filled {
             return Err(error.hinting("an output that ends in `.safetensors` holds it"));
         }
         Ok(filled)
+    }
+
+    /// The same, where the file is of an opset that has what is to be put in.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`of`](Self::of); a Hugging Face folder; an opset before `needs`, which `what` needs.
+    pub(crate) fn of_opset(model: &Model, needs: i64, what: &str) -> Result<Self, Error> {
+        check_onnx(model)?;
+        let filled = Self::of(model)?;
+        let plain = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+        let import = filled.proto.opset_import.iter().find(|import| plain(import.domain()));
+        let opset = import.map_or(0, |import| import.version());
+        if opset >= needs {
+            return Ok(filled);
+        }
+        let what = format!("a model of opset {opset}: {what} need {needs}");
+        let e = Error::from(ErrorKind::Unlike { what }).at(model.path());
+        Err(e.hinting("export the model with a later opset"))
     }
 
     /// That of an ONNX model, with its own weights.
