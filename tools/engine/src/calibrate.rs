@@ -20,6 +20,7 @@ use niwaki_tensors::{Dtype, Entry, Layout, Limits, Overwrite, Writer, metadata_l
 use serde::Serialize;
 
 use crate::dataset::shuffled;
+use crate::described;
 use crate::error::{Error, ErrorKind};
 use crate::inputs::{Takes, grams};
 use crate::model::Model;
@@ -124,8 +125,7 @@ pub fn calibrate(
 /// What the file says of itself.
 fn text(about: &About, sites: &[Site]) -> Result<String, Error> {
     let layers = sites.iter().map(|site| (site.name.clone(), site.about.clone())).collect();
-    let about = About { layers, ..about.clone() };
-    serde_json::to_string(&about).map_err(|e| ErrorKind::Unlike { what: e.to_string() }.into())
+    described::text(&About { layers, ..about.clone() })
 }
 
 /// Where everything stands in the file: numbers of the layers, then the matrices.

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use niwaki_gguf::{Array, Entry, GgmlType, Gguf, Layout, Metadata, Texts, Value, Writer};
-use niwaki_tensors::{Checkpoint, Limits, Overwrite, read_limited};
-use serde_json::{Map, json};
+use niwaki_gguf::{Array, GgmlType, Gguf, Metadata, Texts, Value, Writer};
+use niwaki_tensors::{Checkpoint, Dtype, Entry, Layout, Limits, Overwrite, metadata_len, read_limited};
 
+use crate::described;
 use crate::destination::{Destination, Format, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::signature::tensor_digest;
@@ -58,12 +58,12 @@ pub fn write(stats: &Stats, source: &Source<'_>, (out, overwrite): (&Path, Overw
     metadata.set("imatrix.chunk_count", number(stats.examples()));
     let tokens = all.iter().map(|(.., values)| *values).max().unwrap_or(0);
     metadata.set("imatrix.chunk_size", number(tokens / stats.examples().max(1)));
-    let entry = |name: String, inputs| Entry { name, dims: vec![1, inputs], ggml_type: GgmlType::F32 };
+    let entry = |name: String, inputs| niwaki_gguf::Entry { name, dims: vec![1, inputs], ggml_type: GgmlType::F32 };
     let both = |(name, sums, _): &(String, Vec<f32>, u64)| {
         [entry(format!("{name}.in_sum2"), sums.len()), entry(format!("{name}.counts"), 1)]
     };
-    let entries: Vec<Entry> = all.iter().flat_map(both).collect();
-    let layout = Layout::new(&metadata, &entries).map_err(|e| Error::from(e).at(out))?;
+    let entries: Vec<niwaki_gguf::Entry> = all.iter().flat_map(both).collect();
+    let layout = niwaki_gguf::Layout::new(&metadata, &entries).map_err(|e| Error::from(e).at(out))?;
     let writer = Writer::create(out, layout, overwrite)?;
     for (nth, (_, sums, values)) in all.iter().enumerate() {
         writer.write_at(2 * nth, 0, bytemuck::cast_slice(sums))?;
@@ -111,30 +111,20 @@ pub(crate) fn open(path: &Path, source: &Source<'_>) -> Result<Stats, Error> {
         return Err(at(unlike("an importance matrix of none of the checkpoint's tensors")));
     }
     let about = About { version: 1, digest: "0".repeat(64), examples: 0, layers };
-    let text = serde_json::to_string(&about).map_err(|e| unlike(e.to_string()))?;
-    let checkpoint = Checkpoint::from_bytes(path, safetensors(&text, &tensors), &Limits::default())?;
+    let file = safetensors(&described::text(&about)?, tensors)?;
+    let checkpoint = Checkpoint::from_bytes(path, file, &Limits::default())?;
     Stats::without_ranges(checkpoint)
 }
 
 /// A file of statistics in memory.
-fn safetensors(text: &str, tensors: &[(String, Vec<f32>)]) -> Arc<[u8]> {
-    let mut header = Map::new();
-    header.insert("__metadata__".to_owned(), json!({ KEY: text }));
-    let mut data: Vec<u8> = Vec::new();
-    for (name, numbers) in tensors {
-        let begin = data.len();
-        data.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
-        header.insert(
-            name.clone(),
-            json!({"dtype": "F32", "shape": [numbers.len()], "data_offsets": [begin, data.len()]}),
-        );
-    }
-    let mut header = serde_json::Value::Object(header).to_string();
-    header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header.as_bytes());
-    file.extend(data);
-    file.into()
+fn safetensors(text: &str, tensors: Vec<(String, Vec<f32>)>) -> Result<Arc<[u8]>, Error> {
+    let metadata = [(KEY, text)];
+    let (names, numbers): (Vec<String>, Vec<Vec<f32>>) = tensors.into_iter().unzip();
+    let entry = |(name, numbers): (String, &Vec<f32>)| Entry { name, dtype: Dtype::F32, shape: vec![numbers.len()] };
+    let entries = names.into_iter().zip(&numbers).map(entry).collect();
+    let mut file = Layout::exact(entries, metadata_len(&metadata))?.header(&metadata)?;
+    file.extend(numbers.iter().flatten().flat_map(|x| x.to_le_bytes()));
+    Ok(file.into())
 }
 
 /// Mean squares by name, of a file in GGUF.

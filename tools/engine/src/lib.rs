@@ -19,6 +19,7 @@ pub mod calibrate;
 pub mod compare;
 pub mod compress;
 pub mod dataset;
+mod described;
 pub mod destination;
 pub mod dynamic;
 pub mod elastic;

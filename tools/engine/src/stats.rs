@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 
 use niwaki_container::Digest;
 use niwaki_quant::observe::{Gram, importances};
-use niwaki_tensors::{Checkpoint, Dtype, Limits, TensorView};
+use niwaki_tensors::{Checkpoint, Limits, TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::described::{self, finite, floats};
 use crate::error::{Error, ErrorKind};
 use crate::imatrix;
 use crate::mask::matrix;
@@ -144,14 +145,8 @@ impl Stats {
     pub fn of_checkpoint(checkpoint: Checkpoint) -> Result<Self, Error> {
         let path = checkpoint.path().to_owned();
         let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).at(&path);
-        let metadata = checkpoint.metadata();
-        let text = metadata.get(KEY).ok_or_else(|| {
-            wrong(format!("no `{KEY}` in its metadata")).hinting("`calibrate` makes files of statistics")
-        })?;
-        let about: About = serde_json::from_str(text).map_err(|e| wrong(format!("`{KEY}` of its metadata: {e}")))?;
-        if about.version != 1 {
-            return Err(wrong(format!("version {}, 1 expected", about.version)));
-        }
+        let made = (KEY, "`calibrate` makes files of statistics");
+        let about: About = described::about(&checkpoint, made, |about: &About| about.version)?;
         about.digest.parse::<Digest>().map_err(|e| wrong(format!("its digest: {e}")))?;
         let stats = Self { path, checkpoint, about, ranges: true };
         stats.about.layers.iter().try_for_each(|(name, about)| stats.check_layer(name, about))?;
@@ -187,12 +182,7 @@ impl Stats {
 
     /// A tensor of floats of the file.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>, Error> {
-        let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(name).at(&self.path);
-        let view = self.checkpoint.get(name).ok_or_else(|| wrong("is not there".to_owned()))?;
-        if view.dtype() != Dtype::F32 || view.shape() != shape {
-            return Err(wrong(format!("{} {:?}, F32 {shape:?} expected", view.dtype(), view.shape())));
-        }
-        Ok(view)
+        floats(&self.checkpoint, name, |has| has == shape, format_args!("{shape:?}"))
     }
 
     /// The file.
@@ -309,11 +299,7 @@ impl Layer<'_> {
         let Some(at) = self.about.gram else { return Ok(None) };
         let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(&gram_name(at)).at(&self.stats.path);
         let view = self.stats.gram(at, self.about)?;
-        let mut all = vec![0.0; view.elements()];
-        view.decode_f32(0..all.len(), &mut all)?;
-        if let Some(at) = all.iter().position(|x| !x.is_finite()) {
-            return Err(wrong(format!("number {at} is not finite")));
-        }
+        let all = finite(&self.stats.checkpoint, &view)?;
         let each = (all.len() / self.about.groups).max(1);
         let gram = |means: &[f32]| Gram::of_means(self.about.columns(), means).map_err(|e| wrong(e.to_string()));
         all.chunks(each).map(gram).collect::<Result<Vec<_>, _>>().map(Some)
@@ -321,17 +307,8 @@ impl Layer<'_> {
 
     /// Numbers of each input.
     fn numbers(&self, ending: &str) -> Result<Vec<f32>, Error> {
-        let name = tensor_name(self.name, ending);
-        let view = self.stats.tensor(&name, &[self.about.inputs])?;
-        let mut all = vec![0.0; view.elements()];
-        view.decode_f32(0..all.len(), &mut all)?;
-        match all.iter().position(|x| !x.is_finite()) {
-            Some(at) => {
-                let what = format!("number {at} is not finite");
-                Err(Error::from(ErrorKind::Unlike { what }).of(&name).at(&self.stats.path))
-            }
-            None => Ok(all),
-        }
+        let view = self.stats.tensor(&tensor_name(self.name, ending), &[self.about.inputs])?;
+        finite(&self.stats.checkpoint, &view)
     }
 
     /// Refuses a tensor that is not the weight that was seen.

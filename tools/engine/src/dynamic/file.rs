@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use niwaki_model::{Executor, Tensor, ValueId};
 use niwaki_prune::Ratio;
 use niwaki_prune::dynamic::Target;
-use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite};
+use niwaki_tensors::{Checkpoint, Limits, Overwrite};
 use serde::{Deserialize, Serialize};
 
 use super::heads::{self, Head};
 use super::sites::{Site, sites};
 use super::{Dynamic, Pool};
+use crate::described::{self, finite, floats};
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
 use crate::train::{take, write_trained};
@@ -70,8 +71,7 @@ pub(super) fn write(
     let layers = heads.iter().map(|(name, _)| (*name).to_owned()).collect();
     let target = AboutTarget::of(how.target);
     let about = About { version: 1, target, pool: how.pool, joint: how.joint, layers };
-    let text =
-        serde_json::to_string(&about).map_err(|e| Error::from(ErrorKind::Unlike { what: e.to_string() }).at(path))?;
+    let text = described::text(&about).map_err(|e| e.at(path))?;
     write_trained(&model.with(graph), Some(epoch), Some((KEY, &text)), (path, overwrite))
 }
 
@@ -103,14 +103,8 @@ impl HeadsFile {
     pub fn of_checkpoint(checkpoint: Checkpoint) -> Result<Self, Error> {
         let path = checkpoint.path().to_owned();
         let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).at(&path);
-        let metadata = checkpoint.metadata();
-        let text = metadata.get(KEY).ok_or_else(|| {
-            wrong(format!("no `{KEY}` in its metadata")).hinting("`dynamic train` makes such weights")
-        })?;
-        let about: About = serde_json::from_str(text).map_err(|e| wrong(format!("`{KEY}` of its metadata: {e}")))?;
-        if about.version != 1 {
-            return Err(wrong(format!("version {}, 1 expected", about.version)));
-        }
+        let about: About =
+            described::about(&checkpoint, (KEY, "`dynamic train` makes such weights"), |about: &About| about.version)?;
         if about.layers.is_empty() {
             return Err(wrong("heads of no layers".to_owned()));
         }
@@ -168,17 +162,10 @@ fn head(checkpoint: &Checkpoint, layer: &str) -> Result<Head, Error> {
 
 /// A tensor of floats, all finite, of so many dimensions.
 fn tensor(checkpoint: &Checkpoint, name: &str, rank: usize) -> Result<Tensor, Error> {
-    let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(name).at(checkpoint.path());
-    let view = checkpoint.get(name).ok_or_else(|| wrong("is not there".to_owned()))?;
-    if view.dtype() != Dtype::F32 || view.shape().len() != rank || view.elements() == 0 {
-        return Err(wrong(format!("{} {:?}, F32 of {rank} dimensions expected", view.dtype(), view.shape())));
-    }
-    let mut all = vec![0.0; view.elements()];
-    view.decode_f32(0..all.len(), &mut all)?;
-    match all.iter().position(|x| !x.is_finite()) {
-        Some(at) => Err(wrong(format!("number {at} is not finite"))),
-        None => Tensor::of(view.shape(), all).ok_or_else(|| wrong("another number of elements".to_owned())),
-    }
+    let wrong = || Error::from(ErrorKind::Unlike { what: "another number of elements".to_owned() }).of(name);
+    let fits = |shape: &[usize]| shape.len() == rank && !shape.contains(&0);
+    let view = floats(checkpoint, name, fits, format_args!("of {rank} dimensions"))?;
+    Tensor::of(view.shape(), finite(checkpoint, &view)?).ok_or_else(|| wrong().at(checkpoint.path()))
 }
 
 /// A network whose channels are gated.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use niwaki_codes::{Bits, GroupSize, Widths};
 use niwaki_model::{Tensor, ValueId};
 use niwaki_quant::forms::{Form, LayerSize, Space};
-use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite};
+use niwaki_tensors::{Checkpoint, Limits, Overwrite};
 use serde::{Deserialize, Serialize};
 
 use super::begin::Tables;
@@ -14,6 +14,7 @@ use super::quantizer::SET;
 use super::sites::{Site, sites};
 use super::{Elastic, Grid, Supernet, space};
 use crate::dataset::Augment;
+use crate::described::{self, finite, floats};
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
 use crate::train::{take, write_trained};
@@ -87,8 +88,7 @@ pub(super) fn write(
         Grid::Nested(group) => Some(group.get()),
     };
     let about = About { version: 1, widths, nested, activations: supernet.how.activations, crop, flip, layers };
-    let text =
-        serde_json::to_string(&about).map_err(|e| Error::from(ErrorKind::Unlike { what: e.to_string() }).at(path))?;
+    let text = described::text(&about).map_err(|e| e.at(path))?;
     write_trained(&model.with(graph), Some(epoch), Some((KEY, &text)), (path, overwrite))
 }
 
@@ -121,14 +121,8 @@ impl ElasticFile {
     pub fn of_checkpoint(checkpoint: Checkpoint) -> Result<Self, Error> {
         let path = checkpoint.path().to_owned();
         let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).at(&path);
-        let metadata = checkpoint.metadata();
-        let text = metadata.get(KEY).ok_or_else(|| {
-            wrong(format!("no `{KEY}` in its metadata")).hinting("`elastic train` makes such weights")
-        })?;
-        let about: About = serde_json::from_str(text).map_err(|e| wrong(format!("`{KEY}` of its metadata: {e}")))?;
-        if about.version != 1 {
-            return Err(wrong(format!("version {}, 1 expected", about.version)));
-        }
+        let about: About =
+            described::about(&checkpoint, (KEY, "`elastic train` makes such weights"), |about: &About| about.version)?;
         let bits = about.widths.iter().map(|bits| Bits::new(*bits)).collect::<Result<Vec<_>, _>>();
         let widths = bits.and_then(Widths::new).map_err(|e| wrong(format!("its widths: {e}")))?;
         let grid = match about.nested.map(GroupSize::new).transpose() {
@@ -192,19 +186,11 @@ impl ElasticFile {
 
     /// A table of so many sets of grids, or of one for a tensor and at least one for its rows.
     fn table(&self, name: &str, sets: Option<usize>) -> Result<Tensor, Error> {
-        let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(name).at(&self.path);
-        let view = self.checkpoint.get(name).ok_or_else(|| wrong("is not there".to_owned()))?;
-        let found = view.shape().first().copied().unwrap_or(0);
+        let wrong = || Error::from(ErrorKind::Unlike { what: "another number of elements".to_owned() }).of(name);
+        let found = self.checkpoint.get(name).and_then(|view| view.shape().first().copied()).unwrap_or(0);
         let shape = [sets.unwrap_or(found.max(2)), 3, SET / 3];
-        if view.dtype() != Dtype::F32 || view.shape() != shape {
-            return Err(wrong(format!("{} {:?}, F32 {shape:?} expected", view.dtype(), view.shape())));
-        }
-        let mut all = vec![0.0; view.elements()];
-        view.decode_f32(0..all.len(), &mut all)?;
-        match all.iter().position(|x| !x.is_finite()) {
-            Some(at) => Err(wrong(format!("number {at} is not finite"))),
-            None => Tensor::of(shape, all).ok_or_else(|| wrong("another number of elements".to_owned())),
-        }
+        let view = floats(&self.checkpoint, name, |has| has == shape, format_args!("{shape:?}"))?;
+        Tensor::of(shape, finite(&self.checkpoint, &view)?).ok_or_else(|| wrong().at(&self.path))
     }
 }
 
