@@ -19,7 +19,6 @@ use niwaki_model::{Executor, Graph, Paused, Run};
 use niwaki_tensors::{Dtype, Entry, Layout, Limits, Overwrite, Writer, metadata_len};
 use serde::Serialize;
 
-use crate::dataset::shuffled;
 use crate::described;
 use crate::error::{Error, ErrorKind};
 use crate::inputs::{Takes, grams};
@@ -28,7 +27,7 @@ use crate::progress::Progress;
 use crate::signature::tensor_digests;
 use crate::source::{Names, Opened};
 use crate::stats::{About, ENDINGS, KEY, gram_name, tensor_name};
-use crate::train::{Draw, Lessons, Settings};
+use crate::train::{Lessons, Sample, Settings};
 use look::Look;
 use sites::{Site, sites};
 
@@ -163,18 +162,12 @@ impl Walk<'_> {
         mut of: impl FnMut(Vec<niwaki_model::Tensor>, &[usize]) -> Result<(), Error>,
     ) -> Result<usize, Error> {
         let Calibration { model, data, limit, seed, .. } = *self.how;
-        let mut items = shuffled(data.len(), seed, 0);
-        items.truncate(limit.clamp(1, data.len()));
-        let settings = Settings { seed, ..Settings::default() };
-        let draw = Draw { settings: &settings, black: &data.black(), epoch: 0, step: 0 };
         // Texts one by one: none is filled up with what it does not say.
         let batch = if matches!(data, Lessons::Images(_)) { BATCH } else { 1 };
-        for items in items.chunks(batch) {
-            for share in data.shares(model, items, &draw)? {
-                of(share.inputs, items)?;
-            }
-        }
-        Ok(items.len())
+        let settings = Settings { seed, batch, ..Settings::default() };
+        let sample = Sample { model, settings: &settings, data, examples: limit };
+        sample.batches(|items, shares| shares.into_iter().try_for_each(|share| of(share.inputs, items)))?;
+        Ok(sample.count())
     }
 
     fn graph(&self) -> &Graph {

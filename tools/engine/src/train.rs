@@ -28,7 +28,6 @@ mod step;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 pub use niwaki_model::optimizer::Method;
 pub use niwaki_model::schedule::Course;
@@ -37,18 +36,16 @@ use niwaki_model::{Executor, Graph, Running, Tape, Tensor, ValueId};
 use niwaki_tensors::{Overwrite, check_output};
 
 use crate::dataset::shuffled;
-use crate::dynamic::Gates;
-use crate::elastic::Supernet;
 use crate::error::Error;
 use crate::model::Model;
 use crate::target::file_error;
 pub(crate) use choice::{Named, own_statistics};
 pub(crate) use inputs::{take, widen};
-use kind::Begun;
 pub(crate) use kind::Kind;
+use kind::{Begun, Beside};
 use learner::Learner;
 pub(crate) use learner::{Found, Pace};
-pub(crate) use lessons::Draw;
+use lessons::Draw;
 pub use lessons::Lessons;
 pub(crate) use lessons::of_checkpoint;
 pub(crate) use output::{Filled, check_onnx, write as write_trained};
@@ -155,10 +152,7 @@ struct Training<'t> {
     described: Vec<(String, String)>,
     running: Vec<Running>,
     learner: Learner,
-    /// Where it is to run in many forms, its quantizers.
-    supernet: Option<Arc<Supernet>>,
-    /// Where channels are gated, its heads.
-    gates: Option<Gates>,
+    beside: Beside,
     schedule: Schedule,
     /// Weights whose gradients are added up.
     weights: usize,
@@ -198,7 +192,7 @@ impl<'t> Training<'t> {
         let at = |e: niwaki_model::Error| Error::from(e.at(model.path()));
         let running = graph.norms(settings.norms);
         own_statistics(&graph, &running).map_err(|e| e.at(model.path()))?;
-        let Begun { learner, wanted, supernet, gates } = kind.begin(task, settings, (&base, &mut graph), &running)?;
+        let Begun { learner, wanted, beside } = kind.begin(task, settings, (&base, &mut graph), &running)?;
         // Where no gradient goes, nothing is trained.
         let tape = Tape::new(graph, wanted).map_err(at)?;
         let weights = tape.wanted().iter().filter_map(|value| tape.graph().constant(*value)).map(Tensor::len).sum();
@@ -219,8 +213,7 @@ impl<'t> Training<'t> {
             described,
             running,
             learner,
-            supernet,
-            gates,
+            beside,
             schedule,
             weights,
             teacher,
@@ -331,10 +324,10 @@ impl<'t> Training<'t> {
 
     /// The model as it is measured: of one that runs in many forms the widest, and with the gates that it has.
     fn measured(&self) -> Result<Model, Error> {
-        match (&self.supernet, &self.gates) {
-            (None, None) => Ok(self.model()),
-            (None, Some(gates)) => Ok(gates.gated(&self.model(), self.tape.graph())),
-            (Some(supernet), _) => supernet.widest(&self.model(), self.tape.graph(), self.task.data),
+        match &self.beside {
+            Beside::Nothing => Ok(self.model()),
+            Beside::Heads(gates) => Ok(gates.gated(&self.model(), self.tape.graph())),
+            Beside::Quantizers(supernet) => supernet.widest(&self.model(), self.tape.graph(), self.task.data),
         }
     }
 
@@ -376,10 +369,10 @@ impl<'t> Training<'t> {
         epoch: u64,
         out: (&Path, Overwrite),
     ) -> Result<(), Error> {
-        match (&self.supernet, &self.gates) {
-            (None, None) => output::write(model, Some(epoch), None, out),
-            (None, Some(gates)) => gates.write(model, number, epoch, out),
-            (Some(supernet), _) => supernet.write(model, number, epoch, out),
+        match &self.beside {
+            Beside::Nothing => output::write(model, Some(epoch), None, out),
+            Beside::Heads(gates) => gates.write(model, number, epoch, out),
+            Beside::Quantizers(supernet) => supernet.write(model, number, epoch, out),
         }
     }
 }

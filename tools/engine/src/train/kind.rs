@@ -51,23 +51,46 @@ impl Kind<'_> {
             let masks = Masks::begin(task.model, graph, settings, how)?;
             masks.apply(graph);
             let wanted = masks.values();
-            return Ok(Begun { learner: Learner::Masks(masks), wanted, supernet: None, gates: None });
+            return Ok(Begun { learner: Learner::Masks(masks), wanted, beside: Beside::Nothing });
         }
         let mut wanted = choice::trainable(task.model, graph, running, settings)?;
-        let (mut supernet, mut gates, mut rates) = (None, None, Vec::new());
-        if let Self::Elastic(how) = self {
-            let placed = Supernet::begin(task.model, (base, graph), settings, (how, task.data))?;
-            wanted.extend(placed.tables());
-            supernet = Some(Arc::new(placed));
-        }
-        if let Self::Dynamic(how) = self {
-            let placed = Gates::begin(task.model, graph, how)?;
-            rates = placed.rates();
-            wanted.extend(rates.iter().map(|(value, _)| *value));
-            gates = Some(placed);
-        }
+        let mut rates = Vec::new();
+        let beside = match self {
+            Self::Elastic(how) => {
+                let placed = Supernet::begin(task.model, (base, graph), settings, (how, task.data))?;
+                wanted.extend(placed.tables());
+                Beside::Quantizers(Arc::new(placed))
+            }
+            Self::Dynamic(how) => {
+                let placed = Gates::begin(task.model, graph, how)?;
+                rates = placed.rates();
+                wanted.extend(rates.iter().map(|(value, _)| *value));
+                Beside::Heads(placed)
+            }
+            Self::Weights | Self::Masks(_) => Beside::Nothing,
+        };
         let learner = Learner::weights(graph, &wanted, settings, &rates);
-        Ok(Begun { learner, wanted, supernet, gates })
+        Ok(Begun { learner, wanted, beside })
+    }
+}
+
+/// What trains beside the weights of a model.
+pub(super) enum Beside {
+    /// Nothing.
+    Nothing,
+    /// The quantizers of one that is to run in many forms.
+    Quantizers(Arc<Supernet>),
+    /// The heads of one whose channels are gated.
+    Heads(Gates),
+}
+
+impl Beside {
+    /// The quantizers, where they are that.
+    pub(super) fn quantizers(&self) -> Option<&Arc<Supernet>> {
+        match self {
+            Self::Quantizers(supernet) => Some(supernet),
+            Self::Nothing | Self::Heads(_) => None,
+        }
     }
 }
 
@@ -76,8 +99,5 @@ pub(super) struct Begun {
     pub(super) learner: Learner,
     /// What gradients are wanted of.
     pub(super) wanted: Vec<ValueId>,
-    /// The quantizers of a network that is to run in many forms.
-    pub(super) supernet: Option<Arc<Supernet>>,
-    /// The heads of one whose channels are gated.
-    pub(super) gates: Option<Gates>,
+    pub(super) beside: Beside,
 }

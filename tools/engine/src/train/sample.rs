@@ -27,19 +27,30 @@ impl Sample<'_> {
         progress: Progress<'_>,
         mut of: impl FnMut(Share, f32) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        let (count, mut done) = (self.count(), 0);
+        let all = count.div_ceil(self.settings.batch.max(1)) as u64;
+        self.batches(|items, shares| {
+            // Windows have a share each; all have as many tokens.
+            let part = items.len() as f32 / (count * shares.len()) as f32;
+            shares.into_iter().try_for_each(|share| of(share, part))?;
+            done += 1;
+            progress(done, all);
+            Ok(())
+        })
+    }
+
+    /// Hands on batch by batch which examples it has, and what goes through the model together.
+    pub(crate) fn batches(&self, mut of: impl FnMut(&[usize], Vec<Share>) -> Result<(), Error>) -> Result<(), Error> {
         let Self { model, settings, data, .. } = *self;
         let mut items = shuffled(data.len(), settings.seed, 0);
-        items.truncate(self.examples.clamp(1, data.len()));
+        items.truncate(self.count());
         let draw = Draw { settings, black: &data.black(), epoch: 0, step: 0 };
-        let batches: Vec<&[usize]> = items.chunks(settings.batch.max(1)).collect();
-        for (nth, batch) in batches.iter().enumerate() {
-            // Windows have a share each; all have as many tokens.
-            let shares = data.shares(model, batch, &draw)?;
-            let part = batch.len() as f32 / (items.len() * shares.len()) as f32;
-            shares.into_iter().try_for_each(|share| of(share, part))?;
-            progress(nth as u64 + 1, batches.len() as u64);
-        }
-        Ok(())
+        items.chunks(settings.batch.max(1)).try_for_each(|items| of(items, data.shares(model, items, &draw)?))
+    }
+
+    /// How many examples there are.
+    pub(crate) fn count(&self) -> usize {
+        self.examples.clamp(1, self.data.len())
     }
 }
 

@@ -8,6 +8,7 @@ use niwaki_model::{Data, Executor, Run, Running, Tensor, ValueId, pooled};
 use niwaki_quant::forms::Pick;
 use rayon::prelude::*;
 
+use super::kind::Beside;
 use super::learner::Pace;
 use super::lessons::{Aim, Share};
 use super::{Teacher, Training};
@@ -41,11 +42,11 @@ impl Training<'_> {
     pub(super) fn step(&mut self, items: &[usize]) -> Result<(), Error> {
         let shares = self.task.data.shares(self.task.model, items, &self.draw())?;
         let inputs: Vec<Vec<Tensor>> = shares.iter().map(|share| share.inputs.clone()).collect();
-        if let Some(gates) = &self.gates {
+        if let Beside::Heads(gates) = &self.beside {
             gates.begin_step(&mut self.tape, self.steps, self.schedule.steps);
         }
         let mut sum = None;
-        let statistics = match self.supernet.is_some() {
+        let statistics = match self.beside.quantizers().is_some() {
             true => self.sandwich(&shares, &mut sum)?,
             false => self.go(&shares, &mut sum, &[])?.0,
         };
@@ -69,7 +70,7 @@ impl Training<'_> {
             }
             changed.extend(statistics);
             self.sums.add(loss.mean, loss.count, loss.right);
-            all_outputs.extend(self.supernet.is_some().then_some(outputs));
+            all_outputs.extend(self.beside.quantizers().is_some().then_some(outputs));
         }
         Ok((changed, all_outputs))
     }
@@ -77,7 +78,7 @@ impl Training<'_> {
     /// A step of a network that is to run in many forms: the widest, others, the narrowest, each of which learns from the
     /// one before.
     fn sandwich(&mut self, shares: &[Share], sum: &mut Sum) -> Result<Statistics, Error> {
-        let Some(supernet) = self.supernet.clone() else { return Ok(Vec::new()) };
+        let Some(supernet) = self.beside.quantizers().cloned() else { return Ok(Vec::new()) };
         let mut wider = Vec::new();
         for pick in [Pick::Widest, Pick::Drawn, Pick::Narrowest] {
             supernet.choose(&mut self.tape, &supernet.forms(pick, self.steps));
