@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use niwaki_model::Tensor;
 use niwaki_tensors::{Checkpoint, Dtype, Limits, TensorView};
 
 use super::fault::DataFault;
@@ -220,6 +221,19 @@ impl Dataset {
             return Ok(());
         }
         Err(fault(DataFault::Buffer { found: out.len(), expected: wanted }, &self.path))
+    }
+
+    /// The same as a tensor `[B, C, H, W]`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`batch`](Self::batch).
+    pub(crate) fn tensor(&self, items: impl ExactSizeIterator<Item = usize>) -> Result<Tensor, Error> {
+        let (count, [c, h, w]) = (items.len(), self.shape());
+        let mut images = vec![0.0f32; count * self.item_len];
+        self.batch(items, &mut images)?;
+        let unlike = || Error::from(ErrorKind::Unlike { what: format!("images of {c}x{h}x{w}") }).at(&self.path);
+        Tensor::of([count, c, h, w], images).ok_or_else(unlike)
     }
 
     /// Where the elements of `item` are in the tensor of images.

@@ -1,12 +1,11 @@
 //! What masks save: multiplications of the sites and of all else, for one image.
 
-use niwaki_model::Tensor;
 use niwaki_prune::dynamic::{Layer, active};
 use serde::Serialize;
 
 use super::sites::{Site, of_image};
 use crate::dataset::Dataset;
-use crate::error::{Blame, Error, ErrorKind};
+use crate::error::{Blame, Error};
 use crate::model::Model;
 
 /// Multiplications of one image, the mean over some.
@@ -51,12 +50,7 @@ impl Costs {
     ///
     /// Those of running the model on the first one.
     pub(super) fn of(model: &Model, sites: &[Site], data: &Dataset) -> Result<Self, Error> {
-        let unlike = |what: &str| Error::from(ErrorKind::Unlike { what: what.to_owned() }).at(data.path());
-        let mut image = vec![0.0; data.item_len()];
-        data.batch([0], &mut image)?;
-        let [c, h, w] = data.shape();
-        let image = Tensor::of([1, c, h, w], image).ok_or_else(|| unlike("no images"))?;
-        let (shapes, dense) = of_image(model, sites, image)?;
+        let (shapes, dense) = of_image(model, sites, data.tensor(0..1)?)?;
         let layer = |(site, shape): (&Site, &Vec<usize>)| Layer {
             places: shape.iter().skip(2).map(|places| *places as u64).product(),
             taps: site.taps,

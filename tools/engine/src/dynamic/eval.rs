@@ -124,13 +124,9 @@ impl Network {
         let executor = model.executor()?;
         let costs = Costs::of(&self.model, &self.sites, data)?;
         let mut watches: Vec<Watch> = self.sites.iter().map(|site| Watch::new(site.outputs)).collect();
-        let (mut sums, [c, h, w]) = (Sums::default(), data.shape());
+        let mut sums = Sums::default();
         for start in (0..examples).step_by(BATCH) {
             let end = (start + BATCH).min(examples);
-            let mut images = vec![0.0; (end - start) * data.item_len()];
-            data.batch(start..end, &mut images)?;
-            let images =
-                Tensor::of([end - start, c, h, w], images).ok_or_else(|| unlike("images of no size".into()))?;
             let mut seen: BTreeMap<ValueId, Vec<f32>> = BTreeMap::new();
             let mut look = |value: ValueId, tensor: &Tensor| {
                 if watched.iter().any(|(numbers, targets)| value == *numbers || value == *targets) {
@@ -138,7 +134,7 @@ impl Network {
                 }
             };
             let how = Run { observe: Some(&mut look), ..Run::default() };
-            executor.run(vec![images], how).map_err(|e| Error::from(e.at(path)))?;
+            executor.run(vec![data.tensor(start..end)?], how).map_err(|e| Error::from(e.at(path)))?;
             let masks = self.marks(&seen, &watched, end - start)?;
             for nth in 0..end - start {
                 let mut of_image = Vec::with_capacity(masks.len());

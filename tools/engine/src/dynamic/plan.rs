@@ -146,11 +146,6 @@ fn look(
     (data, items): (&Dataset, &[usize]),
     out: &mut [f32],
 ) -> Result<(), Error> {
-    let [c, h, w] = data.shape();
-    let unlike = |what: String| Error::from(ErrorKind::Unlike { what });
-    let mut images = vec![0.0; items.len() * data.item_len()];
-    data.batch(items.iter().copied(), &mut images)?;
-    let images = Tensor::of([items.len(), c, h, w], images).ok_or_else(|| unlike("images of no size".to_owned()))?;
     let width = out.len() / items.len().max(1);
     let mut observe = |value: ValueId, tensor: &Tensor| {
         let mut first = 0;
@@ -164,7 +159,7 @@ fn look(
         }
     };
     let how = Run { observe: Some(&mut observe), ..Run::default() };
-    executor.run(vec![images], how)?;
+    executor.run(vec![data.tensor(items.iter().copied())?], how)?;
     Ok(())
 }
 

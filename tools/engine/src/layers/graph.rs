@@ -107,9 +107,9 @@ impl Network {
         self.blocks.iter().any(|block| block.what == "convolutions")
     }
 
-    /// The blocks as choices see them: what is used elsewhere is as good as no identity.
+    /// The blocks as choices see them.
     pub(super) fn seats(&self) -> Vec<Seat> {
-        let seat = |block: &Block| Seat { stage: block.stage, identity: block.identity && block.leak.is_none() };
+        let seat = |block: &Block| Seat { stage: block.stage, identity: block.may_go() };
         self.blocks.iter().map(seat).collect()
     }
 
@@ -144,16 +144,13 @@ impl Network {
     }
 
     /// What these blocks give, and what is taken instead when they go.
-    fn bypasses(&self, removed: &[usize]) -> Vec<(ValueId, ValueId)> {
-        let mut found: BTreeMap<ValueId, ValueId> = BTreeMap::new();
-        let mut all = Vec::new();
-        let sorted: BTreeSet<usize> = removed.iter().copied().collect();
-        for block in sorted.into_iter().filter_map(|at| self.blocks.get(at)) {
+    fn bypasses(&self, removed: &[usize]) -> BTreeMap<ValueId, ValueId> {
+        let mut found = BTreeMap::new();
+        for (_, block) in self.blocks.iter().enumerate().filter(|(at, _)| removed.contains(at)) {
             let by = found.get(&block.input).copied().unwrap_or(block.input);
             found.insert(block.output, by);
-            all.push((block.output, by));
         }
-        all
+        found
     }
 
     /// What one example costs without these blocks, measured on zeros.
@@ -190,6 +187,11 @@ impl Network {
 }
 
 impl Block {
+    /// Whether what it takes can take its place: what is used elsewhere is as good as no identity.
+    fn may_go(&self) -> bool {
+        self.identity && self.leak.is_none()
+    }
+
     /// Adds the half behind this one.
     fn join(&mut self, next: Self) {
         self.what = "transformer";

@@ -1,5 +1,7 @@
 //! Scores of the blocks of a network of images.
 
+use std::collections::BTreeMap;
+
 use niwaki_model::{Executor, Graph, Run, Tape, Tensor, ValueId};
 use niwaki_prune::layers::{Alignment, Influence, Maps, Projection};
 use rayon::prelude::*;
@@ -27,6 +29,8 @@ const COMPONENTS: usize = 4;
 struct View<'v> {
     network: &'v Network,
     kept: &'v [usize],
+    /// What is taken instead of what blocks gave that are gone.
+    bypasses: BTreeMap<ValueId, ValueId>,
     /// The graph of the blocks that are left.
     graph: Graph,
     data: &'v Dataset,
@@ -63,7 +67,8 @@ impl Network {
         }
         let gone: Vec<usize> = (0..self.blocks.len()).filter(|at| !kept.contains(at)).collect();
         let images = items.len();
-        let view = View { network: self, kept, graph: self.without(&gone), data, items, batch };
+        let (bypasses, graph) = (self.bypasses(&gone), self.without(&gone));
+        let view = View { network: self, kept, bypasses, graph, data, items, batch };
         let scores = match by.criterion {
             Criterion::Grasp | Criterion::Snip | Criterion::SnipMean => view.of_gradients(by, &lessons, progress)?,
             Criterion::HRank | Criterion::ExpectAbs => view.of_maps(by.criterion, progress)?,
@@ -86,20 +91,19 @@ impl Network {
 }
 
 impl View<'_> {
-    fn blocks(&self) -> impl Iterator<Item = (usize, &Block)> {
-        self.kept.iter().filter_map(|at| Some((*at, self.network.blocks.get(*at)?)))
-    }
-
-    /// Whether a block may ever go.
-    fn may_go(&self, at: usize) -> bool {
-        self.network.seats().get(at).is_some_and(|seat| seat.identity)
+    fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.kept.iter().filter_map(|at| self.network.blocks.get(*at))
     }
 
     /// What a block takes now: what the last block before it that is left gives, if all between are gone.
     fn input(&self, block: &Block) -> ValueId {
-        let gone: Vec<usize> = (0..self.network.blocks.len()).filter(|at| !self.kept.contains(at)).collect();
-        let by = self.network.bypasses(&gone).into_iter().find(|(value, _)| *value == block.input);
-        by.map_or(block.input, |(_, by)| by)
+        self.bypasses.get(&block.input).copied().unwrap_or(block.input)
+    }
+
+    /// Scores of the blocks that may go.
+    fn scores(&self, mut score: impl FnMut(usize, &Block) -> Option<f64>) -> Vec<Option<f64>> {
+        let of = |(nth, block): (usize, &Block)| score(nth, block).filter(|_| block.may_go());
+        self.blocks().enumerate().map(of).collect()
     }
 
     /// Ready to run, and all values can be seen.
@@ -107,14 +111,6 @@ impl View<'_> {
         let mut graph = graph;
         graph.fold().map_err(|e| self.network.at(e))?;
         Executor::new(graph).map_err(|e| self.network.at(e))
-    }
-
-    /// Images of a batch.
-    fn images(&self, items: &[usize]) -> Result<Tensor, Error> {
-        let [c, h, w] = self.data.shape();
-        let mut images = vec![0.0f32; items.len() * self.data.item_len()];
-        self.data.batch(items.iter().copied(), &mut images)?;
-        Tensor::of([items.len(), c, h, w], images).ok_or_else(|| self.network.unlike(format!("images of {c}x{h}x{w}")))
     }
 
     /// Runs a network on some images; its outputs, and all that it made is shown.
@@ -139,7 +135,7 @@ impl View<'_> {
                     failed = of(items, value, tensor).err();
                 }
             };
-            self.run(&executor, &self.images(items)?, &mut watched)?;
+            self.run(&executor, &self.data.tensor(items.iter().copied())?, &mut watched)?;
             match failed {
                 Some(error) => return Err(error),
                 None => progress((nth + 1) as u64, self.items.len().div_ceil(self.batch) as u64),
@@ -159,7 +155,7 @@ impl View<'_> {
         let mut graph = self.graph.clone();
         graph.norms(settings.norms);
         widen(&model, &mut graph, &settings)?;
-        let wanted: Vec<ValueId> = self.blocks().flat_map(|(_, block)| block.products.iter().copied()).collect();
+        let wanted: Vec<ValueId> = self.blocks().flat_map(|block| block.products.iter().copied()).collect();
         let tape = Tape::new(graph, wanted).map_err(|e| self.network.at(e))?;
         let sample = Sample { model: &model, settings: &settings, data: lessons, examples: self.items.len() };
         let found = gradients(&sample, &tape, progress)?;
@@ -170,8 +166,7 @@ impl View<'_> {
             .filter_map(|(value, gradient)| Some((tape.graph().constant(*value)?, gradient)))
             .collect();
         let mut rest = all.as_slice();
-        let mut scores = Vec::with_capacity(self.kept.len());
-        for (at, block) in self.blocks() {
+        Ok(self.scores(|_, block| {
             let (own, others) = rest.split_at(block.products.len().min(rest.len()));
             rest = others;
             let count: usize = own.iter().map(|(weight, _)| weight.len()).sum();
@@ -182,20 +177,18 @@ impl View<'_> {
                 };
                 own.iter().map(each).sum()
             };
-            let score = match by.criterion {
+            Some(match by.criterion {
                 Criterion::Grasp => sum(|g, _| g * g),
                 Criterion::SnipMean => sum(|g, w| (g * w).abs()) / count.max(1) as f64,
                 _ => sum(|g, w| (g * w).abs()),
-            };
-            scores.push(self.may_go(at).then_some(score));
-        }
-        Ok(scores)
+            })
+        }))
     }
 
     /// Scores of the maps that blocks make.
     fn of_maps(&self, criterion: Criterion, progress: Progress<'_>) -> Result<Vec<Option<f64>>, Error> {
         let mut sums = vec![Maps::default(); self.kept.len()];
-        let outputs: Vec<ValueId> = self.blocks().map(|(_, block)| block.output).collect();
+        let outputs: Vec<ValueId> = self.blocks().map(|block| block.output).collect();
         self.each(progress, |_, value, tensor| {
             let Some(at) = outputs.iter().position(|output| *output == value) else { return Ok(()) };
             let (&[_, channels, height, width], Some(values)) = (tensor.shape(), tensor.get::<f32>()) else {
@@ -210,26 +203,27 @@ impl View<'_> {
             Ok(())
         })?;
         let score = |maps: &Maps| if criterion == Criterion::HRank { maps.rank() } else { maps.mean() };
-        Ok(self.blocks().zip(&sums).map(|((at, _), maps)| score(maps).filter(|_| self.may_go(at))).collect())
+        Ok(self.scores(|nth, _| score(&sums[nth])))
     }
 
     /// 1 - the mean cosine of what a block takes and what it gives, over the places of images.
     fn influence(&self, progress: Progress<'_>) -> Result<Vec<Option<f64>>, Error> {
         let mut sums = vec![Influence::default(); self.kept.len()];
-        let ends: Vec<(ValueId, ValueId)> = self.blocks().map(|(_, block)| (self.input(block), block.output)).collect();
+        let ends: Vec<(ValueId, ValueId)> = self.blocks().map(|block| (self.input(block), block.output)).collect();
+        let counts: Vec<bool> = self.blocks().map(Block::may_go).collect();
         let mut before: Vec<Vec<f32>> = vec![Vec::new(); ends.len()];
         self.each(progress, |_, value, tensor| {
-            for (at, (input, output)) in ends.iter().enumerate() {
-                if *input == value && self.may_go(self.kept[at]) {
+            for (at, (input, output)) in ends.iter().enumerate().filter(|(at, _)| counts[*at]) {
+                if *input == value {
                     before[at] = self.places(tensor)?.0;
-                } else if *output == value && self.may_go(self.kept[at]) {
+                } else if *output == value {
                     let (after, width) = self.places(tensor)?;
                     sums[at].add(&before[at], &after, width).map_err(|e| self.network.unlike(e.to_string()))?;
                 }
             }
             Ok(())
         })?;
-        Ok(self.blocks().zip(&sums).map(|((at, _), sum)| sum.score().filter(|_| self.may_go(at))).collect())
+        Ok(self.scores(|nth, _| sums[nth].score()))
     }
 
     /// The numbers of each place of images, place by place, and how many a place has.
@@ -252,7 +246,7 @@ impl View<'_> {
             return Err(Error::from(ErrorKind::Usage { what }).at(self.data.path()));
         }
         let classes = self.items.iter().map(|item| self.data.label(*item)).collect::<Result<Vec<_>, _>>()?;
-        let outputs: Vec<ValueId> = self.blocks().map(|(_, block)| block.output).collect();
+        let outputs: Vec<ValueId> = self.blocks().map(|block| block.output).collect();
         let mut features: Vec<Vec<f32>> = vec![Vec::new(); outputs.len()];
         self.each(progress, |items, value, tensor| {
             let Some(at) = outputs.iter().position(|output| *output == value) else { return Ok(()) };
@@ -276,12 +270,12 @@ impl View<'_> {
         }
         let importance = seen.importance(COMPONENTS);
         let mut rest = importance.as_slice();
-        let mean = |((at, _), width): ((usize, &Block), &usize)| {
-            let (own, others) = rest.split_at((*width).min(rest.len()));
+        Ok(self.scores(|nth, _| {
+            let width = widths[nth];
+            let (own, others) = rest.split_at(width.min(rest.len()));
             rest = others;
-            self.may_go(at).then(|| own.iter().sum::<f64>() / (*width).max(1) as f64)
-        };
-        Ok(self.blocks().zip(&widths).map(mean).collect())
+            Some(own.iter().sum::<f64>() / width.max(1) as f64)
+        }))
     }
 
     /// Runs the network, and for each block that may go the network without it. `of` is told the block's place, the images of
@@ -294,7 +288,7 @@ impl View<'_> {
     ) -> Result<(), Error> {
         let whole = self.executor(self.graph.clone())?;
         let mut others = Vec::new();
-        for (nth, (_, block)) in self.blocks().enumerate().filter(|(_, (at, _))| self.may_go(*at)) {
+        for (nth, block) in self.blocks().enumerate().filter(|(_, block)| block.may_go()) {
             let mut graph = self.graph.clone();
             graph.bypass(block.output, self.input(block));
             others.push((nth, self.executor(graph)?));
@@ -313,7 +307,7 @@ impl View<'_> {
             Ok(if see.is_some() { seen } else { logits })
         };
         for items in self.items.chunks(self.batch) {
-            let images = self.images(items)?;
+            let images = self.data.tensor(items.iter().copied())?;
             let expected = features(&whole, &images)?;
             done += 1;
             for (nth, executor) in &others {
@@ -335,7 +329,7 @@ impl View<'_> {
             sums[nth] += each.into_iter().sum::<f64>();
             Ok(())
         })?;
-        Ok(self.blocks().zip(sums).map(|((at, _), sum)| self.may_go(at).then_some(sum / images)).collect())
+        Ok(self.scores(|nth, _| Some(sums[nth] / images)))
     }
 
     /// 1 - the alignment of the inputs of the last layer with and without a block.
@@ -353,7 +347,6 @@ impl View<'_> {
             sums[nth].add(expected, found).map_err(|e| self.network.unlike(e.to_string()))
         })?;
         // Features that do not change are like no others.
-        let score = |sum: &Alignment| 1.0 - sum.score().unwrap_or(0.0);
-        Ok(self.blocks().zip(&sums).map(|((at, _), sum)| self.may_go(at).then(|| score(sum))).collect())
+        Ok(self.scores(|nth, _| Some(1.0 - sums[nth].score().unwrap_or(0.0))))
     }
 }
