@@ -304,8 +304,9 @@ impl Blocks {
     /// The scores of the blocks `kept`, in a model that has no others.
     fn scores(&self, by: By<'_>, kept: &[usize], progress: Progress<'_>) -> Result<(Vec<Option<f64>>, Seen), Error> {
         if by.criterion == Criterion::Random {
-            let all = random_scores(self.seats().len(), by.seed);
-            let scores = kept.iter().map(|at| all.get(*at).copied().filter(|_| self.seats()[*at].identity));
+            let seats = self.seats();
+            let all = random_scores(seats.len(), by.seed);
+            let scores = kept.iter().map(|at| all.get(*at).copied().filter(|_| seats[*at].identity));
             return Ok((scores.collect(), Seen::default()));
         }
         match &self.of {

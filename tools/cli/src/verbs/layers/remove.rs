@@ -96,13 +96,13 @@ pub(super) fn remove(args: &Remove, session: &mut Session<'_>) -> Result<Answer,
         let failure = Failure::usage("`--heal` is for Hugging Face folders");
         return Err(failure.hinting("`niwaki train` goes on with a network of fewer blocks").into());
     }
-    healing(args)?;
+    let healing = healing(args)?;
     let (chosen, criterion) = match chosen(args, (&blocks, removable), session)? {
         Chosen::Blocks(chosen, criterion) => (chosen, criterion),
         Chosen::TooMany { count, most } => return too_many(count, most, session),
     };
     match blocks.network() {
-        None => from_folder(args, (&chosen, criterion), start, session),
+        None => from_folder(args, (&chosen, healing), (criterion, start), session),
         Some(network) => from_network(args, (network, &chosen, removable), (criterion, start), session),
     }
 }
@@ -166,12 +166,11 @@ fn listed(blocks: &[usize]) -> String {
 
 fn from_folder(
     args: &Remove,
-    (blocks, criterion): (&[usize], Option<Criterion>),
-    start: Instant,
+    (blocks, healing): (&[usize], Option<Healing<'_>>),
+    (criterion, start): (Option<Criterion>, Instant),
     session: &mut Session<'_>,
 ) -> Result<Answer, Stop> {
     let options = compress::options(&args.output, session);
-    let healing = healing(args)?;
     let found = {
         let bar = if healing.is_some() { Progress::examples(session) } else { Progress::new(session) };
         let (model, out) = (&args.of.model, &args.output.output);

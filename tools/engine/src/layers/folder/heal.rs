@@ -90,8 +90,12 @@ impl Kept<'_> {
         let weight = |name: &str| Ok(healed.get(name).or_else(|| recorded.weights.get(name)).cloned());
         match hf::build_keeping(&recorded.config, layers, &weight).map_err(|e| e.at(self.model))? {
             Blueprint::Decoder(graph) => Ok(Decoder::new(graph).map_err(|e| e.at(self.model))?),
-            Blueprint::Encoder(_) => Err(self.unlike("healing of an encoder; a decoder expected")),
+            Blueprint::Encoder(_) => Err(self.encoder()),
         }
+    }
+
+    fn encoder(&self) -> Error {
+        self.unlike("healing of an encoder; a decoder expected")
     }
 }
 
@@ -107,7 +111,9 @@ pub(super) fn heal(
     progress: Progress<'_>,
 ) -> Result<Vec<Healed>, Error> {
     let runs = of.runs()?;
-    let (_, recorded) = Recorded::open(of.model)?;
+    let (blueprint, recorded) = Recorded::open(of.model)?;
+    let Blueprint::Decoder(whole) = blueprint else { return Err(of.encoder()) };
+    let texts = Texts::open(sample, of.model, whole.context)?;
     let own = BTreeMap::new();
     let mut healed: BTreeMap<String, Tensor> = BTreeMap::new();
     let mut all = Vec::new();
@@ -117,7 +123,6 @@ pub(super) fn heal(
             whole: of.decoder(&recorded, &(0..run.end).collect::<Vec<_>>(), &own)?,
             part: of.decoder(&recorded, &before, &healed)?,
         };
-        let texts = Texts::open(sample, of.model, pair.whole.context())?;
         let found = pair.heal(&of, &texts, damping, &|done, passes| {
             progress(nth as u64 * passes + done, runs.len() as u64 * passes);
         })?;
