@@ -35,28 +35,52 @@ const GRIDS: usize = 128;
 
 /// Decodes whole rows; lengths were checked by the view.
 pub(crate) fn rows(level: Level, parts: &Parts<'_>, rows: Range<usize>, out: &mut [f32]) {
-    let (run, bits) = (parts.run(), parts.scheme.bits);
-    let (mut scales, mut middles) = ([0.0; GRIDS], [0; GRIDS]);
     let mut rest = out;
     for row in rows {
         // Rows without columns may be usize::MAX many.
         if rest.is_empty() {
             return;
         }
-        let Some((mut out, after)) = rest.split_at_mut_checked(parts.cols) else { return };
+        let Some((out, after)) = rest.split_at_mut_checked(parts.cols) else { return };
         rest = after;
-        let codes = parts.row(row);
-        let mut at = 0;
-        while !out.is_empty() {
-            let n = run.saturating_mul(GRIDS).min(out.len());
-            let Some((some, after)) = out.split_at_mut_checked(n) else { return };
-            out = after;
-            grids(level, parts, (row, at), &mut scales, &mut middles);
-            // GRIDS is a multiple of 8, so each turn starts at a whole byte.
-            let from = packed_bytes(at.saturating_mul(run), bits);
-            runs(level, bits, codes.get(from..).unwrap_or(&[]), run, (&scales, &middles), some);
-            at += GRIDS;
-        }
+        groups(level, parts, row, 0, out);
+    }
+}
+
+/// Decodes the columns `first..first + out.len()` of a row; lengths were checked, and `first` is a
+/// multiple of eight.
+pub(crate) fn columns(level: Level, parts: &Parts<'_>, row: usize, first: usize, out: &mut [f32]) {
+    let size = parts.run();
+    let ahead = ((size - first % size) % size).min(out.len());
+    let Some((head, rest)) = out.split_at_mut_checked(ahead) else { return };
+    if !head.is_empty() {
+        let (scale, middle) = parts.grid(row, first / size);
+        run(level, parts.scheme.bits, parts.row(row), first, (scale, middle.into()), head);
+    }
+    if !rest.is_empty() && (first + ahead).is_multiple_of(8) {
+        return groups(level, parts, row, (first + ahead) / size, rest);
+    }
+    for (at, out) in rest.chunks_mut(size).enumerate() {
+        let group = (first + ahead) / size + at;
+        let (scale, middle) = parts.grid(row, group);
+        run(level, parts.scheme.bits, parts.row(row), group * size, (scale, middle.into()), out);
+    }
+}
+
+/// Decodes the groups of a row from `at` on, the first code of which starts at a whole byte.
+fn groups(level: Level, parts: &Parts<'_>, row: usize, mut at: usize, mut out: &mut [f32]) {
+    let (run, bits) = (parts.run(), parts.scheme.bits);
+    let (mut scales, mut middles) = ([0.0; GRIDS], [0; GRIDS]);
+    let codes = parts.row(row);
+    while !out.is_empty() {
+        let n = run.saturating_mul(GRIDS).min(out.len());
+        let Some((some, after)) = out.split_at_mut_checked(n) else { return };
+        out = after;
+        grids(level, parts, (row, at), &mut scales, &mut middles);
+        // GRIDS is a multiple of 8, so each turn starts at a whole byte if the first does.
+        let from = packed_bytes(at.saturating_mul(run), bits);
+        runs(level, bits, codes.get(from..).unwrap_or(&[]), run, (&scales, &middles), some);
+        at += GRIDS;
     }
 }
 

@@ -24,6 +24,7 @@ mod pack;
 pub mod patch;
 pub mod planes;
 pub mod positions;
+pub mod product;
 mod rows;
 mod scheme;
 mod shape;

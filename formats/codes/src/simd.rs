@@ -49,6 +49,28 @@ impl Avx512 {
     }
 }
 
+/// Proof that this CPU has AVX-512 VNNI and VBMI, and everything of [`Avx512`].
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vnni(Avx512);
+
+#[cfg(target_arch = "x86_64")]
+impl Vnni {
+    /// The proof, where the CPU gives it.
+    pub fn detect() -> Option<Self> {
+        #[cfg(feature = "std")]
+        if std::arch::is_x86_feature_detected!("avx512vnni") && std::arch::is_x86_feature_detected!("avx512vbmi") {
+            return Avx512::detect().map(Self);
+        }
+        None
+    }
+
+    /// That of the instructions below it.
+    pub const fn avx512(self) -> Avx512 {
+        self.0
+    }
+}
+
 /// An instruction set that this CPU was seen to have.
 ///
 /// NEON is part of the aarch64 baseline, so there the scalar body is the NEON kernel.

@@ -107,6 +107,11 @@ impl<'a> UniformView<'a> {
         self.parts.grid(row, at)
     }
 
+    /// The fields, for kernels.
+    pub(crate) fn parts(&self) -> &Parts<'a> {
+        &self.parts
+    }
+
     /// Reads every part and refuses what no encoder writes.
     ///
     /// # Errors

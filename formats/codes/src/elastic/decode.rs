@@ -62,7 +62,7 @@ impl ElasticView<'_> {
     }
 
     /// Decodes columns `from..from + out.len()` of a row; all of it is there.
-    pub(super) fn decode(&self, level: Level, width: Bits, row: usize, from: usize, mut out: &mut [f32]) {
+    pub(crate) fn decode(&self, level: Level, width: Bits, row: usize, from: usize, mut out: &mut [f32]) {
         let first = row.saturating_mul(self.scheme.groups(self.cols));
         let size = self.scheme.group.get();
         let mut col = from;

@@ -1,0 +1,125 @@
+//! Products of rows that are decoded a chunk at a time: any scheme, any form of inputs.
+
+use core::ops::Range;
+
+use super::inputs::{Inputs, Kind};
+use super::{CHUNK, SUMS, check, total};
+use crate::simd::Level;
+use crate::uniform::Parts;
+use crate::{Bits, BlockView, ElasticView, Error, dequantize, stamp};
+
+/// Weights that are decoded at a time: they stay in the nearest cache.
+const BLOCK: usize = 512;
+
+stamp! {
+    /// The product of two rows; what the longer one has more is left out.
+    pub fn dot = dot_body(w: &[f32], x: &[f32]) -> f32;
+}
+
+#[inline(always)]
+fn dot_body(w: &[f32], x: &[f32]) -> f32 {
+    let mut sums = [0.0; SUMS];
+    add(w, x, &mut sums);
+    total(sums)
+}
+
+stamp! {
+    fn add_products = add(w: &[f32], x: &[f32], sums: &mut [f32; SUMS]) -> ();
+}
+
+#[inline(always)]
+fn add(w: &[f32], x: &[f32], sums: &mut [f32; SUMS]) {
+    let n = w.len().min(x.len());
+    let ((ws, w_rest), (xs, x_rest)) = (w[..n].as_chunks::<SUMS>(), x[..n].as_chunks::<SUMS>());
+    // Four times as many sums hide how long an addition takes.
+    let mut more = [[0.0f32; SUMS]; 4];
+    let ((w_fours, ws), (x_fours, xs)) = (ws.as_chunks::<4>(), xs.as_chunks::<4>());
+    for (w, x) in w_fours.iter().zip(x_fours) {
+        for (sums, (w, x)) in more.iter_mut().zip(w.iter().zip(x)) {
+            for at in 0..SUMS {
+                sums[at] += w[at] * x[at];
+            }
+        }
+    }
+    for (w, x) in ws.iter().zip(xs) {
+        for at in 0..SUMS {
+            more[0][at] += w[at] * x[at];
+        }
+    }
+    for (sum, (w, x)) in more[0].iter_mut().zip(w_rest.iter().zip(x_rest)) {
+        *sum += *w * *x;
+    }
+    for at in 0..SUMS {
+        sums[at] += (more[0][at] + more[1][at]) + (more[2][at] + more[3][at]);
+    }
+}
+
+/// The product of a row that `decode` gives by columns, of which there are `cols`.
+fn product(level: Level, cols: usize, x: &Inputs<'_>, mut decode: impl FnMut(usize, &mut [f32])) -> f32 {
+    let (mut sums, mut block) = ([0.0; SUMS], [0.0; BLOCK]);
+    for first in (0..cols).step_by(BLOCK) {
+        let n = BLOCK.min(cols - first);
+        let Some(weights) = block.get_mut(..n) else { break };
+        decode(first, weights);
+        if let Kind::Plain(x) = x.kind {
+            add_products(level, weights, x.get(first..).unwrap_or(&[]), &mut sums);
+            continue;
+        }
+        for (at, weights) in weights.chunks(CHUNK).enumerate() {
+            let mut some = [0.0; CHUNK];
+            x.floats(first + at * CHUNK, &mut some);
+            add_products(level, weights, &some, &mut sums);
+        }
+    }
+    total(sums)
+}
+
+/// The product of a row of evenly spaced codes.
+pub(super) fn uniform(level: Level, parts: &Parts<'_>, row: usize, x: &Inputs<'_>) -> f32 {
+    product(level, parts.cols, x, |first, out| dequantize::columns(level, parts, row, first, out))
+}
+
+impl ElasticView<'_> {
+    /// The products of rows at `width` with inputs, one a row.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Width`](crate::ErrorKind::Width) for a width that is not served; those of
+    /// [`UniformView::products`](crate::UniformView::products).
+    pub fn products(
+        &self,
+        level: Level,
+        width: Bits,
+        rows: Range<usize>,
+        x: &Inputs<'_>,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        check(&rows, (self.rows(), self.cols()), x, out.len())?;
+        self.scheme().widths.up_to(width)?;
+        for (row, y) in rows.zip(out) {
+            *y = product(level, self.cols(), x, |first, out| self.decode(level, width, row, first, out));
+        }
+        Ok(())
+    }
+}
+
+impl BlockView<'_> {
+    /// The products of rows with inputs, one a row.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`UniformView::products`](crate::UniformView::products).
+    pub fn products(&self, level: Level, rows: Range<usize>, x: &Inputs<'_>, out: &mut [f32]) -> Result<(), Error> {
+        check(&rows, (self.rows(), self.cols()), x, out.len())?;
+        let kind = self.block_type();
+        for (row, y) in rows.zip(out) {
+            let codes = self.row_codes(row);
+            *y = product(level, self.cols(), x, |first, out| {
+                // 512 is a whole number of blocks of every type.
+                let from = first / kind.elements() * kind.bytes();
+                crate::block::decode_run(level, kind, codes.get(from..).unwrap_or(&[]), out);
+            });
+        }
+        Ok(())
+    }
+}
