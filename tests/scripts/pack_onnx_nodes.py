@@ -35,13 +35,15 @@ DOMAINS = {"ai.onnx.ml": "classic machine learning", "ai.onnx.preview.training":
 LIMIT = 100_000
 
 
-def types(value):
-    kind = value.type.WhichOneof("value")
-    if kind is None:
+def types(kind):
+    which = kind.WhichOneof("value")
+    if which is None:
         return None  # A graph inside may leave it open.
-    if kind != "tensor_type":
-        return f"{kind.removesuffix('_type')}s"
-    code = value.type.tensor_type.elem_type
+    if which in ("sequence_type", "optional_type"):
+        return types(getattr(kind, which).elem_type)
+    if which != "tensor_type":
+        return f"{which.removesuffix('_type')}s"
+    code = kind.tensor_type.elem_type
     if code not in TYPES:
         return f"elements of type {TensorProto.DataType.Name(code).lower()}"
     return None
@@ -49,15 +51,13 @@ def types(value):
 
 def graph_reason(graph):
     for value in list(graph.input) + list(graph.output):
-        if reason := types(value):
+        if reason := types(value.type):
             return reason
     for node in graph.node:
         if node.domain in DOMAINS:
             return DOMAINS[node.domain]
         if node.op_type in OPERATORS:
             return OPERATORS[node.op_type]
-        if node.op_type.startswith(("Sequence", "Optional", "ConcatFromSequence", "SplitToSequence")):
-            return "sequences"
         for attribute in node.attribute:
             if attribute.type == AttributeProto.GRAPH and (reason := graph_reason(attribute.g)):
                 return reason

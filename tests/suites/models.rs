@@ -2,14 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use niwaki_conformance::folder::{Folder, repository};
 use niwaki_conformance::onnx::initializers;
 use niwaki_conformance::scene::{attempt, run};
 use niwaki_conformance::trained::refuse;
 use niwaki_onnx::build::{self, Dim, attr_int, attr_ints, graph, initializer, model, node, value};
-use niwaki_onnx::proto::{GraphProto, ModelProto, NodeProto};
+use niwaki_onnx::proto::{GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, type_proto};
 use niwaki_onnx::{DataType, SaveOptions, save};
 use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
 
@@ -134,6 +134,40 @@ fn a_run_writes_every_output_by_its_name() {
     inputs(&folder, "type.safetensors", "images", &[1, 1, 28, 28], Dtype::I32);
     refuse(&folder, &line("type.safetensors"), "input `images`: I32, F32 expected");
     refuse(&folder, &format!("run {model} --input @in.safetensors -o @out.safetensors"), "exists");
+}
+
+/// A list of floats, as an input or an output.
+fn list(name: &str) -> ValueInfoProto {
+    let one = value(name, DataType::Float, &[Dim::Unknown]);
+    let of = type_proto::Sequence { elem_type: one.r#type.map(Box::new) };
+    let r#type = TypeProto { value: Some(type_proto::Value::SequenceType(Box::new(of))), ..TypeProto::default() };
+    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(r#type), ..ValueInfoProto::default() }
+}
+
+#[test]
+fn tensors_of_lists_are_named_by_their_places() {
+    let nodes = vec![
+        node("SequenceInsert", &["all", "x", "zero"], &["more"], vec![]),
+        node("SequenceLength", &["more"], &["count"], vec![]),
+    ];
+    let inputs = vec![list("all"), value("x", DataType::Float, &[Dim::Known(1)])];
+    let outputs = vec![list("more"), value("count", DataType::Int64, &[])];
+    let zero = vec![initializer("zero", DataType::Int64, &[], 0i64.to_le_bytes().to_vec())];
+    let (folder, model) = written("lists", &build::model(17, graph("lists", nodes, inputs, outputs, zero)));
+    let bytes = [1.0f32, 2.0, 3.0].map(f32::to_le_bytes);
+    let tensor = |name, at: usize| (name, Dtype::F32, &[1][..], &bytes[at][..]);
+    let all = [tensor("all.0", 0), tensor("all.1", 1), tensor("x", 2)];
+    write_file(folder.at("in.safetensors").as_ref(), &all, &[], Overwrite::Refuse).unwrap();
+    run(&folder, &format!("run {model} --input @in.safetensors -o @out.safetensors"));
+    let out = Checkpoint::open(Path::new(&folder.at("out.safetensors")), &Limits::default()).unwrap();
+    let names: Vec<_> = out.tensors().map(|tensor| tensor.name().to_owned()).collect();
+    assert_eq!(names, ["more.0", "more.1", "more.2", "count"]);
+    let found = ["more.0", "more.1", "more.2"].map(|name| out.get(name).unwrap().bytes().to_vec());
+    assert_eq!(found, [2, 0, 1].map(|at: usize| bytes[at].to_vec()));
+    assert_eq!(out.get("count").unwrap().bytes(), 3i64.to_le_bytes());
+    write_file(folder.at("no.safetensors").as_ref(), &all[2..], &[], Overwrite::Refuse).unwrap();
+    let line = format!("run {model} --input @no.safetensors -o @no-out.safetensors");
+    refuse(&folder, &line, "no tensor `all.0`, an input of the model; there is `x`");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use half::{bf16, f16};
 use niwaki_model::hf::{Blueprint, DecoderGraph, EncoderGraph};
-use niwaki_model::{Data, Decoder, Dim, Dtype, Encoder, Executor, Graph, Outcome, Run, Tensor, ValueId};
-use niwaki_tensors::{Checkpoint, Limits, Overwrite, write_file};
+use niwaki_model::{Data, Decoder, Dim, Dtype, Encoder, Executor, Graph, Kind, Outcome, Run, Tensor, Value, ValueId};
+use niwaki_tensors::{Checkpoint, Limits, Overwrite, TensorView, write_file};
 
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
@@ -213,7 +213,8 @@ pub struct Ran {
 }
 
 /// Runs a model on the named tensors of a file, and writes every output under its name. It is run
-/// `repeat` times more to be timed.
+/// `repeat` times more to be timed. Of a list `x`, in and out, the tensors are `x.0`, `x.1` and so on; an input that may
+/// be nothing is nothing where the file has none of it, and an output that is nothing is not written.
 ///
 /// # Errors
 ///
@@ -223,24 +224,14 @@ pub fn run(model: &Model, input: &Path, repeat: usize, out: &Path, overwrite: Ov
     let checkpoint = Checkpoint::open(input, &Limits::default())?;
     let executor = model.executor()?;
     let graph = executor.graph();
-    let mut given = Vec::new();
-    let mut inputs = Vec::with_capacity(graph.inputs().len());
+    let (mut given, mut inputs) = (Vec::new(), Vec::with_capacity(graph.inputs().len()));
     for wanted in graph.inputs() {
         let name = graph.name(wanted.value);
-        let tensor = checkpoint.get(name).ok_or_else(|| {
-            let known: Vec<_> = checkpoint.tensors().map(|t| format!("`{}`", t.name())).collect();
-            let what = format!("no tensor `{name}`, an input of the model; there is {}", known.join(", "));
-            Error::from(ErrorKind::Usage { what }).at(input)
-        })?;
-        let data = Data::from_bytes(tensor.dtype(), bytes(tensor.bytes()));
-        let tensor = data.and_then(|data| Tensor::new(tensor.shape(), data)).ok_or_else(|| {
-            let what = format!("{} elements", tensor.dtype());
-            Error::from(ErrorKind::Unsupported { what }).of(name).at(input)
-        })?;
-        given.push(named(name, &tensor));
-        inputs.push(tensor);
+        let value = brought(&checkpoint, name, wanted.kind.unwrap_or_default()).map_err(|e| e.at(input))?;
+        given.extend(parts(name, &value).into_iter().map(|(name, tensor)| named(&name, tensor)));
+        inputs.push(value);
     }
-    let pass = || executor.run(inputs.clone(), Run::default()).map_err(|e| Error::from(e.at(&model.path)));
+    let pass = || executor.run_values(inputs.clone(), Run::default()).map_err(|e| Error::from(e.at(&model.path)));
     let Outcome { outputs, peak_bytes, macs } = pass()?;
     let mut seconds = Vec::with_capacity(repeat);
     for _ in 0..repeat {
@@ -250,17 +241,55 @@ pub fn run(model: &Model, input: &Path, repeat: usize, out: &Path, overwrite: Ov
     }
     seconds.sort_by(f64::total_cmp);
     let median_seconds = seconds.get(repeat / 2).copied();
-    let names: Vec<&str> = graph.outputs().iter().map(|value| graph.name(*value)).collect();
-    let data: Vec<Vec<u8>> = outputs.iter().map(|tensor| tensor.data().to_bytes()).collect();
-    let tensors: Vec<_> = names
+    let made = graph.outputs().iter().zip(&outputs);
+    let made: Vec<(String, &Tensor)> = made.flat_map(|(id, value)| parts(graph.name(*id), value)).collect();
+    let data: Vec<Vec<u8>> = made.iter().map(|(_, tensor)| tensor.data().to_bytes()).collect();
+    let tensors: Vec<_> = made
         .iter()
-        .zip(&outputs)
         .zip(&data)
-        .map(|((name, tensor), bytes)| (*name, tensor.dtype(), tensor.shape(), bytes.as_slice()))
+        .map(|((name, tensor), bytes)| (name.as_str(), tensor.dtype(), tensor.shape(), bytes.as_slice()))
         .collect();
     write_file(out, &tensors, &[], overwrite)?;
-    let outputs = names.iter().zip(&outputs).map(|(name, tensor)| named(name, tensor)).collect();
+    let outputs = made.iter().map(|(name, tensor)| named(name, tensor)).collect();
     Ok(Ran { inputs: given, outputs, macs, peak_bytes: peak_bytes as u64, median_seconds })
+}
+
+/// The tensors of a value, with their names.
+fn parts<'v>(name: &str, value: &'v Value) -> Vec<(String, &'v Tensor)> {
+    match value {
+        Value::Tensor(tensor) => vec![(name.to_owned(), tensor)],
+        Value::List(all) => all.iter().enumerate().map(|(at, tensor)| (format!("{name}.{at}"), tensor)).collect(),
+        Value::Nothing => Vec::new(),
+    }
+}
+
+/// What a file has for an input.
+fn brought(checkpoint: &Checkpoint, name: &str, kind: Kind) -> Result<Value, Error> {
+    let one = |name: &str| checkpoint.get(name).map(|view| tensor_of(name, &view));
+    let list = || (0..).map_while(|at| one(&format!("{name}.{at}"))).collect::<Result<Vec<_>, _>>();
+    let missing = |what: String| {
+        let known: Vec<_> = checkpoint.tensors().map(|t| format!("`{}`", t.name())).collect();
+        let what = format!("no tensor `{what}`, an input of the model; there is {}", known.join(", "));
+        Error::from(ErrorKind::Usage { what })
+    };
+    match kind {
+        Kind::Tensor => one(name).ok_or_else(|| missing(name.to_owned()))?.map(Value::Tensor),
+        Kind::MaybeTensor => one(name).map_or(Ok(Value::Nothing), |tensor| tensor.map(Value::Tensor)),
+        Kind::List | Kind::MaybeList => match list()? {
+            all if !all.is_empty() => Ok(Value::List(all)),
+            _ if kind == Kind::MaybeList => Ok(Value::Nothing),
+            _ => Err(missing(format!("{name}.0"))),
+        },
+    }
+}
+
+/// A tensor of a file as one to compute with.
+fn tensor_of(name: &str, view: &TensorView<'_>) -> Result<Tensor, Error> {
+    let data = Data::from_bytes(view.dtype(), bytes(view.bytes()));
+    data.and_then(|data| Tensor::new(view.shape(), data)).ok_or_else(|| {
+        let what = format!("{} elements", view.dtype());
+        Error::from(ErrorKind::Unsupported { what }).of(name)
+    })
 }
 
 /// Does something on so many threads.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::each;
 use crate::error::{Error, ErrorKind};
-use crate::fault::dims;
+use crate::fault::{Fault, dims};
 use crate::graph::{Dim, Graph, Input, Node, ValueId};
 use crate::operator::{Context, Inputs, Operator, Pool};
 use crate::tensor::Tensor;
+use crate::value::Value;
 
 /// Told of values.
 pub type Observer<'r> = &'r mut dyn FnMut(ValueId, &Tensor);
@@ -40,9 +41,9 @@ pub struct Executor {
 
 /// What came of a run.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct Outcome<V = Tensor> {
     /// The results, in the graph's order.
-    pub outputs: Vec<Tensor>,
+    pub outputs: Vec<V>,
     /// The most bytes that values took at any time, weights aside.
     pub peak_bytes: usize,
     /// Multiplications that are followed by an addition, of convolutions and products of matrices.
@@ -52,7 +53,7 @@ pub struct Outcome {
 /// A run that stands still between two nodes, with all values that nodes after it take.
 #[derive(Debug)]
 pub struct Paused {
-    values: Vec<Option<Tensor>>,
+    values: Vec<Option<Value>>,
     memory: Memory,
     macs: u64,
     /// The node that is next.
@@ -60,9 +61,9 @@ pub struct Paused {
 }
 
 impl Paused {
-    /// A value that was made, while some node after it takes it.
+    /// A tensor that was made, while some node after it takes it.
     pub fn value(&self, value: ValueId) -> Option<&Tensor> {
-        self.values.get(value.index())?.as_ref()
+        self.values.get(value.index())?.as_ref()?.tensor()
     }
 }
 
@@ -102,13 +103,33 @@ impl Executor {
     ///
     /// # Errors
     ///
+    /// Inputs that do not fit, results that are no tensors, and whatever a node refuses.
+    pub fn run(&self, inputs: Vec<Tensor>, how: Run<'_>) -> Result<Outcome, Error> {
+        let Outcome { outputs, peak_bytes, macs } =
+            self.run_values(inputs.into_iter().map(Value::Tensor).collect(), how)?;
+        let tensor = |(id, value): (&ValueId, Value)| match value {
+            Value::Tensor(tensor) => Ok(tensor),
+            other => {
+                let what = format!("output `{}` is {}, a tensor expected", self.graph.name(*id), other.kind());
+                Err(Error::from(ErrorKind::Model(what)))
+            }
+        };
+        let outputs = self.graph.outputs().iter().zip(outputs).map(tensor).collect::<Result<_, _>>()?;
+        Ok(Outcome { outputs, peak_bytes, macs })
+    }
+
+    /// The same, where inputs and results may be lists, or nothing.
+    ///
+    /// # Errors
+    ///
     /// Inputs that do not fit, and whatever a node refuses.
-    pub fn run(&self, inputs: Vec<Tensor>, mut how: Run<'_>) -> Result<Outcome, Error> {
-        let mut paused = self.start(inputs, &mut how)?;
+    pub fn run_values(&self, inputs: Vec<Value>, mut how: Run<'_>) -> Result<Outcome<Value>, Error> {
+        let mut paused = self.start_values(inputs, &mut how)?;
         self.go_on(&mut paused, self.graph.nodes().len(), &mut how)?;
         let Paused { values, memory, macs, .. } = paused;
         let output = |value: &ValueId| {
-            let found = values[value.index()].clone().or_else(|| self.graph.constant(*value).cloned());
+            let found = values[value.index()].clone();
+            let found = found.or_else(|| self.graph.constant(*value).cloned().map(Value::Tensor));
             found.ok_or_else(|| ErrorKind::Undefined { value: self.graph.name(*value).to_owned() }.into())
         };
         let outputs = self.graph.outputs().iter().map(output).collect::<Result<Vec<_>, Error>>()?;
@@ -121,16 +142,20 @@ impl Executor {
     ///
     /// Inputs that do not fit.
     pub fn start(&self, inputs: Vec<Tensor>, how: &mut Run<'_>) -> Result<Paused, Error> {
-        check(&self.graph, &inputs)?;
-        let mut values: Vec<Option<Tensor>> = vec![None; self.graph.values()];
-        for (input, tensor) in self.graph.inputs().iter().zip(inputs) {
-            if let Some(observe) = &mut how.observe {
-                observe(input.value, &tensor);
+        self.start_values(inputs.into_iter().map(Value::Tensor).collect(), how)
+    }
+
+    fn start_values(&self, inputs: Vec<Value>, how: &mut Run<'_>) -> Result<Paused, Error> {
+        check_values(&self.graph, &inputs)?;
+        let mut values: Vec<Option<Value>> = vec![None; self.graph.values()];
+        for (input, value) in self.graph.inputs().iter().zip(inputs) {
+            if let (Some(observe), Value::Tensor(tensor)) = (&mut how.observe, &value) {
+                observe(input.value, tensor);
             }
-            values[input.value.index()] = Some(tensor);
+            values[input.value.index()] = Some(value);
         }
         let mut memory = Memory::default();
-        values.iter().flatten().for_each(|tensor| memory.made(tensor, &[]));
+        values.iter().flatten().flat_map(Value::tensors).for_each(|tensor| memory.made(tensor, &[]));
         Ok(Paused { values, memory, macs: 0, next: 0 })
     }
 
@@ -153,32 +178,51 @@ impl Executor {
         let Paused { values, memory, macs, next } = paused;
         let (node, op, last) = (&self.graph.nodes()[*next], &self.ready[*next], &self.last[*next]);
         let taken = taken(&self.graph, node, last, values);
-        let shapes: Vec<Option<Vec<usize>>> =
-            taken.iter().map(|tensor| tensor.as_ref().map(|tensor| tensor.shape().to_vec())).collect();
-        let places: Vec<(usize, usize)> = taken.iter().flatten().filter(|t| t.is_alone()).map(place).collect();
-        let mut inputs = Inputs::new(taken);
-        let outputs = op.run(&mut inputs, context).map_err(|fault| Error::from(fault).of(&node.name))?;
-        outputs.iter().for_each(|tensor| memory.made(tensor, &places));
-        for tensor in inputs.into_vec().into_iter().flatten() {
-            self.pool.free(tensor);
-        }
+        let parts = taken.iter().flatten().flat_map(Value::tensors);
+        let places: Vec<(usize, usize)> = parts.filter(|tensor| tensor.is_alone()).map(place).collect();
+        let made = match op.on_values() {
+            Some(on) => on.run_values(taken, context).map(|outputs| (outputs, 0)),
+            None => self.on_tensors(op.as_ref(), taken, context),
+        };
+        let (outputs, more) = made.map_err(|fault| Error::from(fault).of(&node.name))?;
+        *macs = macs.saturating_add(more);
+        outputs.iter().flat_map(Value::tensors).for_each(|tensor| memory.made(tensor, &places));
         memory.freed(&places, &outputs);
         let needs = node.outputs.iter().rposition(Option::is_some).map_or(0, |at| at + 1);
         if outputs.len() < needs {
             return Err(Error::from(ErrorKind::Outputs { found: outputs.len(), needs }).of(&node.name));
         }
-        let of_outputs: Vec<&[usize]> = outputs.iter().map(Tensor::shape).collect();
-        let of_inputs: Vec<Option<&[usize]>> = shapes.iter().map(|shape| shape.as_deref()).collect();
-        *macs = macs.saturating_add(op.macs(&of_inputs, &of_outputs));
-        for (value, tensor) in node.outputs.iter().zip(outputs) {
-            let Some(value) = value else { continue };
-            if let Some(observe) = &mut how.observe {
-                observe(*value, &tensor);
+        for (id, value) in node.outputs.iter().zip(outputs) {
+            let Some(id) = id else { continue };
+            if let (Some(observe), Value::Tensor(tensor)) = (&mut how.observe, &value) {
+                observe(*id, tensor);
             }
             // What is asked for, but never used, is not kept.
-            values[value.index()] = (!last.contains(value)).then_some(tensor);
+            values[id.index()] = (!last.contains(id)).then_some(value);
         }
         Ok(())
+    }
+
+    /// Runs an operator that takes and makes tensors alone; what it made, and its multiplications.
+    fn on_tensors(
+        &self,
+        op: &dyn Operator,
+        taken: Vec<Option<Value>>,
+        context: &Context<'_>,
+    ) -> Result<(Vec<Value>, u64), Fault> {
+        let tensor = |(at, value): (usize, Option<Value>)| value.map(|value| value.into_tensor(at)).transpose();
+        let taken = taken.into_iter().enumerate().map(tensor).collect::<Result<Vec<_>, _>>()?;
+        let shapes: Vec<Option<Vec<usize>>> =
+            taken.iter().map(|tensor| tensor.as_ref().map(|tensor| tensor.shape().to_vec())).collect();
+        let mut inputs = Inputs::new(taken);
+        let outputs = op.run(&mut inputs, context)?;
+        for tensor in inputs.into_vec().into_iter().flatten() {
+            self.pool.free(tensor);
+        }
+        let of_outputs: Vec<&[usize]> = outputs.iter().map(Tensor::shape).collect();
+        let of_inputs: Vec<Option<&[usize]>> = shapes.iter().map(|shape| shape.as_deref()).collect();
+        let macs = op.macs(&of_inputs, &of_outputs);
+        Ok((outputs.into_iter().map(Value::Tensor).collect(), macs))
     }
 }
 
@@ -214,35 +258,44 @@ pub(crate) fn last_uses(graph: &Graph) -> Vec<Vec<ValueId>> {
 }
 
 /// What a node takes. Values that nobody takes after it are its own.
-pub(crate) fn taken(
+pub(crate) fn taken<V: Clone + From<Tensor>>(
     graph: &Graph,
     node: &Node,
     last: &[ValueId],
-    values: &mut [Option<Tensor>],
-) -> Vec<Option<Tensor>> {
+    values: &mut [Option<V>],
+) -> Vec<Option<V>> {
     let mut taken = Vec::with_capacity(node.inputs.len());
     for (place, value) in node.inputs.iter().enumerate() {
         taken.push(value.and_then(|value| {
             let again = node.inputs.iter().skip(place + 1).any(|other| *other == Some(value));
             let slot = values.get_mut(value.index())?;
             let own = if !again && last.contains(&value) { slot.take() } else { slot.clone() };
-            own.or_else(|| graph.constant(value).cloned())
+            own.or_else(|| graph.constant(value).cloned().map(V::from))
         }));
     }
     taken
 }
 
-/// Refuses inputs that are not those of a graph.
+/// Refuses tensors that are not the inputs of a graph.
 pub(crate) fn check(graph: &Graph, inputs: &[Tensor]) -> Result<(), Error> {
+    check_values(graph, &inputs.iter().cloned().map(Value::Tensor).collect::<Vec<_>>())
+}
+
+/// Refuses values that are not the inputs of a graph.
+fn check_values(graph: &Graph, inputs: &[Value]) -> Result<(), Error> {
     let wanted = graph.inputs();
     if inputs.len() != wanted.len() {
         return Err(ErrorKind::Inputs { found: inputs.len(), needs: wanted.len() }.into());
     }
     let mut named: BTreeMap<&str, usize> = BTreeMap::new();
-    for (Input { value, dtype, dims: expected }, tensor) in wanted.iter().zip(inputs) {
+    for (Input { value: id, dtype, dims: expected, kind }, value) in wanted.iter().zip(inputs) {
         let wrong = |found: String, needs: String| {
-            Err(ErrorKind::Input { name: graph.name(*value).to_owned(), found, needs }.into())
+            Err(ErrorKind::Input { name: graph.name(*id).to_owned(), found, needs }.into())
         };
+        if let Some(kind) = kind.filter(|kind| !kind.holds(value)) {
+            return wrong(value.kind().to_owned(), kind.to_string());
+        }
+        let Value::Tensor(tensor) = value else { continue };
         if let Some(dtype) = dtype.filter(|dtype| *dtype != tensor.dtype()) {
             return wrong(tensor.dtype().to_string(), dtype.to_string());
         }
@@ -288,10 +341,10 @@ impl Memory {
     }
 
     /// Inputs that were the node's own are gone, but for those in whose memory outputs stand.
-    fn freed(&mut self, inputs: &[(usize, usize)], outputs: &[Tensor]) {
+    fn freed(&mut self, inputs: &[(usize, usize)], outputs: &[Value]) {
         for (at, bytes) in inputs {
-            if !outputs.iter().any(|output| place(output).0 == *at) {
-                self.now -= bytes;
+            if !outputs.iter().flat_map(Value::tensors).any(|output| place(output).0 == *at) {
+                self.now = self.now.saturating_sub(*bytes);
             }
         }
     }

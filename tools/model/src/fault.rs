@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::tensor::{Dtype, Tensor};
+use crate::value::Value;
 
 /// Why an operator could not be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,15 @@ pub enum Fault {
         /// What it has.
         found: Dtype,
         /// What it may have.
+        needs: &'static str,
+    },
+    /// An input that is a list or nothing where it must not be, or is neither where it has to be.
+    Kind {
+        /// Which, counted from 0.
+        input: usize,
+        /// What it is.
+        found: &'static str,
+        /// What it may be.
         needs: &'static str,
     },
     /// Shapes or values that do not fit.
@@ -52,6 +62,11 @@ impl Fault {
     pub fn dtype(input: usize, tensor: &Tensor, needs: &'static str) -> Self {
         Self::Dtype { input, found: tensor.dtype(), needs }
     }
+
+    /// An input that is no tensor, or no list.
+    pub fn kind(input: usize, value: &Value, needs: &'static str) -> Self {
+        Self::Kind { input, found: value.kind(), needs }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -59,6 +74,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Missing { input } => write!(f, "input {input} is missing"),
             Self::Dtype { input, found, needs } => write!(f, "input {input} is {found}, {needs} expected"),
+            Self::Kind { input, found, needs } => write!(f, "input {input} is {found}, {needs} expected"),
             Self::Shape { found, needs } => write!(f, "{found}, {needs} expected"),
             Self::Within(what) => write!(f, "in its graph: {what}"),
             Self::Unsupported(what) => write!(f, "{what} is not supported"),

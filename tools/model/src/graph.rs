@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind};
 use crate::operator::Operator;
 use crate::tensor::{Dtype, Tensor};
+use crate::value::Kind;
 
 /// A value of a graph, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +52,8 @@ pub struct Input {
     pub dtype: Option<Dtype>,
     /// Its dimensions, where the graph says how many there are.
     pub dims: Option<Vec<Dim>>,
+    /// What kind of value it is; none where the graph does not say it.
+    pub kind: Option<Kind>,
 }
 
 /// Nodes in an order in which each takes only what is there before it.
@@ -80,7 +83,14 @@ impl Graph {
     /// A new value that the caller brings.
     pub fn input(&mut self, name: impl Into<String>, dtype: Option<Dtype>, dims: Option<Vec<Dim>>) -> ValueId {
         let value = self.value(name);
-        self.inputs.push(Input { value, dtype, dims });
+        self.inputs.push(Input { value, dtype, dims, kind: Some(Kind::Tensor) });
+        value
+    }
+
+    /// A new value that the caller brings, of a kind; where that is not said, whatever it is.
+    pub fn input_of(&mut self, name: impl Into<String>, kind: Option<Kind>) -> ValueId {
+        let value = self.value(name);
+        self.inputs.push(Input { value, dtype: None, dims: None, kind });
         value
     }
 

@@ -28,6 +28,7 @@ pub mod schedule;
 mod skip;
 mod tape;
 mod tensor;
+mod value;
 
 pub use attributes::{Attribute, Definition};
 pub use decoder::{Cache, Decoder, Wanted};
@@ -42,3 +43,4 @@ pub use residual::{Branch, Residual};
 pub use reverse::{Keeps, Pass, Pullback, Reverse};
 pub use tape::{Back, Forward, Stop, Tape};
 pub use tensor::{Buffer, Data, Dtype, Element, Tensor, elements};
+pub use value::{Kind, OnValues, Value};

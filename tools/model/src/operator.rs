@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::fault::Fault;
 use crate::reverse::Reverse;
 use crate::tensor::{Data, Element, Tensor, elements};
+use crate::value::OnValues;
 
 /// One operation of a graph, its attributes read.
 ///
@@ -42,6 +43,11 @@ pub trait Operator: fmt::Debug + Any + Send + Sync {
     /// The way back for gradients.
     fn reverse(&self) -> Reverse<'_> {
         Reverse::Missing
+    }
+
+    /// What it does with lists of tensors and with nothing; none of operators that take and make tensors alone.
+    fn on_values(&self) -> Option<&dyn OnValues> {
+        None
     }
 
     /// Whether equal inputs always give equal outputs, so that it may be computed ahead.

@@ -36,6 +36,7 @@ pub mod rope;
 pub mod rotary;
 pub mod select;
 pub mod self_attention;
+mod sequence;
 mod shape;
 mod signal;
 pub mod softmax;
@@ -85,6 +86,7 @@ const FAMILIES: &[Family] = &[
     resize::build,
     rotary::build,
     select::build,
+    sequence::build,
     signal::build,
     softmax::build,
     unary::build,

@@ -69,6 +69,8 @@ fn value<'m>(
             let Some(graph) = &of.g else { return Ok(None) };
             Attribute::Graph(scope.within(graph, captured, tally)?)
         }
+        // What an optional would hold, were it not empty: values know it themselves.
+        AttributeType::TypeProto => return Ok(None),
         other => {
             let what = format!("attribute `{}` of type {}", of.name(), other.as_str_name());
             return Err(ErrorKind::Model(format!("{what} is not supported")).into());

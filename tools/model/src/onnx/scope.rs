@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::graph::{Dim, Graph, Node, ValueId};
 use crate::ops;
 use crate::tensor::Dtype;
+use crate::value::Kind;
 
 /// Names and what they are in one graph.
 pub(super) struct Scope<'m, 'p> {
@@ -72,8 +73,11 @@ impl<'m, 'p> Scope<'m, 'p> {
         for input in &from.input {
             // Models of old versions list initializers among the inputs.
             if !self.names.contains_key(input.name()) {
-                let (dtype, dims) = if within { (None, None) } else { described(input) };
-                let value = self.graph.input(input.name(), dtype, dims);
+                let (dtype, dims) = described(input);
+                let value = match kind(input).filter(|_| !within) {
+                    Some(Kind::Tensor) => self.graph.input(input.name(), dtype, dims),
+                    other => self.graph.input_of(input.name(), other),
+                };
                 self.names.insert(input.name().to_owned(), value);
             }
         }
@@ -168,7 +172,7 @@ impl<'m, 'p> Scope<'m, 'p> {
                     Some(constant) => self.graph.weight(name, constant.clone()),
                     None => {
                         self.captured.push(name.to_owned());
-                        self.graph.input(name, None, None)
+                        self.graph.input_of(name, None)
                     }
                 };
                 self.names.insert(name.to_owned(), value);
@@ -190,6 +194,20 @@ impl<'m, 'p> Scope<'m, 'p> {
         let (graph, names) = within.fill(graph, tally)?;
         captured.extend(names);
         Ok(Arc::new(graph))
+    }
+}
+
+/// What kind of value a model says that an input is; none where it says nothing, or another kind.
+fn kind(input: &ValueInfoProto) -> Option<Kind> {
+    match input.r#type.as_ref()?.value.as_ref()? {
+        type_proto::Value::TensorType(_) => Some(Kind::Tensor),
+        type_proto::Value::SequenceType(_) => Some(Kind::List),
+        type_proto::Value::OptionalType(of) => match of.elem_type.as_ref()?.value.as_ref()? {
+            type_proto::Value::TensorType(_) => Some(Kind::MaybeTensor),
+            type_proto::Value::SequenceType(_) => Some(Kind::MaybeList),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

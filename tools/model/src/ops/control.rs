@@ -1,9 +1,10 @@
-//! Operators that run graphs of their own: If, Loop, Scan.
+//! Operators that run graphs of their own: If, Loop, Scan, SequenceMap.
 //!
 //! A graph takes values of the graph around it as its last inputs, and so does the node:
 //! [`Definition::captures`] says how many. Multiplications inside are not counted.
 
 mod branch;
+mod each;
 mod repeat;
 mod scan;
 
@@ -14,6 +15,7 @@ use crate::operator::{Context, Inputs};
 use crate::ops::Built;
 use crate::ops::movement::join::concat;
 use crate::tensor::Tensor;
+use crate::value::{OnValues, Value, take, tensors, values};
 
 /// The operators of this family.
 pub(crate) fn build(definition: &Definition) -> Built {
@@ -21,6 +23,7 @@ pub(crate) fn build(definition: &Definition) -> Built {
         "If" => branch::build(definition),
         "Loop" => repeat::build(definition),
         "Scan" => scan::build(definition),
+        "SequenceMap" => each::build(definition),
         _ => Ok(None),
     }
 }
@@ -36,15 +39,20 @@ fn is_pure(executor: &Executor) -> bool {
     executor.graph().nodes().iter().all(|node| node.op.is_pure())
 }
 
-fn run(executor: &Executor, inputs: Vec<Tensor>, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
+fn run(executor: &Executor, inputs: Vec<Value>, context: &Context<'_>) -> Result<Vec<Value>, Fault> {
     let how = Run { limit: context.limit(), observe: None };
-    let outcome = executor.run(inputs, how).map_err(|error| Fault::Within(error.to_string()))?;
+    let outcome = executor.run_values(inputs, how).map_err(|error| Fault::Within(error.to_string()))?;
     Ok(outcome.outputs)
 }
 
 /// Several inputs, all of which have to be there.
-fn take(inputs: &mut Inputs, range: std::ops::Range<usize>) -> Result<Vec<Tensor>, Fault> {
-    range.map(|at| inputs.take(at)).collect()
+fn take_all(inputs: &mut [Option<Value>], range: std::ops::Range<usize>) -> Result<Vec<Value>, Fault> {
+    range.map(|at| take(inputs, at)).collect()
+}
+
+/// Does on tensors what is done on values.
+fn on_tensors(of: &dyn OnValues, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
+    tensors(of.run_values(values(std::mem::take(inputs).into_vec()), context)?)
 }
 
 /// The only truth value of a tensor.

@@ -7,6 +7,7 @@ use crate::ops::binary::made;
 use crate::ops::{Built, some};
 use crate::reverse::{Keeps, Pass, Pullback, Reverse};
 use crate::tensor::{Buffer, Data, Tensor};
+use crate::value::{OnValues, Value, take};
 
 /// The same tensor.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +39,18 @@ impl Operator for Identity {
         inputs.take(0).map(|x| vec![x])
     }
 
+    fn on_values(&self) -> Option<&dyn OnValues> {
+        Some(self)
+    }
+
     fn reverse(&self) -> Reverse<'_> {
         Reverse::Flows(self)
+    }
+}
+
+impl OnValues for Identity {
+    fn run_values(&self, mut inputs: Vec<Option<Value>>, _: &Context<'_>) -> Result<Vec<Value>, Fault> {
+        take(&mut inputs, 0).map(|value| vec![value])
     }
 }
 

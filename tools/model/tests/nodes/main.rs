@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use bytes::Bytes;
-use niwaki_model::{Data, ErrorKind, Executor, Run, Tensor};
+use niwaki_model::{Data, ErrorKind, Executor, Run, Tensor, Value};
+use niwaki_onnx::proto::{OptionalProto, SequenceProto, TensorProto, ValueInfoProto, type_proto};
 use niwaki_onnx::{Limits, Model, parse_tensor};
+use prost::Message;
 
 /// Operators of the tests that niwaki does not have.
 const MISSING: &[&str] = &include!("missing.rs");
@@ -34,12 +36,31 @@ fn tests() -> BTreeMap<String, Files> {
     tests
 }
 
-/// `input_0.pb`, `input_1.pb` and so on.
-fn tensors(files: &Files, kind: &str) -> Result<Vec<Tensor>, Trouble> {
+fn tensor(proto: &TensorProto) -> Result<Tensor, Trouble> {
+    Ok(niwaki_model::onnx::tensor(niwaki_onnx::tensor(proto, None)?)?)
+}
+
+fn list(of: &SequenceProto) -> Result<Value, Trouble> {
+    of.tensor_values.iter().map(tensor).collect::<Result<_, _>>().map(Value::List)
+}
+
+/// `input_0.pb`, `input_1.pb` and so on, of the types that the model says.
+fn values(files: &Files, kind: &str, described: &[ValueInfoProto]) -> Result<Vec<Value>, Trouble> {
     let all = (0..).map_while(|at| files.get(&format!("{kind}_{at}.pb")));
-    let tensor =
-        |bytes: &Bytes| Ok(niwaki_model::onnx::tensor(niwaki_onnx::tensor(&parse_tensor(bytes.clone())?, None)?)?);
-    all.map(tensor).collect()
+    let value = |(bytes, described): (&Bytes, &ValueInfoProto)| match described
+        .r#type
+        .as_ref()
+        .and_then(|of| of.value.as_ref())
+    {
+        Some(type_proto::Value::SequenceType(_)) => list(&SequenceProto::decode(bytes.clone())?),
+        Some(type_proto::Value::OptionalType(_)) => match OptionalProto::decode(bytes.clone())? {
+            OptionalProto { tensor_value: Some(proto), .. } => tensor(&proto).map(Value::Tensor),
+            OptionalProto { sequence_value: Some(all), .. } => list(&all),
+            OptionalProto { .. } => Ok(Value::Nothing),
+        },
+        _ => tensor(&parse_tensor(bytes.clone())?).map(Value::Tensor),
+    };
+    all.zip(described).map(value).collect()
 }
 
 /// Why a test did not pass.
@@ -65,18 +86,28 @@ fn run(files: &Files) -> Result<(), Trouble> {
     let mut ready = graph.clone();
     ready.fold()?;
     ready.fuse()?;
-    let expected = tensors(files, "output")?;
+    let [inputs, outputs] = model.proto().graph.as_ref().map(|graph| [&graph.input, &graph.output]).unwrap();
+    let expected = values(files, "output", outputs)?;
     // As it is, and as it is made ready to run fast.
     for graph in [graph, ready] {
-        let made = Executor::new(graph)?.run(tensors(files, "input")?, Run::default())?.outputs;
+        let made = Executor::new(graph)?.run_values(values(files, "input", inputs)?, Run::default())?.outputs;
         if made.len() != expected.len() {
             return Err(Trouble::Wrong(format!("{} outputs, {} expected", made.len(), expected.len())));
         }
         for (at, (made, expected)) in made.iter().zip(&expected).enumerate() {
-            compare(made, expected, random).map_err(|what| Trouble::Wrong(format!("output {at}: {what}")))?;
+            compare_values(made, expected, random).map_err(|what| Trouble::Wrong(format!("output {at}: {what}")))?;
         }
     }
     Ok(())
+}
+
+fn compare_values(made: &Value, expected: &Value, random: bool) -> Result<(), String> {
+    let (found, truth) = (made.tensors(), expected.tensors());
+    if made.kind() != expected.kind() || found.len() != truth.len() {
+        let text = |value: &Value| format!("{} of {} tensors", value.kind(), value.tensors().len());
+        return Err(format!("{}, {} expected", text(made), text(expected)));
+    }
+    found.iter().zip(truth).try_for_each(|(found, truth)| compare(found, truth, random))
 }
 
 /// The difference that ONNX's own runner allows, but for an absolute one that is that of f32.

@@ -1,6 +1,6 @@
 //! A graph for each part of its inputs: Scan.
 
-use super::{bounded, graph, is_pure, run, stack, take};
+use super::{bounded, graph, is_pure, run, stack};
 use crate::attributes::Definition;
 use crate::execute::Executor;
 use crate::fault::Fault;
@@ -9,6 +9,7 @@ use crate::ops::movement::join::piece;
 use crate::ops::shape::axis;
 use crate::ops::{Built, some};
 use crate::tensor::Tensor;
+use crate::value::{Value, tensors};
 
 /// Runs a graph for each part of the inputs along an axis. Values go from turn to turn; others are
 /// collected.
@@ -71,6 +72,11 @@ impl Scan {
     }
 }
 
+/// Several inputs, all of which have to be there.
+fn take(inputs: &mut Inputs, range: std::ops::Range<usize>) -> Result<Vec<Tensor>, Fault> {
+    range.map(|at| inputs.take(at)).collect()
+}
+
 /// Part `turn` of an input.
 fn part(tensor: &Tensor, along: Along, turn: usize, turns: usize, context: &Context<'_>) -> Result<Tensor, Fault> {
     let at = axis(along.axis, tensor.rank())?;
@@ -99,7 +105,8 @@ impl Operator for Scan {
                 taken.push(part(tensor, *along, turn, turns, context)?);
             }
             taken.extend(captured.iter().cloned());
-            let mut made = run(&self.body, taken, context)?.into_iter();
+            let taken = taken.into_iter().map(Value::Tensor).collect();
+            let mut made = tensors(run(&self.body, taken, context)?)?.into_iter();
             carried = made.by_ref().take(self.carried).collect();
             collected.iter_mut().zip(made).for_each(|(all, tensor)| all.push(tensor));
             bounded(collected.iter().filter_map(|all| all.last()), turn + 1, context)?;
