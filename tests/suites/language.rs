@@ -318,3 +318,84 @@ fn a_real_decoder_is_as_good_as_in_another_engine() {
         assert!((perplexity / expected - 1.0).abs() < 0.005, "{text}: {perplexity}, {expected} expected");
     }
 }
+
+#[test]
+fn outputs_of_an_encoder_are_called_as_transformers_calls_them() {
+    use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, write_file};
+    let folder = encoder();
+    let integers = |all: [i64; 4]| all.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let inputs = [
+        ("input_ids", integers([1, 5, 6, 2])),
+        ("positions", integers([0, 1, 2, 3])),
+        ("attention_mask", integers([1; 4])),
+        ("token_type_ids", integers([0; 4])),
+    ];
+    let inputs: Vec<_> = inputs.iter().map(|(name, all)| (*name, Dtype::I64, &[1, 4][..], all.as_slice())).collect();
+    write_file(folder.at("in.safetensors").as_ref(), &inputs, &[], Overwrite::Refuse).unwrap();
+    attempt(&folder, "run @bert --input @in.safetensors -o @out.safetensors").ok();
+    let floats = |file: &str, name: &str| {
+        let file = Checkpoint::open(folder.at(file), &Limits::default()).unwrap();
+        let view = file.get(name).unwrap();
+        let all = view.bytes().chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect::<Vec<_>>();
+        (view.shape().to_vec(), all)
+    };
+    let (shape, hidden) = floats("out.safetensors", "last_hidden_state");
+    let width = shape[2];
+    assert_eq!(shape[..2], [1, 4]);
+    // tanh(W x + b) of the first token.
+    let [weight, bias] =
+        ["weight", "bias"].map(|part| floats("bert/model.safetensors", &format!("pooler.dense.{part}")).1);
+    let (shape, pooled) = floats("out.safetensors", "pooler_output");
+    assert_eq!(shape, [1, width]);
+    for ((row, bias), found) in weight.chunks(width).zip(bias).zip(pooled) {
+        let sum: f64 = row.iter().zip(&hidden).map(|(w, x)| f64::from(w * x)).sum();
+        assert!(((sum + f64::from(bias)).tanh() - f64::from(found)).abs() < 1e-5, "{found}");
+    }
+    // What nothing else takes does not become a part of what is counted or trained.
+    let found = attempt(&folder, "inspect @bert --json").ok().json();
+    assert!(!found.to_string().contains("Tanh"), "{found}");
+}
+
+#[test]
+fn a_folder_says_how_a_text_becomes_a_vector() {
+    let folder = encoder();
+    let eval = |out: &str| attempt(&folder, &format!("eval @bert --data @lines.txt -o @{out} -q"));
+    eval("plain.safetensors").ok();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join("bert").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let module =
+        |kind: &str, path: &str| format!(r#"{{"path":"{path}","type":"sentence_transformers.models.{kind}"}}"#);
+    let modules = |kinds: &[(&str, &str)]| {
+        let all: Vec<_> = kinds.iter().map(|(kind, path)| module(kind, path)).collect();
+        write("modules.json", &format!("[{}]", all.join(",")));
+    };
+    let three = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")];
+    modules(&three);
+    write("1_Pooling/config.json", r#"{"pooling_mode_mean_tokens":true,"pooling_mode_cls_token":false}"#);
+    eval("mean.safetensors").ok();
+    assert_eq!(embeddings(&folder, "mean.safetensors"), embeddings(&folder, "plain.safetensors"));
+    write("1_Pooling/config.json", r#"{"pooling_mode_mean_tokens":true,"pooling_mode_cls_token":true}"#);
+    modules(&three[..2]);
+    eval("both.safetensors").ok();
+    let (mean, both) = (embeddings(&folder, "mean.safetensors"), embeddings(&folder, "both.safetensors"));
+    let width = mean[0].len();
+    for (mean, both) in mean.iter().zip(&both) {
+        assert_eq!(both.len(), 2 * width);
+        let length = both[width..].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        assert!((length - 1.0).abs() > 1e-3, "not of length 1: {length}");
+        let apart = mean.iter().zip(&both[width..]).map(|(a, b)| (f64::from(*a) - f64::from(*b) / length).abs());
+        assert!(apart.fold(0.0, f64::max) < 1e-6);
+    }
+    // The last line is cut to four tokens, and is then that of two words.
+    write("sentence_bert_config.json", r#"{"max_seq_length":4}"#);
+    std::fs::write(folder.path().join("lines.txt"), format!("{}\nw9 w9\n", vec!["w9"; 100].join(" "))).unwrap();
+    eval("short.safetensors").ok();
+    let short = embeddings(&folder, "short.safetensors");
+    assert_eq!(short[0], short[1]);
+    modules(&[("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense")]);
+    let refused = eval("no.safetensors");
+    assert!(refused.error().contains("a model of Transformer, Pooling, Dense is not supported"), "{refused:?}");
+}

@@ -50,6 +50,7 @@ pub mod recipe;
 mod recontain;
 mod report;
 pub mod search;
+pub mod sentences;
 pub mod signature;
 mod sink;
 pub mod source;

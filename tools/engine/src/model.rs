@@ -112,6 +112,15 @@ impl Model {
         Ok(ready.transpose().map_err(|e| e.at(&self.path))?)
     }
 
+    /// The same, with what an encoder has behind it that only its pretraining took.
+    fn whole(&self) -> Result<Self, Error> {
+        let mut graph = self.graph.clone();
+        if let Some(Blueprint::Encoder(EncoderGraph { pooler: Some(pooler), .. })) = &self.language {
+            pooler.add(&mut graph).map_err(|e| e.at(&self.path))?;
+        }
+        Ok(self.with(graph))
+    }
+
     /// The file, or the folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -212,7 +221,8 @@ pub struct Ran {
     pub median_seconds: Option<f64>,
 }
 
-/// Runs a model on the named tensors of a file, and writes every output under its name. It is run
+/// Runs a model on the named tensors of a file, and writes every output under its name; of an encoder in a Hugging Face
+/// folder these are the names of transformers, with `pooler_output` where the folder has its weights. It is run
 /// `repeat` times more to be timed. Of a list `x`, in and out, the tensors are `x.0`, `x.1` and so on; an input that may
 /// be nothing is nothing where the file has none of it, and an output that is nothing is not written.
 ///
@@ -222,7 +232,7 @@ pub struct Ran {
 /// and writing. The output is then as it was before.
 pub fn run(model: &Model, input: &Path, repeat: usize, out: &Path, overwrite: Overwrite) -> Result<Ran, Error> {
     let checkpoint = Checkpoint::open(input, &Limits::default())?;
-    let executor = model.executor()?;
+    let executor = model.whole()?.executor()?;
     let graph = executor.graph();
     let (mut given, mut inputs) = (Vec::new(), Vec::with_capacity(graph.inputs().len()));
     for wanted in graph.inputs() {

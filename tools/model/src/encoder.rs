@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind};
 use crate::execute::{Executor, Run};
 use crate::graph::ValueId;
 use crate::hf::EncoderGraph;
+use crate::pooling::Pooling;
 use crate::tensor::Tensor;
 
 /// An encoder that is ready to run.
@@ -141,28 +142,18 @@ impl Encoder {
     ///
     /// Those of [`forward`](Self::forward).
     pub fn embed(&self, texts: &[Text<'_>]) -> Result<Tensor, Error> {
+        self.embed_by(texts, &Pooling::default())
+    }
+
+    /// A vector for each text, [texts, width times the modes].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`forward`](Self::forward), and a pooling without modes.
+    pub fn embed_by(&self, texts: &[Text<'_>], pooling: &Pooling) -> Result<Tensor, Error> {
         let hidden = self.forward(texts)?;
         let lengths: Vec<usize> = texts.iter().map(|text| text.tokens.len()).collect();
         let wrong = || ErrorKind::Model("a last hidden state of other dimensions".to_owned()).into();
-        pooled(&hidden, &lengths).ok_or_else(wrong)
+        pooling.of(&hidden, &lengths).ok_or_else(wrong)
     }
-}
-
-/// A vector of length 1 for each text, [texts, width], of its tokens' [texts, longest, width]: their mean. None of what is
-/// no such tensor of floats.
-pub fn pooled(hidden: &Tensor, lengths: &[usize]) -> Option<Tensor> {
-    let (&[texts, longest, width], all) = (hidden.shape(), hidden.get::<f32>()?) else { return None };
-    if texts != lengths.len() || longest * width == 0 {
-        return None;
-    }
-    let mut out = vec![0.0f32; texts * width];
-    for ((length, rows), out) in lengths.iter().zip(all.chunks(longest * width)).zip(out.chunks_mut(width)) {
-        for row in rows.chunks(width).take(*length) {
-            out.iter_mut().zip(row).for_each(|(sum, x)| *sum += *x);
-        }
-        let length = out.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
-        // The mean's direction is the sum's.
-        out.iter_mut().for_each(|x| *x = (f64::from(*x) / length.max(1e-12)) as f32);
-    }
-    Tensor::of([texts, width], out)
 }

@@ -118,6 +118,13 @@ impl Graph {
         self.names.get(value.0).map_or("", String::as_str)
     }
 
+    /// Calls a value otherwise.
+    pub(crate) fn rename(&mut self, value: ValueId, name: impl Into<String>) {
+        if let Some(old) = self.names.get_mut(value.0) {
+            *old = name.into();
+        }
+    }
+
     /// The first value of that name.
     pub fn find(&self, name: &str) -> Option<ValueId> {
         self.names.iter().position(|other| other == name).map(ValueId)

@@ -26,6 +26,7 @@ use niwaki_tensors::{Checkpoint, Limits, read_limited};
 use crate::error::{Error, ErrorKind};
 use crate::graph::{Graph, ValueId};
 pub use config::Config;
+pub use encoder::Pooler;
 pub use layers::{Layers, build_keeping};
 pub use weights::{Lookup, stored};
 
@@ -66,8 +67,8 @@ pub struct DecoderGraph {
 /// The graph of an encoder.
 ///
 /// Its inputs are `input_ids`, `positions`, `attention_mask` and, where it has them,
-/// `token_type_ids`, all `[B, T]`. Its outputs are the last hidden state `[B, T, width]` and, where it tells classes of
-/// texts, `scores` `[B, classes]`.
+/// `token_type_ids`, all `[B, T]`. Its outputs are `last_hidden_state` `[B, T, width]` and, where it tells classes of
+/// texts, `logits` `[B, classes]`: they are called as transformers calls them.
 #[derive(Clone, Debug)]
 pub struct EncoderGraph {
     /// The graph.
@@ -84,6 +85,8 @@ pub struct EncoderGraph {
     pub types: bool,
     /// The names of the classes that it tells; none where it tells none.
     pub classes: Vec<String>,
+    /// The layer behind it that its pretraining left, where the folder has one and nothing else stands there.
+    pub pooler: Option<Pooler>,
 }
 
 /// Opens the model in a folder.

@@ -1,10 +1,11 @@
 //! Models that make a vector of a text: encoders.
 //!
-//! The vector of a text is the mean of the last layer's vectors of its tokens, of length 1.
+//! The vector of a text is the mean of the last layer's vectors of its tokens, of length 1, unless a folder of
+//! sentence-transformers says otherwise ([`Sentences`]).
 
 use std::path::Path;
 
-use niwaki_model::{Encoder, Tensor, Text};
+use niwaki_model::{Encoder, Pooling, Tensor, Text};
 use niwaki_tensors::{Overwrite, write_file};
 
 use super::Evaluation;
@@ -13,6 +14,7 @@ use super::text::utf8;
 use crate::dataset::{DataFault, Tokens};
 use crate::error::{Error, ErrorKind};
 use crate::progress::Progress;
+use crate::sentences::Sentences;
 use crate::text::Tokenizer;
 
 /// Texts that are run at a time.
@@ -27,19 +29,23 @@ pub struct Texts {
     all: Vec<Vec<u32>>,
     /// Of each text; empty where they have none.
     labels: Vec<usize>,
+    /// How the vectors of their tokens become one.
+    pooling: Pooling,
 }
 
 impl Texts {
     /// The texts of a file: of a dataset of tokens its windows, as they are; of a text in UTF-8 its
     /// lines that are not blank, of which the tokenizer of a model's folder makes tokens, with those
-    /// that the model expects around them, cut to as many as the model allows: `context`. In a file named `.tsv` a text's
+    /// that the model expects around them, cut to as many as the model allows, `context`, or its folder says. In a file named `.tsv` a text's
     /// class stands before it, and a tab between: one of `classes`, or its number.
     ///
     /// # Errors
     ///
-    /// Those of [`Tokens::open`] and [`Tokenizer::open`]; a file without texts, a text without
+    /// Those of [`Tokens::open`], [`Sentences::open`] and [`Tokenizer::open`]; a file without texts, a text without
     /// tokens, and one without a class or with one that is not known.
     pub fn open(data: &Path, folder: &Path, context: usize, classes: &[String]) -> Result<Self, Error> {
+        let sentences = Sentences::open(folder)?;
+        let pooling = sentences.pooling.clone();
         let named = |extension: &str| data.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
         if named("safetensors") {
             let tokens = Tokens::open(data)?;
@@ -47,9 +53,10 @@ impl Texts {
                 let mut window = vec![0; tokens.length()];
                 tokens.batch([at], &mut window).map(|()| window)
             };
-            return Ok(Self { all: (0..tokens.len()).map(window).collect::<Result<_, _>>()?, labels: Vec::new() });
+            let all = (0..tokens.len()).map(window).collect::<Result<_, _>>()?;
+            return Ok(Self { all, labels: Vec::new(), pooling });
         }
-        let tokenizer = Tokenizer::open(folder)?.within(context)?;
+        let tokenizer = Tokenizer::open(folder)?.within(sentences.most(context))?;
         let wrong = |found: String, expected: &str| {
             Error::from(ErrorKind::Data(DataFault::File { found, expected: expected.to_owned() })).at(data)
         };
@@ -68,13 +75,13 @@ impl Texts {
                 } else {
                     line
                 };
-                let tokens = tokenizer.tokens(text, true)?;
+                let tokens = tokenizer.tokens(&sentences.text(text), true)?;
                 if tokens.is_empty() {
                     return Err(wrong(format!("line {} has no tokens", at + 1), "at least one"));
                 }
                 all.push(tokens);
             }
-            Ok(Self { all, labels })
+            Ok(Self { all, labels, pooling })
         };
         let texts = utf8(data, of_lines)?;
         if texts.is_empty() { Err(wrong("has blank lines only".to_owned(), "a text a line")) } else { Ok(texts) }
@@ -83,6 +90,11 @@ impl Texts {
     /// The class of text number `at`; none where they have none.
     pub(crate) fn label(&self, at: usize) -> Option<usize> {
         self.labels.get(at).copied()
+    }
+
+    /// How the vectors of their tokens become one.
+    pub(crate) fn pooling(&self) -> &Pooling {
+        &self.pooling
     }
 
     /// Whether they have classes.
@@ -141,9 +153,9 @@ pub fn evaluate(
     let mut done = 0;
     for batch in &batches {
         let each: Vec<Text<'_>> = batch.iter().map(|at| Text::from(texts.get(*at))).collect();
-        of_model.put(batch, &encoder.embed(&each)?)?;
+        of_model.put(batch, &encoder.embed_by(&each, texts.pooling())?)?;
         if let Some(reference) = reference {
-            of_reference.put(batch, &reference.embed(&each)?)?;
+            of_reference.put(batch, &reference.embed_by(&each, texts.pooling())?)?;
         }
         done += batch.len() as u64;
         progress(done, count as u64);

@@ -5,7 +5,7 @@ use std::path::Path;
 use niwaki_container::Digest;
 use niwaki_model::hf::{Blueprint, DecoderGraph};
 use niwaki_model::loss::Target;
-use niwaki_model::{Tensor, Text};
+use niwaki_model::{Pooling, Tensor, Text};
 use rayon::prelude::*;
 
 use super::{Settings, Task};
@@ -78,12 +78,20 @@ impl Lessons {
     ///
     /// # Errors
     ///
-    /// Those of [`Dataset::open`], [`Windows::open`] and [`Texts::open`].
+    /// Those of [`Dataset::open`], [`Windows::open`] and [`Texts::open`]; vectors that are learnt, of a folder that makes
+    /// them otherwise than by a mean.
     pub fn open(data: &Path, model: &Model) -> Result<Self, Error> {
         Ok(match model.language() {
             None => Self::Images(Dataset::open(data)?),
             Some(Blueprint::Decoder(of)) => Self::Windows(Windows::open(data, model.path(), of.context)?),
-            Some(Blueprint::Encoder(of)) => Self::Texts(Texts::open(data, model.path(), of.context, &of.classes)?),
+            Some(Blueprint::Encoder(of)) => {
+                let texts = Texts::open(data, model.path(), of.context, &of.classes)?;
+                if !texts.labelled() && texts.pooling().modes != Pooling::default().modes {
+                    let what = "training on vectors that are not the means of tokens'".to_owned();
+                    return Err(Error::from(ErrorKind::Unsupported { what }).at(model.path()));
+                }
+                Self::Texts(texts)
+            }
         })
     }
 

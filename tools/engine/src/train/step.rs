@@ -4,7 +4,7 @@ use std::path::Path;
 
 use niwaki_model::loss::{Loss, cross_entropy, directions, divergence};
 use niwaki_model::optimizer::norm;
-use niwaki_model::{Data, Executor, Run, Running, Tensor, ValueId, pooled};
+use niwaki_model::{Data, Executor, Pooling, Run, Running, Tensor, ValueId};
 use niwaki_quant::forms::Pick;
 use rayon::prelude::*;
 
@@ -153,8 +153,9 @@ impl Training<'_> {
         let targets = match (&share.aim, &theirs) {
             (Aim::Targets { all, .. }, _) => all,
             (Aim::Vectors(lengths), Some(theirs)) => {
-                let aims =
-                    pooled(theirs, lengths).ok_or_else(|| self.unlike("a teacher of another kind".to_owned()))?;
+                let aims = Pooling::default()
+                    .of(theirs, lengths)
+                    .ok_or_else(|| self.unlike("a teacher of another kind".to_owned()))?;
                 return directions(outputs, lengths, &aims).map_err(fault);
             }
             (Aim::Vectors(_), None) => return Err(self.unlike("texts without a teacher".to_owned())),

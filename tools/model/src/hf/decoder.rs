@@ -228,7 +228,8 @@ pub(super) fn build(config: &Config, kind: DecoderKind, lookup: Lookup<'_>) -> R
     };
     let mut logits = builder.graph.node("logits", Linear::default(), &[x, head]);
     if let Some(cap) = facts.logit_cap {
-        logits = builder.graph.node("logits, capped", SoftCap { cap: cap as f32 }, &[logits]);
+        builder.graph.rename(logits, "logits, not capped");
+        logits = builder.graph.node("logits", SoftCap { cap: cap as f32 }, &[logits]);
     }
     builder.graph.output(logits);
     grown.into_iter().for_each(|value| builder.graph.output(value));

@@ -9,8 +9,8 @@ use super::family::EncoderKind;
 use super::layers::Layers;
 use super::weights::{Builder, Lookup};
 use crate::attributes::Attribute;
-use crate::error::Error;
-use crate::graph::{Dim, Node, ValueId};
+use crate::error::{Error, ErrorKind};
+use crate::graph::{Dim, Graph, Node, ValueId};
 use crate::ops::embedding::Embedding;
 use crate::ops::gate::{Activation, Gate};
 use crate::ops::linear::Linear;
@@ -139,7 +139,14 @@ pub(super) fn build(config: &Config, kind: EncoderKind, lookup: Lookup<'_>) -> R
     let scores = (!classes.is_empty()).then(|| parts.scores(kind, x, classes.len())).transpose()?;
     let Encoding { mut builder, .. } = parts;
     builder.graph.output(x);
-    scores.into_iter().for_each(|scores| builder.graph.output(scores));
+    builder.graph.rename(x, "last_hidden_state");
+    if let Some(scores) = scores {
+        builder.graph.output(scores);
+        builder.graph.rename(scores, "logits");
+    }
+    let named = format!("{within}pooler.dense");
+    let left = classes.is_empty() && kind != EncoderKind::DistilBert && builder.has(&format!("{named}.weight"))?;
+    let pooler = if left { Pooler::find(&mut builder, named, facts.hidden)? } else { None };
     Ok(EncoderGraph {
         graph: builder.finish()?,
         hidden,
@@ -148,7 +155,51 @@ pub(super) fn build(config: &Config, kind: EncoderKind, lookup: Lookup<'_>) -> R
         first: facts.first,
         types: types.is_some(),
         classes,
+        pooler,
     })
+}
+
+/// A layer that makes a vector of a text of its first token's: a product and tanh. Its pretraining told by that whether two
+/// texts follow each other; nothing else here takes it.
+#[derive(Clone, Debug)]
+pub struct Pooler {
+    name: String,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Pooler {
+    /// Where both weights are there.
+    fn find(builder: &mut Builder<'_>, name: String, width: usize) -> Result<Option<Self>, Error> {
+        let weight = builder.weight(&format!("{name}.weight"), &[width, width])?;
+        let bias = builder.vector(&format!("{name}.bias"), width)?;
+        let [weight, bias] = [weight, bias].map(|value| builder.graph.constant(value).cloned());
+        Ok(weight.zip(bias).map(|(weight, bias)| Self { name, weight, bias }))
+    }
+
+    /// Adds it to the graph of its encoder, behind the first output, as an output `pooler_output` `[B, width]`.
+    ///
+    /// # Errors
+    ///
+    /// A graph without outputs.
+    pub fn add(&self, graph: &mut Graph) -> Result<(), Error> {
+        let none = || Error::from(ErrorKind::Outputs { found: 0, needs: 1 });
+        let hidden = graph.outputs().first().copied().ok_or_else(none)?;
+        let x = first(graph, hidden)?;
+        let weight = graph.weight(format!("{}.weight", self.name), self.weight.clone());
+        let bias = graph.weight(format!("{}.bias", self.name), self.bias.clone());
+        let x = graph.node(self.name.as_str(), Linear { heads: None }, &[x, weight, bias]);
+        let x = node(graph, "pooler_output".to_owned(), onnx("Tanh", &[])?, &[x]);
+        graph.output(x);
+        Ok(())
+    }
+}
+
+/// The vector of each text's first token.
+fn first(graph: &mut Graph, hidden: ValueId) -> Result<ValueId, Error> {
+    let first = graph.weight("first token", Tensor::scalar(0i64));
+    let op = onnx("Gather", &[("axis", Attribute::Int(1))])?;
+    Ok(node(graph, "first".to_owned(), op, &[hidden, first]))
 }
 
 /// The names of the classes that the model tells, where it does.
@@ -226,9 +277,7 @@ impl Encoding<'_, '_> {
     /// Scores of classes, of the first token's vector.
     fn scores(&mut self, kind: EncoderKind, x: ValueId, classes: usize) -> Result<ValueId, Error> {
         let width = self.facts.hidden;
-        let first = self.builder.graph.weight("first token", Tensor::scalar(0i64));
-        let op = onnx("Gather", &[("axis", Attribute::Int(1))])?;
-        let x = node(&mut self.builder.graph, "first".to_owned(), op, &[x, first]);
+        let x = first(&mut self.builder.graph, x)?;
         let (dense, act, last) = match kind {
             EncoderKind::Bert => (format!("{}pooler.dense", self.within), "Tanh", "classifier"),
             EncoderKind::Roberta => ("classifier.dense".to_owned(), "Tanh", "classifier.out_proj"),
