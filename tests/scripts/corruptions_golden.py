@@ -259,9 +259,10 @@ def main(path):
     # What `dataset import images --size 20x24` makes of 37x53: the shorter side becomes 8/7 of 24, and
     # the middle is cut out.
     large = colours(37, 53)
-    scaled = Image.fromarray(large).resize((27 * 53 // 37, 27), Image.BILINEAR)
     tensors["picture-37x53"] = planes(large)
-    tensors["picture-37x53-20x24"] = planes(np.array(scaled)[4:24, 7:31])
+    for name, filter in [("", Image.BILINEAR), ("-bicubic", Image.BICUBIC), ("-box", Image.BOX)]:
+        scaled = Image.fromarray(large).resize((27 * 53 // 37, 27), filter)
+        tensors[f"picture-37x53-20x24{name}"] = planes(np.array(scaled)[4:24, 7:31])
     header, data = {}, b""
     for name, tensor in tensors.items():
         start = len(data)

@@ -278,10 +278,14 @@ fn pictures_are_scaled_as_pillow_does_it() {
     let planes = golden.get("picture-37x53").unwrap().bytes();
     let colours: Vec<u8> = (0..37 * 53).flat_map(|i| [0, 1, 2].map(|c| planes[c * 37 * 53 + i])).collect();
     put(&folder, "set/a.png", png(53, 37, ColorType::Rgb, &colours));
-    run(&folder, "dataset import images @set --size 20x24 -o @o.safetensors");
-    let expected = golden.get("picture-37x53-20x24").unwrap();
-    assert_eq!(expected.shape(), [3, 20, 24]);
-    assert_eq!(bytes_of(&folder.at("o.safetensors"), "images"), expected.bytes());
+    for (flag, name) in
+        [("", ""), (" --filter bilinear", ""), (" --filter bicubic", "-bicubic"), (" --filter box", "-box")]
+    {
+        run(&folder, &format!("dataset import images @set --size 20x24{flag} --force -o @o.safetensors"));
+        let expected = golden.get(&format!("picture-37x53-20x24{name}")).unwrap();
+        assert_eq!(expected.shape(), [3, 20, 24]);
+        assert_eq!(bytes_of(&folder.at("o.safetensors"), "images"), expected.bytes(), "{name}");
+    }
 }
 
 #[test]

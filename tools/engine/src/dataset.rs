@@ -37,4 +37,5 @@ pub use images::Dataset;
 pub use import::{Imported, Request, import};
 pub use order::shuffled;
 pub use preprocessing::Preprocessing;
+pub use resize::Filter;
 pub use tokens::Tokens;

@@ -21,6 +21,14 @@ pub(crate) enum Split {
     Test,
 }
 
+/// The window under which pixels are averaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Filter {
+    Bilinear,
+    Bicubic,
+    Box,
+}
+
 /// Height and width, `HxW` or one number for both.
 fn size(text: &str) -> Result<(usize, usize), String> {
     let (height, width) = text.split_once('x').unwrap_or((text, text));
@@ -60,6 +68,9 @@ pub(crate) struct Import {
     /// images: scale the shorter side to this before [default: 8/7 of the larger of H and W]
     #[arg(long, value_name = "N", value_parser = number::<usize>, requires = "size")]
     pub(crate) shorter: Option<usize>,
+    /// images: how they are scaled, as Pillow does it [default: bilinear]
+    #[arg(long, value_name = "F", requires = "size")]
+    pub(crate) filter: Option<Filter>,
     /// images: 1 for grey, 3 for colours [default: 3]
     #[arg(long, value_name = "C", value_parser = number::<usize>)]
     pub(crate) channels: Option<usize>,

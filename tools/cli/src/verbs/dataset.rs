@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use niwaki_engine::Options;
 use niwaki_engine::dataset::import::{Kind, Pictures, Split, Word};
-use niwaki_engine::dataset::{self as data, Corruption, Dataset, Preprocessing, Request, Severity};
+use niwaki_engine::dataset::{self as data, Corruption, Dataset, Filter, Preprocessing, Request, Severity};
 use serde::Serialize;
 
 use super::{check_output, compress, shape_text};
@@ -56,6 +56,7 @@ fn check_flags(args: &args::Import, word: Word) -> Result<(), Stop> {
         ("--scale", args.scale.is_some(), images),
         ("--classes", !args.classes.is_empty(), images),
         ("--size", args.size.is_some(), pictures),
+        ("--filter", args.filter.is_some(), pictures),
         ("--channels", args.channels.is_some(), pictures),
         ("--tokenizer", args.tokenizer.is_some(), !images),
         ("--length", args.length.is_some(), !images),
@@ -74,7 +75,14 @@ fn kind(args: &args::Import, word: Word) -> Result<Kind, Stop> {
     Ok(match word {
         Word::Idx => Kind::Idx(split),
         Word::Cifar10 => Kind::Cifar10(split),
-        Word::Images => Kind::Images(Pictures::new(args.size, args.shorter, args.channels.unwrap_or(3))?),
+        Word::Images => {
+            let pictures = Pictures::new(args.size, args.shorter, args.channels.unwrap_or(3))?;
+            Kind::Images(pictures.filtered(args.filter.map_or(Filter::default(), |filter| match filter {
+                args::Filter::Bilinear => Filter::Bilinear,
+                args::Filter::Bicubic => Filter::Bicubic,
+                args::Filter::Box => Filter::Box,
+            })))
+        }
         _ => {
             let missing =
                 || Failure::usage("missing `--tokenizer FILE`").hinting("text becomes tokens by a tokenizer.json");

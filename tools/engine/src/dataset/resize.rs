@@ -7,13 +7,20 @@
 //! `PIL.Image.resize` gives, byte for byte.
 
 /// A window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filter {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filter {
     /// All pixels weigh the same: `PIL.Image.BOX`.
     Box,
     /// Weights fall off linearly: `PIL.Image.BILINEAR`.
+    #[default]
     Bilinear,
+    /// Weights are a cubic spline's, below 0 where they are far: `PIL.Image.BICUBIC` (Keys, *Cubic convolution
+    /// interpolation for digital image processing*, 1981, a = -1/2).
+    Bicubic,
 }
+
+/// The slope of the cubic spline at 1.
+const A: f64 = -0.5;
 
 /// Binary digits of weights.
 const DIGITS: u32 = 22;
@@ -24,6 +31,7 @@ impl Filter {
         match self {
             Self::Box => 0.5,
             Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
         }
     }
 
@@ -31,6 +39,11 @@ impl Filter {
         match self {
             Self::Box => f64::from(x > -0.5 && x <= 0.5),
             Self::Bilinear => (1.0 - x.abs()).max(0.0),
+            Self::Bicubic => match x.abs() {
+                x if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+                x if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+                _ => 0.0,
+            },
         }
     }
 
@@ -47,7 +60,8 @@ impl Filter {
             let weights: Vec<f64> =
                 (first..end).map(|x| self.weight((x as f64 - center + 0.5) * (1.0 / stretch))).collect();
             let total: f64 = weights.iter().sum();
-            let whole = |w: f64| (0.5 + w / total * f64::from(1 << DIGITS)) as i64;
+            // To the nearest, halves away from 0.
+            let whole = |w: f64| (w / total * f64::from(1 << DIGITS) + f64::copysign(0.5, w / total)) as i64;
             (first, weights.into_iter().map(whole).collect())
         };
         (0..output).map(window).collect()
@@ -100,5 +114,8 @@ mod tests {
         assert_eq!(resize(&[0, 100], (1, 2), (1, 4), Filter::Bilinear), [0, 25, 75, 100]);
         // A window of width 8 over four pixels: weights 5/8, 7/8, 7/8 and 5/8 of a sum of 3.
         assert_eq!(resize(&[0, 0, 80, 160], (1, 4), (1, 1), Filter::Bilinear), [57]);
+        // At 1/4 beyond a pixel: -9/128, 111/128, 29/128 and -3/128 of its neighbours; what goes beyond is cut off.
+        assert_eq!(resize(&[0, 0, 128, 0, 0], (1, 5), (1, 10), Filter::Bicubic)[3..7], [29, 111, 111, 29]);
+        assert_eq!(resize(&[0, 0, 255, 255], (1, 4), (1, 8), Filter::Bicubic), [0, 0, 0, 52, 203, 255, 255, 255]);
     }
 }

@@ -7,8 +7,7 @@
 //!
 //! **Size.** Without one, pictures are taken as they are, and all must have the size of the
 //! first. With one, as is usual for ImageNet: the shorter side is scaled to `shorter` and the
-//! longer one to `floor(shorter * long / short)`, with the antialiased bilinear filter of
-//! [`resize`](crate::dataset), and from the middle a part of the size is cut, its corner at half
+//! longer one to `floor(shorter * long / short)`, with an antialiased [`Filter`], and from the middle a part of the size is cut, its corner at half
 //! of what is left over, halves rounded to even. `shorter` is 8/7 of the larger side of the
 //! size where nobody says otherwise: 256 for 224.
 
@@ -38,12 +37,13 @@ pub struct Pictures {
     size: Option<(usize, usize)>,
     shorter: usize,
     channels: usize,
+    filter: Filter,
 }
 
 impl Default for Pictures {
     /// Colours, as large as they are.
     fn default() -> Self {
-        Self { size: None, shorter: 0, channels: 3 }
+        Self { size: None, shorter: 0, channels: 3, filter: Filter::default() }
     }
 }
 
@@ -63,7 +63,7 @@ impl Pictures {
         let Some((height, width)) = size else {
             return match shorter {
                 Some(shorter) => wrong(format!("a shorter side of {shorter} without a size; expected both")),
-                None => Ok(Self { size, shorter: 0, channels }),
+                None => Ok(Self { size, channels, ..Self::default() }),
             };
         };
         let larger = height.max(width);
@@ -75,7 +75,13 @@ impl Pictures {
         if shorter < larger {
             return wrong(format!("a shorter side of {shorter}; expected at least {larger}, a side of the size"));
         }
-        Ok(Self { size, shorter, channels })
+        Ok(Self { size, shorter, channels, ..Self::default() })
+    }
+
+    /// The same, scaled with another filter.
+    #[must_use]
+    pub fn filtered(self, filter: Filter) -> Self {
+        Self { filter, ..self }
     }
 
     /// The image that becomes of a picture.
@@ -96,7 +102,7 @@ impl Pictures {
         let (top, left) = (corner(scaled.0, to.0), corner(scaled.1, to.1));
         let mut cut = Vec::with_capacity(self.channels * to.0 * to.1);
         for plane in planes.chunks(height * width) {
-            let plane = resize(plane, (height, width), scaled, Filter::Bilinear);
+            let plane = resize(plane, (height, width), scaled, self.filter);
             let rows = plane.chunks(scaled.1).skip(top).take(to.0);
             rows.for_each(|row| cut.extend_from_slice(&row[left..left + to.1]));
         }
