@@ -160,6 +160,11 @@ impl Model {
         self.proto.graph.as_ref().unwrap_or(NONE)
     }
 
+    /// The graph, to be changed. What points into the file goes on doing so; names of initializers are to stay their own.
+    pub fn graph_mut(&mut self) -> &mut GraphProto {
+        self.proto.graph.get_or_insert_default()
+    }
+
     /// The version of the operators of a domain. The domain of ONNX itself is spelled `` or
     /// `ai.onnx`.
     pub fn opset(&self, domain: &str) -> Option<i64> {

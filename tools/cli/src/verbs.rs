@@ -156,6 +156,12 @@ fn shape_text(dims: &[usize]) -> String {
     dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
 }
 
+/// Blocks in words.
+fn listed(blocks: &[usize]) -> String {
+    let numbers: Vec<_> = blocks.iter().map(ToString::to_string).collect();
+    format!("{} {}", if blocks.len() == 1 { "block" } else { "blocks" }, numbers.join(", "))
+}
+
 /// So many tensors, in words.
 fn counted(tensors: usize) -> String {
     if tensors == 1 { "1 tensor".to_owned() } else { format!("{tensors} tensors") }

@@ -18,6 +18,7 @@
 //! Tickets Win at Initialization* (Jordao et al., 2023, section 3) and what it builds on; arithmetic and selection are those of
 //! [`niwaki_prune::layers`].
 
+mod fewer;
 mod folder;
 mod graph;
 
@@ -31,6 +32,7 @@ use niwaki_prune::layers::{Seat, order, random_scores};
 use crate::error::{Error, ErrorKind};
 use crate::progress::Progress;
 use crate::recipe::no_such;
+pub use fewer::Fewer;
 use folder::Folder;
 pub use folder::{DAMPING, Healed, Healing, Removed, check_output, remove as remove_from_folder};
 pub use graph::{Block, Cost, Network, Written};

@@ -13,6 +13,7 @@ use niwaki_quant::Fit;
 use crate::block_rows;
 use crate::destination::{Destination, Format, Settled};
 use crate::error::{Error, ErrorKind};
+use crate::layers::Fewer;
 use crate::mask::MaskFiles;
 use crate::recipe::{Action, MaskSource, Recipe, Rule};
 use crate::source::{Origin, Source, SourceTensor};
@@ -162,6 +163,10 @@ impl Plan {
         if source.seals().len() != recipe.patches.len() {
             let (has, needs) = (source.seals().len(), recipe.patches.len());
             let what = format!("the recipe has {needs} patches, and the checkpoint is seen through {has}");
+            return Err(ErrorKind::Usage { what }.into());
+        }
+        if source.fewer().map(Fewer::rule) != recipe.layers.as_ref() {
+            let what = "the recipe removes blocks, and the checkpoint still has them, or has others".to_owned();
             return Err(ErrorKind::Usage { what }.into());
         }
         let only = recipe.only.iter().map(|g| glob(g)).collect::<Result<Vec<_>, _>>()?;

@@ -3,7 +3,7 @@
 //! A recipe says what becomes of tensors by name. It is TOML; unknown keys are errors.
 //! `keep`, `quantize` and `elastic` are one kind of rule (how a tensor is encoded) and
 //! `mask` another; of each kind the last rule that matches a tensor wins. Every `patch` is laid
-//! over the checkpoint first, in the order of the text.
+//! over the checkpoint first, in the order of the text; then `layers` takes blocks out of its model.
 
 pub(crate) mod mix;
 mod parse;
@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use niwaki_codes::{BlockType, Scheme};
 use niwaki_prune::Pattern;
+use niwaki_prune::layers::Removable;
 use niwaki_quant::Fit;
 
 pub use mix::{Mix, ModelFacts};
@@ -30,8 +31,21 @@ pub struct Recipe {
     pub only: Vec<String>,
     /// Signatures that the checkpoint is seen through, nearest to it first.
     pub patches: Vec<PatchRule>,
+    /// The blocks that go before anything is encoded, where some do.
+    pub layers: Option<LayersRule>,
     /// The rules in the order of the text.
     pub rules: Vec<Rule>,
+}
+
+/// Which blocks of a model go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayersRule {
+    /// Their numbers, as `layers rank` gives them.
+    pub remove: Vec<usize>,
+    /// Whether the blocks of transformers in ONNX files are counted by their halves.
+    pub halves: bool,
+    /// Which blocks of an ONNX model may go, where it is said.
+    pub rule: Option<Removable>,
 }
 
 /// A signature that is laid over the checkpoint before anything else happens to it.
@@ -143,6 +157,15 @@ impl fmt::Display for Recipe {
                 writeln!(f, "transfer = true")?;
             }
         }
+        if let Some(LayersRule { remove, halves, rule }) = &self.layers {
+            writeln!(f, "\n[[layers]]\nremove = {remove:?}")?;
+            if *halves {
+                writeln!(f, "halves = true")?;
+            }
+            if let Some(rule) = rule {
+                writeln!(f, "rule = \"{}\"", removable_name(*rule))?;
+            }
+        }
         for rule in &self.rules {
             let (kind, body) = rule.text();
             writeln!(f, "\n[[{kind}]]\ntensors = {}", quoted(&rule.tensors))?;
@@ -182,6 +205,14 @@ impl Rule {
             }
         }
     }
+}
+
+/// The words for which blocks may go.
+const REMOVABLE: [(&str, Removable); 3] =
+    [("code", Removable::Code), ("paper", Removable::Paper), ("any", Removable::Any)];
+
+fn removable_name(rule: Removable) -> &'static str {
+    REMOVABLE.iter().find(|(_, other)| *other == rule).map_or("any", |(name, _)| name)
 }
 
 /// Text as a TOML basic string.

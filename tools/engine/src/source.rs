@@ -26,6 +26,7 @@ use niwaki_gguf::{GgmlType, Gguf, hf};
 use niwaki_tensors::{Dtype, Limits};
 
 use crate::error::{Blame, Error, ErrorKind};
+use crate::layers::Fewer;
 use crate::signature::Seals;
 
 pub(crate) use codes::Coded;
@@ -82,6 +83,8 @@ pub struct Source<'a> {
     left_out: Vec<(&'a str, &'static str)>,
     /// Patches that it is seen through.
     seals: Seals,
+    /// The model without some of its blocks that it is.
+    fewer: Option<&'a Fewer>,
 }
 
 impl Opened {
@@ -153,7 +156,7 @@ impl Opened {
             let what = "`--bits` chooses a width of elastic tensors; this file has none".to_owned();
             return Err(ErrorKind::Usage { what }.into());
         }
-        Ok(Source { opened: self, origin, tensors, left_out, seals: Vec::new() })
+        Ok(Source { opened: self, origin, tensors, left_out, seals: Vec::new(), fewer: None })
     }
 }
 
@@ -175,7 +178,18 @@ impl<'a> Source<'a> {
 
     /// The same checkpoint with other tensors, seen through the patches of those seals.
     pub(crate) fn with_tensors(&self, tensors: Vec<SourceTensor<'a>>, seals: Seals) -> Self {
-        Self { opened: self.opened, origin: self.origin.clone(), tensors, left_out: self.left_out.clone(), seals }
+        let (origin, left_out) = (self.origin.clone(), self.left_out.clone());
+        Self { opened: self.opened, origin, tensors, left_out, seals, fewer: self.fewer }
+    }
+
+    /// The same checkpoint with fewer tensors: of a model without some of its blocks, as it would be in a file.
+    pub(crate) fn fewer_tensors(self, opened: &'a Opened, tensors: Vec<SourceTensor<'a>>, fewer: &'a Fewer) -> Self {
+        Self { opened, tensors, fewer: Some(fewer), ..self }
+    }
+
+    /// The model without some of its blocks that it is of.
+    pub(crate) fn fewer(&self) -> Option<&'a Fewer> {
+        self.fewer
     }
 
     /// The patches that it is seen through.
@@ -185,7 +199,7 @@ impl<'a> Source<'a> {
 
     /// Tensors that are computed from those of this checkpoint, and are none of it.
     pub(crate) fn of_made(&self, tensors: Vec<SourceTensor<'a>>) -> Self {
-        Self { opened: self.opened, origin: Origin::Plain, tensors, left_out: Vec::new(), seals: Vec::new() }
+        Self { origin: Origin::Plain, tensors, left_out: Vec::new(), seals: Vec::new(), ..*self }
     }
 
     /// The tensor of this name.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::compress::Options;
 use crate::error::{Blame, Error, ErrorKind};
+use crate::layers::Fewer;
 use crate::source::{Opened, Source};
 
 /// What `config.json` says of codes, by key.
@@ -106,7 +107,8 @@ impl Folder {
             let Some(name) = from.file_name() else { continue };
             let to = self.path.join(name);
             let ours = name == "config.json" && self.config.is_some();
-            if !ours && (!to.exists() || options.replace) {
+            let goes = source.fewer().is_some() && Fewer::leaves_out(&from);
+            if !ours && !goes && (!to.exists() || options.replace) {
                 fs::copy(&from, &to).map_err(|e| file_error(&e, &to))?;
                 written.push(to);
             }
@@ -176,7 +178,8 @@ fn checkpoint_folder(checkpoint: &Checkpoint) -> &Path {
 fn config_text(source: &Source<'_>, target: &Path, keys: &CodeKeys) -> Result<Option<Vec<u8>>, Error> {
     let of_source = folder_of(source).map(|checkpoint| checkpoint_folder(checkpoint).join("config.json"));
     let from = of_source.filter(|path| path.is_file()).unwrap_or_else(|| target.join("config.json"));
-    let object = match fs::read(&from) {
+    let fewer = source.fewer().and_then(Fewer::config);
+    let object = match fewer.map_or_else(|| fs::read(&from), |text| Ok(text.as_bytes().to_vec())) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Map::new(),
         Err(e) => return Err(file_error(&e, &from)),
         Ok(bytes) => match serde_json::from_slice(&bytes) {
@@ -189,7 +192,7 @@ fn config_text(source: &Source<'_>, target: &Path, keys: &CodeKeys) -> Result<Op
         },
     };
     if keys.is_empty() && !CODE_KEYS.iter().any(|key| object.contains_key(*key)) {
-        return Ok(None);
+        return Ok(fewer.map(|text| text.as_bytes().to_vec()));
     }
     let mut object = object;
     object.retain(|key, _| !CODE_KEYS.contains(&key.as_str()));

@@ -42,11 +42,14 @@ pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, 
         None if !args.among.schemes.is_empty() || args.among.rest.is_some() => {
             return Err(Failure::usage("`--schemes` and `--rest` without `--budget`").into());
         }
-        None => None,
+        None => selection::given(&args.selection)?,
     };
+    let fewer = selection::fewer(&opened, given.as_ref())?;
+    let source = selection::without(fewer.as_ref(), source)?;
     let (destination, recipe) = selection::resolve(&source, &args.selection, given, session)?;
     let patches = Open::of_recipe(&recipe)?;
     let source = patches.over(&opened, None, selection::names(&args.selection.to))?;
+    let source = selection::without(fewer.as_ref(), source)?;
     let mut plan = selection::plan(&source, recipe, &args.selection, destination, session)?;
     let planned: Vec<bool> = plan.tensors.iter().map(|t| t.note.is_some()).collect();
     let nan = match args.nan {

@@ -1,10 +1,11 @@
 //! `plan`: every tensor's fate, before a byte is written.
 
 use niwaki_engine::plan::Planned;
+use niwaki_engine::source::SourceTensor;
 use serde::Serialize;
 
 use super::patches::Open;
-use super::{open, percent, selection, shape_text};
+use super::{listed, open, percent, selection, shape_text};
 use crate::args;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
@@ -15,8 +16,17 @@ use crate::table::{Side, Table};
 struct Json<'a> {
     input_bytes: u64,
     output_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<Gone<'a>>,
     tensors: Vec<Tensor<'a>>,
     dropped: Vec<Dropped<'a>>,
+}
+
+/// Blocks that go before anything else is done.
+#[derive(Serialize)]
+struct Gone<'a> {
+    blocks: &'a [usize],
+    bytes: u64,
 }
 
 /// A tensor that is not written.
@@ -64,7 +74,11 @@ impl<'a> From<&'a Planned> for Tensor<'a> {
 pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let opened = open(&args.ckpt)?;
     let source = opened.source(None, selection::names(&args.selection.to))?;
-    let (destination, recipe) = selection::resolve(&source, &args.selection, None, session)?;
+    let given = selection::given(&args.selection)?;
+    let fewer = selection::fewer(&opened, given.as_ref())?;
+    let whole: u64 = source.tensors().iter().map(SourceTensor::stored_bytes).sum();
+    let source = selection::without(fewer.as_ref(), source)?;
+    let (destination, recipe) = selection::resolve(&source, &args.selection, given, session)?;
     if args.print_recipe {
         let recipe = recipe.to_string();
         if session.global.json {
@@ -76,12 +90,17 @@ pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer
     }
     let patches = Open::of_recipe(&recipe)?;
     let source = patches.over(&opened, None, selection::names(&args.selection.to))?;
+    let source = selection::without(fewer.as_ref(), source)?;
+    let gone = fewer.as_ref().map(|fewer| {
+        let stays: u64 = source.tensors().iter().map(SourceTensor::stored_bytes).sum();
+        Gone { blocks: fewer.removed(), bytes: whole.saturating_sub(stays) }
+    });
     let plan = selection::plan(&source, recipe, &args.selection, destination, session)?;
     let (before, after) = (plan.bytes_before(), plan.bytes_after());
     if session.global.json {
         let tensors = plan.tensors.iter().map(Tensor::from).collect();
         let dropped = plan.dropped.iter().map(|(name, why)| Dropped { name, why }).collect();
-        session.json(&Json { input_bytes: before, output_bytes: after, tensors, dropped })?;
+        session.json(&Json { input_bytes: before, output_bytes: after, removed: gone, tensors, dropped })?;
         return Ok(Answer::Yes);
     }
     let mut table = Table::new(&[
@@ -108,6 +127,9 @@ pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer
     }
     table.row(["total".to_owned(), String::new(), String::new(), human(before), human(after), percent(after, before)]);
     session.say_all(table.lines())?;
+    if let Some(Gone { blocks, bytes }) = gone {
+        session.say(format!("without {}, {}", listed(blocks), human(bytes)))?;
+    }
     Ok(Answer::Yes)
 }
 

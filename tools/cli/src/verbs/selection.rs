@@ -4,10 +4,11 @@ use std::path::Path;
 
 use niwaki_codes::Bits;
 use niwaki_engine::destination::Activations;
+use niwaki_engine::layers::Fewer;
 use niwaki_engine::plan::{Plan, Tail};
 use niwaki_engine::recipe::{self, Mix, PatchRule, Preset, Recipe};
 use niwaki_engine::signature::path_and_alpha;
-use niwaki_engine::{Destination, Format, Names, Settings, Source, Stats};
+use niwaki_engine::{Destination, Format, Names, Opened, Settings, Source, Stats};
 use niwaki_quant::Fit;
 
 use super::counted;
@@ -17,6 +18,25 @@ use crate::session::Session;
 
 /// The scheme of a preset where none is given.
 const PRESET_SCHEME: &str = "int8/row/sym";
+
+/// The recipe that the flags name, where they name one.
+pub(super) fn given(selection: &Selection) -> Result<Option<Recipe>, Stop> {
+    selection.recipe.as_deref().map(|path| written(path, selection)).transpose()
+}
+
+/// The model of a checkpoint without the blocks that go by a recipe, where some do.
+pub(super) fn fewer(opened: &Opened, recipe: Option<&Recipe>) -> Result<Option<Fewer>, Stop> {
+    let rule = recipe.and_then(|recipe| recipe.layers.as_ref());
+    Ok(rule.map(|rule| Fewer::new(opened, rule)).transpose()?)
+}
+
+/// The checkpoint as that of the model without them.
+pub(super) fn without<'a>(fewer: Option<&'a Fewer>, source: Source<'a>) -> Result<Source<'a>, Stop> {
+    match fewer {
+        Some(fewer) => Ok(fewer.over(source)?),
+        None => Ok(source),
+    }
+}
 
 /// What a plan is made of: where it leads, and the recipe that is given or that the flags amount to.
 pub(super) fn resolve(
@@ -28,10 +48,9 @@ pub(super) fn resolve(
     let format: Format = selection.to.parse()?;
     let settings = settings(format, None, &selection.engine)?;
     let destination = Destination::new(format, source, &settings)?;
-    let recipe = match (given, &selection.recipe) {
-        (Some(recipe), _) => recipe,
-        (None, Some(path)) => written(path, selection)?,
-        (None, None) => preset(source, selection, &destination)?,
+    let recipe = match given {
+        Some(recipe) => recipe,
+        None => preset(source, selection, &destination)?,
     };
     let mut recipe = recipe.restricted(&selection.only).keeping(&selection.keep);
     if let Some(seed) = session.global.seed {

@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 use super::{Settings, Settled, even_codes};
 use crate::block_rows;
 use crate::error::{Blame, Error, ErrorKind};
+use crate::layers::Fewer;
 use crate::recipe::ModelFacts;
 use crate::source::{Opened, Source, SourceTensor, ggml_of};
 
@@ -207,7 +208,11 @@ fn elements(tensor: &SourceTensor<'_>) -> Result<Settled, Error> {
 
 /// What a Hugging Face folder is.
 fn described(folder: &Path, source: &Source<'_>, settings: &hf::Settings) -> Result<Outcome, Error> {
-    let config = json(folder, "config.json")?.unwrap_or(Json::Null);
+    let config = match source.fewer().and_then(Fewer::config) {
+        Some(text) => serde_json::from_str(text).ok(),
+        None => json(folder, "config.json")?,
+    };
+    let config = config.unwrap_or(Json::Null);
     let [tokenizer, tokenizer_config, special_tokens_map, generation_config] =
         ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"]
             .map(|name| json(folder, name));

@@ -2,6 +2,7 @@
 
 mod heal;
 mod remove;
+mod swap;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use crate::folder::Recorded;
 use crate::progress::Progress;
 pub use heal::{DAMPING, Healed};
 pub use remove::{Healing, Removed, check_output, remove};
+pub(super) use remove::{OTHER_WEIGHTS, Renamed, check_weights};
 use watch::Watch;
 
 /// A folder, and how many layers its model has.
@@ -62,7 +64,7 @@ impl Folder {
 }
 
 /// The layers that a configuration says.
-fn layers(config: &Config, model: &Path) -> Result<Layers, Error> {
+pub(super) fn layers(config: &Config, model: &Path) -> Result<Layers, Error> {
     Ok(Layers::of(config).map_err(|e| e.at(&model.join("config.json")))?)
 }
 

@@ -4,12 +4,13 @@
 use std::path::PathBuf;
 
 use niwaki_codes::{Bits, BlockType, Elastic, GroupSize, Scheme, Widths};
+use niwaki_prune::layers::Removable;
 use niwaki_prune::{NofM, Pattern, Ratio};
 use niwaki_quant::Fit;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Action, MaskSource, PatchRule, Recipe, Rule, nearest, scheme};
+use super::{Action, LayersRule, MaskSource, PatchRule, REMOVABLE, Recipe, Rule, nearest, scheme};
 use crate::error::{Error, ErrorKind};
 
 /// The keys of each kind of rule, beyond those that all share.
@@ -23,8 +24,8 @@ const KINDS: [(&str, &[&str]); 4] = [
 const PATCH: [&str; 3] = ["signature", "alpha", "transfer"];
 const SHARED: [&str; 3] = ["tensors", "min_dims", "optional"];
 const TOP: [&str; 3] = ["version", "seed", "only"];
-/// Kinds of rules that recipes have and this version does not act on.
-const LATER: [&str; 1] = ["layers"];
+/// The keys of what says which blocks go.
+const LAYERS: [&str; 3] = ["remove", "halves", "rule"];
 
 /// Values by the name of the type that they must have.
 type Value<'a> = Spanned<DeValue<'a>>;
@@ -60,13 +61,11 @@ impl Reader<'_> {
                 "version" => version = Some(self.number(value, "version")?),
                 "seed" => recipe.seed = self.number(value, "seed")?,
                 "only" => recipe.only = self.texts(value, "only")?,
-                _ if LATER.contains(&name) => {
-                    return Err(ErrorKind::Unsupported { what: format!("`[[{name}]]`") }.into());
-                }
                 _ if KINDS.iter().any(|(kind, _)| *kind == name) => self.rules(name, value, &mut found)?,
                 "patch" => recipe.patches = self.patches(value)?,
+                "layers" => recipe.layers = self.layers(value)?,
                 _ => {
-                    let known = TOP.into_iter().chain(KINDS.map(|k| k.0)).chain(["patch"]);
+                    let known = TOP.into_iter().chain(KINDS.map(|k| k.0)).chain(["patch", "layers"]);
                     return Err(self.unknown(key.span().start, name, "", known));
                 }
             }
@@ -107,6 +106,35 @@ impl Reader<'_> {
             found.push((at, self.rule(kind, table, at)?));
         }
         Ok(())
+    }
+
+    fn layers(&self, value: &Value<'_>) -> Result<Option<LayersRule>, Error> {
+        let tables = self.tables("layers", value)?;
+        let [(at, table)] = tables.as_slice() else {
+            let second = tables.get(1).map_or(value.span().start, |(at, _)| *at);
+            return Err(self.wrong(second, format!("{} of `[[layers]]`; one names all blocks that go", tables.len())));
+        };
+        if let Some(key) = table.keys().find(|key| !LAYERS.contains(&key.get_ref().as_ref())) {
+            let name = key.get_ref().as_ref();
+            return Err(self.unknown(key.span().start, name, " in `[[layers]]`", LAYERS.into_iter()));
+        }
+        let remove = self.need(table, "remove", "layers", *at)?;
+        let numbers = remove.get_ref().as_array();
+        let numbers = numbers.ok_or_else(|| self.expected(remove, "remove", "an array of numbers of blocks"))?;
+        Ok(Some(LayersRule {
+            remove: numbers.iter().map(|block| self.number(block, "remove")).collect::<Result<_, _>>()?,
+            halves: table.get("halves").map_or(Ok(false), |v| self.flag(v, "halves"))?,
+            rule: table.get("rule").map(|v| self.removable(v)).transpose()?,
+        }))
+    }
+
+    fn removable(&self, value: &Value<'_>) -> Result<Removable, Error> {
+        let text = self.text(value, "rule")?;
+        let found = REMOVABLE.iter().find(|(name, _)| *name == text);
+        found.map(|(_, rule)| *rule).ok_or_else(|| {
+            let names = REMOVABLE.map(|(name, _)| name).join(", ");
+            self.wrong(value.span().start, format!("rule `{text}`; known: {names}"))
+        })
     }
 
     fn patches(&self, value: &Value<'_>) -> Result<Vec<PatchRule>, Error> {

@@ -19,7 +19,7 @@ fn rules_of_different_kinds_keep_the_order_of_the_text() {
 fn the_canonical_text_reads_back_as_the_same_recipe() {
     let text = "version = 1\nseed = 7\nonly = [\"l.*\"]\n[[elastic]]\ntensors = \"l.{a,b}\"\nwidths = [2, 4]\ngroup = 32\n\
                 [[mask]]\ntensors = \"*\"\npattern = { keep = 0.1 }\n[[mask]]\ntensors = \"x\\\"y\"\npattern = { n = 2, m = 4 }\n\
-                [[mask]]\ntensors = \"z\"\npattern = { file = \"m.safetensors\" }\noptional = true\n[[keep]]\ntensors = \"n\"\nmin_dims = 1\n";
+                [[mask]]\ntensors = \"z\"\npattern = { file = \"m.safetensors\" }\noptional = true\n[[layers]]\nremove = [7, 4]\nrule = \"any\"\nhalves = true\n[[keep]]\ntensors = \"n\"\nmin_dims = 1\n";
     let recipe = Recipe::parse(text).unwrap();
     let canonical = recipe.to_string();
     assert_eq!(Recipe::parse(&canonical).unwrap(), recipe);
@@ -51,7 +51,17 @@ fn wrong_values_say_what_was_found_and_expected() {
             "version = 1\n[[quantize]]\ntensors = \"a\"\nscheme = \"int4/row/sym\"\nfit = \"best\"\n",
             "recipe line 5: fit `best`; known: min_max, clip, lsq, gptq, gptq_order",
         ),
-        ("version = 1\n[[layers]]\nremove = [1]\n", "`[[layers]]` is not supported by this version"),
+        ("version = 1\n[[layers]]\nremove = [-1]\n", "recipe line 3: `remove` is -1, out of range"),
+        ("version = 1\n[[layers]]\nremov = [1]\n", "recipe line 3: unknown key `remov` in `[[layers]]`"),
+        (
+            "version = 1\n[[layers]]\nremove = [1]\n[[layers]]\nremove = [2]\n",
+            "recipe line 4: 2 of `[[layers]]`; one names all blocks that go",
+        ),
+        (
+            "version = 1\n[[layers]]\nremove = [1]\nrule = \"all\"\n",
+            "recipe line 4: rule `all`; known: code, paper, any",
+        ),
+        ("version = 1\n[[layers]]\nrule = \"any\"\n", "recipe line 2: `[[layers]]` needs `remove`"),
         ("version = 1\n[[patch]]\nalpha = 1\n", "recipe line 2: `[[patch]]` needs `signature`"),
     ];
     for (text, expected) in cases {

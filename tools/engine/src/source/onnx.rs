@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use niwaki_codes::Shape;
+use niwaki_onnx::proto::GraphProto;
 use niwaki_onnx::{ALL_DATA_TYPES, Bytes, DataType, Model, ModelFile};
 use niwaki_tensors::{Dtype, Limits};
 
@@ -39,7 +40,26 @@ impl Onnx {
             dims: usize::try_from(limits.dims).unwrap_or(usize::MAX),
             ..niwaki_onnx::Limits::default()
         };
-        let model = Model::open(path, &bounds)?;
+        Self::of(Model::open(path, &bounds)?, path)
+    }
+
+    /// The same, its graph changed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), and of the change.
+    pub(crate) fn edited(
+        path: &Path,
+        limits: &Limits,
+        change: impl FnOnce(&mut GraphProto) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let Self { mut model, .. } = Self::open(path, limits)?;
+        change(model.graph_mut()).map_err(|e| e.at(path))?;
+        Self::of(model, path)
+    }
+
+    /// That of a model.
+    fn of(model: Model, path: &Path) -> Result<Self, Error> {
         let (mut tensors, mut left_out) = (Vec::new(), Vec::new());
         for initializer in model.initializers() {
             let name = initializer.name().to_owned();
@@ -80,6 +100,11 @@ impl Onnx {
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
+    }
+
+    /// Whether it has an initializer of that name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.iter().any(|tensor| tensor.name == name)
     }
 
     pub(crate) fn tensors(&self) -> &[Initializer] {

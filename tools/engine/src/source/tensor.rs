@@ -109,6 +109,12 @@ impl<'a> SourceTensor<'a> {
         self
     }
 
+    /// The same tensor under another name.
+    pub(crate) fn called(mut self, name: String) -> Self {
+        self.name = name;
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::session::{Answer, Session};
 use crate::size::human;
 use crate::table::{Side, Table};
-use crate::verbs::{check_output, compress, note_unknown, on_threads, percent};
+use crate::verbs::{check_output, compress, listed, note_unknown, on_threads, percent};
 
 #[derive(Serialize)]
 struct Json<'a> {
@@ -156,12 +156,6 @@ fn too_many(count: usize, most: usize, session: &mut Session<'_>) -> Result<Answ
         session.say(format!("{count} blocks to remove: {most} can go at most"))?;
     }
     Ok(Answer::No)
-}
-
-/// Blocks in words.
-fn listed(blocks: &[usize]) -> String {
-    let numbers: Vec<_> = blocks.iter().map(ToString::to_string).collect();
-    format!("{} {}", if blocks.len() == 1 { "block" } else { "blocks" }, numbers.join(", "))
 }
 
 fn from_folder(

@@ -9,11 +9,12 @@ use niwaki_model::hf::{Config, Layers};
 use niwaki_prune::layers::kept;
 use niwaki_tensors::{
     Checkpoint, Entry, Layout, Limits, Overwrite, Source as Place, TensorView, Writer, is_reserved, metadata_len,
-    partial_path, write_index,
+    write_index,
 };
 use rayon::prelude::*;
 
 use super::heal::{Healed, Kept, heal};
+use super::swap::{Partial, recover};
 use super::{Sample, layers};
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
@@ -26,7 +27,7 @@ use crate::target::file_error;
 const PIECE: usize = 8 << 20;
 
 /// How the names of files end that hold weights in other formats: those of all layers.
-const OTHER_WEIGHTS: [&str; 10] =
+pub(in crate::layers) const OTHER_WEIGHTS: [&str; 10] =
     [".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".gguf", ".onnx"];
 
 /// What came of a removal.
@@ -59,7 +60,7 @@ pub struct Healing<'h> {
     pub damping: f64,
 }
 
-/// Looks at the place of an output before any work is done.
+/// Looks at the place of an output before any work is done, and puts back what a killed run took away there.
 ///
 /// # Errors
 ///
@@ -80,6 +81,7 @@ pub fn check_output(model: &Path, out: &Path, replace: bool) -> Result<(), Error
     {
         return Err(usage(if model == out { "is the input; the output is another folder" } else { "holds the input" }));
     }
+    recover(out)?;
     crate::target::check_folder(out, replace).map(|_| ())
 }
 
@@ -117,20 +119,20 @@ pub fn remove(
             options.pool()?.install(|| heal(of, sample, damping, progress))?
         }
     };
-    let removal = Removal { checkpoint, layers, kept, options, healed };
+    let removal = Removal { checkpoint, names: Renamed { layers, kept }, options, healed };
     let partial = Partial::new(out)?;
-    let (weights, output_bytes) = removal.write(&partial.0, progress)?;
-    let left_out = removal.copy_others(&partial.0, &text)?;
+    let (weights, output_bytes) = removal.write(&partial.path, progress)?;
+    let left_out = removal.copy_others(&partial.path, &text)?;
     checkpoint.ensure_unchanged()?;
     if options.durable {
-        sync(&partial.0)?;
+        sync(&partial.path)?;
     }
-    partial.finish(out)?;
+    partial.finish()?;
     let mut removed = blocks.to_vec();
     removed.sort_unstable();
     Ok(Removed {
         removed,
-        kept: removal.kept,
+        kept: removal.names.kept,
         weights_before: weights[0],
         weights_after: weights[1],
         input_bytes: opened.file_bytes(),
@@ -154,7 +156,7 @@ fn plain(opened: &Opened) -> Result<&Checkpoint, Error> {
 }
 
 /// Whether there are weights for each layer, and for no other.
-fn check_weights(checkpoint: &Checkpoint, layers: &Layers) -> Result<(), Error> {
+pub(in crate::layers) fn check_weights(checkpoint: &Checkpoint, layers: &Layers) -> Result<(), Error> {
     let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).at(checkpoint.path());
     let mut found = BTreeSet::new();
     for tensor in checkpoint.tensors() {
@@ -171,11 +173,26 @@ fn check_weights(checkpoint: &Checkpoint, layers: &Layers) -> Result<(), Error> 
     }
 }
 
+/// What tensors are called where some layers are gone.
+#[derive(Debug)]
+pub(in crate::layers) struct Renamed {
+    pub(in crate::layers) layers: Layers,
+    /// The layers that stay, by their old numbers.
+    pub(in crate::layers) kept: Vec<usize>,
+}
+
+impl Renamed {
+    /// What a tensor is called afterwards; none where it goes.
+    pub(in crate::layers) fn name(&self, old: &str) -> Option<String> {
+        let Some(layer) = self.layers.of_weight(old) else { return Some(old.to_owned()) };
+        self.layers.renamed(old, self.kept.binary_search(&layer).ok()?)
+    }
+}
+
 /// What is done to a checkpoint.
 struct Removal<'r> {
     checkpoint: &'r Checkpoint,
-    layers: Layers,
-    kept: Vec<usize>,
+    names: Renamed,
     options: &'r Options,
     healed: Vec<Healed>,
 }
@@ -196,17 +213,11 @@ impl Removal<'_> {
         }
     }
 
-    /// What a tensor is called afterwards; none where it goes.
-    fn name(&self, old: &str) -> Option<String> {
-        let Some(layer) = self.layers.of_weight(old) else { return Some(old.to_owned()) };
-        self.layers.renamed(old, self.kept.binary_search(&layer).ok()?)
-    }
-
     /// The tensors of each file that stay, with their new names.
     fn shards(&self) -> Vec<Vec<(String, TensorView<'_>)>> {
         let mut shards: Vec<_> = self.checkpoint.shards().iter().map(|_| Vec::new()).collect();
         for tensor in self.checkpoint.tensors().filter(|tensor| !is_reserved(tensor.name())) {
-            if let (Some(name), Some(shard)) = (self.name(tensor.name()), shards.get_mut(tensor.shard())) {
+            if let (Some(name), Some(shard)) = (self.names.name(tensor.name()), shards.get_mut(tensor.shard())) {
                 shard.push((name, tensor));
             }
         }
@@ -310,53 +321,4 @@ fn sync(folder: &Path) -> Result<(), Error> {
         }
     }
     of(folder)
-}
-
-/// The sibling in which a folder grows. It is gone when dropped.
-struct Partial(PathBuf);
-
-impl Partial {
-    fn new(out: &Path) -> Result<Self, Error> {
-        let path = partial_path(out);
-        // What a killed run left behind.
-        if path.is_dir() {
-            fs::remove_dir_all(&path).map_err(|e| file_error(&e, &path))?;
-        }
-        fs::create_dir(&path).map_err(|e| file_error(&e, &path))?;
-        Ok(Self(path))
-    }
-
-    /// Gives the folder its name. Files of a folder that it replaces stay, but for weights and those that
-    /// there are new ones of.
-    fn finish(self, out: &Path) -> Result<(), Error> {
-        if !out.exists() {
-            return fs::rename(&self.0, out).map_err(|e| file_error(&e, out));
-        }
-        let mut old = self.0.clone().into_os_string();
-        old.push(".old");
-        let old = PathBuf::from(old);
-        fs::rename(out, &old).map_err(|e| file_error(&e, out))?;
-        if let Err(error) = fs::rename(&self.0, out) {
-            // The first error is the one to tell.
-            let _ = fs::rename(&old, out);
-            return Err(file_error(&error, out));
-        }
-        for item in fs::read_dir(&old).map_err(|e| file_error(&e, &old))? {
-            let path = item.map_err(|e| file_error(&e, &old))?.path();
-            let Some(name) = path.file_name() else { continue };
-            let weights = [".safetensors", ".safetensors.index.json"];
-            let to = out.join(name);
-            if !to.exists() && !weights.iter().any(|end| name.as_encoded_bytes().ends_with(end.as_bytes())) {
-                fs::rename(&path, &to).map_err(|e| file_error(&e, &to))?;
-            }
-        }
-        fs::remove_dir_all(&old).map_err(|e| file_error(&e, &old))
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // After a rename there is nothing; what cannot be removed is replaced next time.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

@@ -56,13 +56,7 @@ impl Network {
         };
         let missing = || Error::from(ErrorKind::Unlike { what: "a file without a graph".to_owned() }).at(path);
         let graph = file.proto.graph.as_mut().ok_or_else(missing)?;
-        for (value, by) in self.bypasses(blocks) {
-            let [value, by] = [value, by].map(|value| self.model.graph().name(value));
-            self.has(graph, value)?;
-            self.has(graph, by)?;
-            bypass(graph, value, by);
-        }
-        drop_unneeded(graph);
+        self.edit(graph, blocks)?;
         let costs = [self.cost(&[])?, self.cost(blocks)?];
         file.save(out, overwrite)?;
         let removed: BTreeSet<usize> = blocks.iter().copied().collect();
@@ -74,6 +68,22 @@ impl Network {
             bytes: [size(path), size(out)],
             replaced,
         })
+    }
+
+    /// Takes blocks out of the graph of the file, with all that only they needed.
+    ///
+    /// # Errors
+    ///
+    /// A block within a function of the model.
+    pub(in crate::layers) fn edit(&self, graph: &mut GraphProto, blocks: &[usize]) -> Result<(), Error> {
+        for (value, by) in self.bypasses(blocks) {
+            let [value, by] = [value, by].map(|value| self.model.graph().name(value));
+            self.has(graph, value)?;
+            self.has(graph, by)?;
+            bypass(graph, value, by);
+        }
+        drop_unneeded(graph);
+        Ok(())
     }
 
     /// Refuses a value that is none of the file's own graph.
