@@ -41,6 +41,8 @@ pub enum ErrorKind {
         /// Bytes or elements found.
         has: usize,
     },
+    /// More values than can be counted.
+    Counts,
     /// One scale for the whole tensor, asked of a function that sees only rows.
     WholeTensor,
     /// A row that is not a whole number of blocks.
@@ -174,6 +176,7 @@ impl fmt::Display for Error {
                 write!(f, "middle or half of group {group} is beyond 65504, the largest F16")
             }
             ErrorKind::Length { buffer, needs, has } => write!(f, "`{buffer}` needs {needs}, has {has}"),
+            ErrorKind::Counts => write!(f, "counts of more values than can be counted"),
             ErrorKind::WholeTensor => write!(f, "one scale for a whole tensor needs a pass over all of it first"),
             ErrorKind::BlockRow { kind, cols } => {
                 write!(f, "a row of {cols} weights is no whole number of {kind} blocks of {}", kind.elements())

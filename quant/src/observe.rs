@@ -4,11 +4,14 @@ mod extremes;
 #[cfg(feature = "std")]
 mod factor;
 mod gram;
+mod histogram;
 #[cfg(feature = "std")]
 mod inverse;
 #[cfg(feature = "std")]
 mod least_squares;
+mod means;
 mod patches;
+mod reach;
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -17,11 +20,14 @@ pub use extremes::Extremes;
 #[cfg(feature = "std")]
 pub use factor::Factor;
 pub use gram::{Band, Gram};
+pub use histogram::{BINS, Histogram};
 #[cfg(feature = "std")]
 pub use inverse::{Inverse, Order, importances};
 #[cfg(feature = "std")]
 pub use least_squares::LeastSquares;
+pub use means::Means;
 pub use patches::Patches;
+pub use reach::{mse, percentile};
 
 /// The sum of squares of each input of a layer, over all that it saw: the diagonal of the Gram matrix. Sums are of doubles,
 /// in the order of the values.

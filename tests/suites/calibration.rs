@@ -337,3 +337,89 @@ fn budgets_that_cannot_be_met_name_the_least() {
     refuse(&folder, &other, "a search among int8/tensor/sym");
     refuse(&folder, &format!("compress {weights} --budget 4bits -o @no.safetensors"), "--stats");
 }
+
+/// The counts of a histogram.
+fn counts(path: &str, name: &str) -> Vec<u64> {
+    let checkpoint = Checkpoint::open(path, &Limits::default()).unwrap();
+    let bytes = checkpoint.get(name).unwrap().bytes().to_vec();
+    bytes.chunks_exact(8).map(|count| u64::from_le_bytes(count.try_into().unwrap())).collect()
+}
+
+#[test]
+fn histograms_count_what_comes_and_change_nothing_else() {
+    let folder = Folder::new("calibrate-histogram");
+    let (model, data) = (bundled("model.onnx"), sample());
+    let line = |flags: &str, out: &str| format!("calibrate {model} --data {data} --limit 500{flags} -o @{out}");
+    run(&folder, &line(" --histogram --threads 1", "one.safetensors"));
+    run(&folder, &line(" --histogram --threads 3", "three.safetensors"));
+    run(&folder, &line("", "plain.safetensors"));
+    run(&folder, &line(" --histogram --gram", "gram.safetensors"));
+    let [one, gram] = ["one.safetensors", "gram.safetensors"].map(|file| folder.at(file));
+    assert!(fs::read(&one).unwrap() == fs::read(folder.at("three.safetensors")).unwrap());
+    let found = counts(&one, "histogram.0");
+    assert_eq!(found, counts(&gram, "histogram.0"));
+    // Bins as the document of the format says them.
+    let mut expected = vec![0u64; 8193];
+    for x in pixels() {
+        let x = x as f32;
+        let exponent = x.abs().log2().floor();
+        let part = ((x.abs() / exponent.exp2() - 1.0) * 64.0) as i64;
+        let away = if x == 0.0 { 0 } else { 1 + 64 * (exponent as i64 + 32) + part };
+        expected[(4096 + if x < 0.0 { -away } else { away }) as usize] += 1;
+    }
+    let apart: u64 = found.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).sum();
+    assert_eq!(found.iter().sum::<u64>(), 500 * 784);
+    // Pixels are of few values; one at the border of a bin may be computed to its other side.
+    assert!(apart < 500 * 784 / 50, "{apart} in other bins");
+    let mean = pixels().iter().sum::<f64>() / f64::from(500 * 784);
+    assert!((f64::from(floats(&one, "conv1.weight.mean")[0]) - mean).abs() < 1e-5);
+    for name in ["conv1.weight.mean_square", "fc1.weight.low", "fc2.weight.high"] {
+        assert_eq!(floats(&one, name), floats(&folder.at("plain.safetensors"), name), "{name}");
+    }
+    let plain = Checkpoint::open(folder.at("plain.safetensors"), &Limits::default()).unwrap();
+    assert!(plain.tensors().all(|tensor| !tensor.name().contains("histogram") && !tensor.name().ends_with(".mean")));
+}
+
+/// The scores that a model gives the sample's images.
+fn scores(folder: &Folder, model: &str) -> Vec<f32> {
+    let bytes: Vec<u8> = pixels().into_iter().flat_map(|x| (x as f32).to_le_bytes()).collect();
+    let images = [("images", "F32", &[500, 1, 28, 28][..], bytes)];
+    niwaki_conformance::checkpoints::write(folder.path().join("in.safetensors"), &images);
+    run(folder, &format!("run {model} --input @in.safetensors --force -o @out.safetensors"));
+    floats(&folder.at("out.safetensors"), "scores")
+}
+
+#[test]
+fn inputs_reach_as_far_as_is_asked_and_biases_make_up_for_weights() {
+    let folder = Folder::new("calibrate-reach");
+    let (model, data) = (bundled("model.onnx"), sample());
+    run(&folder, &format!("calibrate {model} --data {data} --limit 500 --histogram -o @s.safetensors"));
+    let line = |flags: &str| format!("export {model} --to onnx --activations static --stats @s.safetensors{flags}");
+    let float = scores(&folder, &model);
+    // The mean over images by which each class is off, and the mean square of all.
+    let off = |flags: &str| {
+        run(&folder, &format!("{} --force -o @q.onnx", line(flags)));
+        let apart: Vec<f64> =
+            scores(&folder, "@q.onnx").iter().zip(&float).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
+        let mean = |class: usize| apart.iter().skip(class).step_by(10).sum::<f64>() / 500.0;
+        let square = apart.iter().map(|x| x * x).sum::<f64>() / apart.len() as f64;
+        ((0..10).map(|class| mean(class).abs()).sum::<f64>(), square)
+    };
+    let [plain, mse, far, near] =
+        ["", " --range mse", " --range percentile --percentile 100", " --range percentile --percentile 90"].map(&off);
+    assert_eq!(plain, far, "all values are as far as was seen");
+    // What each layer loses is least, which the outputs need not notice.
+    assert!(mse.1 < 1.2 * plain.1 && near.1 > 10.0 * plain.1, "{plain:?} {mse:?} {near:?}");
+    let corrected = off(" --correct-bias");
+    assert!(corrected.0 < plain.0, "{corrected:?} {plain:?}");
+    refuse(&folder, &format!("{} -o @no.onnx", line(" --range mse --percentile 99")), "`--percentile` is for");
+    refuse(&folder, &format!("{} -o @no.onnx", line(" --range percentile --percentile 0")), "`--percentile 0`");
+    run(&folder, &format!("calibrate {model} --data {data} --limit 8 -o @few.safetensors"));
+    for flag in [" --range mse", " --correct-bias"] {
+        let line = line(flag).replace("@s.", "@few.");
+        refuse(&folder, &format!("{line} -o @no.onnx"), "no histogram of its inputs");
+    }
+    let other = format!("export {} --to gguf --range mse -o @no.gguf", bundled("model.safetensors"));
+    refuse(&folder, &other, "`--range` is for");
+    assert!(!folder.path().join("no.onnx").exists());
+}

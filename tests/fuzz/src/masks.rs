@@ -38,6 +38,8 @@ pub fn stats_file(bytes: &[u8]) -> bool {
         let Some(layer) = stats.layer(name) else { return false };
         let Ok(importance) = layer.importance() else { return false };
         assert!(importance.iter().flatten().all(|x| (0.0..=1.0).contains(x)), "shares of the largest");
+        let (Ok(histogram), Ok(means)) = (layer.histogram(), layer.means()) else { return false };
+        assert_eq!(histogram.is_some(), means.is_some(), "means stand beside histograms");
         layer.range().is_ok() && layer.grams().is_ok()
     })
 }

@@ -373,9 +373,8 @@ pub(crate) struct Export {
     pub(crate) to: String,
     #[command(flatten)]
     pub(crate) engine: ForEngine,
-    /// What is known of the layers' inputs, for `--activations static`
-    #[arg(long, value_name = "STATS")]
-    pub(crate) stats: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) fixed: calibrate::Static,
     /// Width at which elastic tensors are read [default: widest]
     #[arg(long, value_name = "B", value_parser = number::<u32>)]
     pub(crate) bits: Option<u32>,

@@ -16,6 +16,7 @@ use std::path::Path;
 
 use niwaki_container::checkpoint_digest;
 use niwaki_model::{Executor, Graph, Paused, Run};
+use niwaki_quant::observe::BINS;
 use niwaki_tensors::{Dtype, Entry, Layout, Limits, Overwrite, Writer, metadata_len};
 use serde::Serialize;
 
@@ -26,10 +27,10 @@ use crate::model::Model;
 use crate::progress::Progress;
 use crate::signature::tensor_digests;
 use crate::source::{Names, Opened};
-use crate::stats::{About, ENDINGS, KEY, gram_name, tensor_name};
+use crate::stats::{About, ENDINGS, KEY, MEAN, gram_name, histogram_name, tensor_name};
 use crate::train::{Lessons, Sample, Settings};
 use look::Look;
-use sites::{Site, sites};
+use sites::{Site, share_histograms, sites};
 
 /// Images that go through the model together.
 const BATCH: usize = 32;
@@ -49,6 +50,8 @@ pub struct Calibration<'c> {
     pub seed: u64,
     /// Whether Gram matrices are kept.
     pub gram: bool,
+    /// Whether histograms and means are kept.
+    pub histogram: bool,
 }
 
 /// What came of it.
@@ -94,13 +97,14 @@ pub fn calibrate(
     let seen = |name: &str| sites.iter().any(|site| site.name == name);
     let unreached = many.map(|tensor| tensor.name().to_owned()).filter(|name| !seen(name)).collect();
     let without_gram = if how.gram { sites::share(executor.graph(), &mut sites) } else { Vec::new() };
+    let counted = if how.histogram { share_histograms(&mut sites) } else { Vec::new() };
     let grams = sites.iter().filter_map(|site| site.about.gram).max().map_or(0, |last| last + 1);
     let whole = checkpoint_digest(digests.iter().map(|(name, digest)| (name.as_str(), *digest)));
     let mut about = About { version: 1, digest: whole.to_string(), examples: 0, layers: Default::default() };
-    let layout = layout(&about, &sites)?;
+    let layout = layout(&about, &sites, counted.len())?;
     let bytes = layout.file_bytes();
     let writer = Writer::create(out, layout, overwrite)?;
-    let mut look = Look::new(executor.graph(), &sites);
+    let mut look = Look::new(executor.graph(), &sites, &counted);
     let walk = Walk { how, executor: &executor, sites: &sites, writer: &writer };
     let examples =
         if how.gram { walk.layer_by_layer(&mut look, progress)? } else { walk.at_once(&mut look, progress)? };
@@ -116,6 +120,13 @@ pub fn calibrate(
             writer.write_at(ENDINGS.len() * nth + which, 0, bytemuck::cast_slice(numbers))?;
         }
     }
+    let first = ENDINGS.len() * sites.len() + grams;
+    for (nth, site) in sites.iter().enumerate().filter(|_| how.histogram) {
+        writer.write_at(first + nth, 0, bytemuck::cast_slice(&look.means(site)))?;
+    }
+    for (nth, histogram) in counted.iter().filter_map(|value| look.histogram(*value)).enumerate() {
+        writer.write_at(first + sites.len() + nth, 0, bytemuck::cast_slice(histogram.counts()))?;
+    }
     let layers = sites.len();
     writer.finish(&[(KEY, &text(&about, &sites)?)], false)?;
     Ok(Calibrated { examples, layers, grams, without_gram, unreached, bytes })
@@ -127,8 +138,8 @@ fn text(about: &About, sites: &[Site]) -> Result<String, Error> {
     described::text(&About { layers, ..about.clone() })
 }
 
-/// Where everything stands in the file: numbers of the layers, then the matrices.
-fn layout(about: &About, sites: &[Site]) -> Result<Layout, Error> {
+/// Where everything stands in the file: numbers of the layers, the matrices, then means and the histograms.
+fn layout(about: &About, sites: &[Site], histograms: usize) -> Result<Layout, Error> {
     let entry = |name: String, shape: Vec<usize>| Entry { name, dtype: Dtype::F32, shape };
     let numbers = |site: &Site| ENDINGS.map(|ending| entry(tensor_name(&site.name, ending), vec![site.about.inputs]));
     let mut entries: Vec<Entry> = sites.iter().flat_map(numbers).collect();
@@ -139,6 +150,11 @@ fn layout(about: &About, sites: &[Site]) -> Result<Layout, Error> {
             entries.push(entry(gram_name(next), vec![site.about.groups, n * (n + 1) / 2]));
             next += 1;
         }
+    }
+    if histograms > 0 {
+        entries.extend(sites.iter().map(|site| entry(tensor_name(&site.name, MEAN), vec![site.about.inputs])));
+        let counts = |at| Entry { name: histogram_name(at), dtype: Dtype::U64, shape: vec![BINS] };
+        entries.extend((0..histograms).map(counts));
     }
     // Counts are known in the end; these have as many digits as any.
     let mut longest = sites.to_vec();

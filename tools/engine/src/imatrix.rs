@@ -100,8 +100,17 @@ pub(crate) fn open(path: &Path, source: &Source<'_>) -> Result<Stats, Error> {
             return Err(at(unlike(what).of(name)));
         }
         let (inputs, digest) = (means.len(), tensor_digest(source, tensor)?.to_string());
-        let about =
-            AboutLayer { digest, shape, inputs, groups: 1, kernel: false, turned: false, values: 0, gram: None };
+        let about = AboutLayer {
+            digest,
+            shape,
+            inputs,
+            groups: 1,
+            kernel: false,
+            turned: false,
+            values: 0,
+            gram: None,
+            histogram: None,
+        };
         layers.insert(name.to_owned(), about);
         let reach: Vec<f32> = means.iter().map(|mean| mean.sqrt()).collect();
         let low = reach.iter().map(|x| -x).collect();

@@ -8,6 +8,7 @@
 //! Zero points are whole numbers, and 0 lies on every grid: what a convolution pads with is 0 exactly. Codes narrower than 8
 //! bits stand in int8 or uint8; of an input, `Clip` keeps them as narrow as they are.
 
+mod bias;
 mod fixed;
 
 use niwaki_model::Tensor;
@@ -20,7 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::matrix::transposed;
 use crate::model::Model;
 use crate::train::Filled;
-pub use fixed::{Fixed, fixed};
+pub use fixed::{Eight, Fixed, Range, fixed};
 
 /// The first opset whose scales lie along an axis.
 const OPSET: i64 = 13;

@@ -5,6 +5,8 @@
 //! ```text
 //! NAME.mean_square  NAME.low  NAME.high     F32 [inputs]                      of each input, or channel
 //! gram.N                                    F32 [groups, n (n + 1) / 2]       means of products, where they were asked for
+//! NAME.mean                                 F32 [inputs]                      of each input, beside a histogram
+//! histogram.N                               U64 [8193]                        counts of all values, where they were asked for
 //! ```
 //!
 //! and under the key `niwaki.stats` of the metadata which layers those are, and the digests of the weights that they saw.
@@ -13,8 +15,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use niwaki_container::Digest;
-use niwaki_quant::observe::{Gram, importances};
-use niwaki_tensors::{Checkpoint, Limits, TensorView};
+use niwaki_quant::observe::{BINS, Gram, Histogram, importances};
+use niwaki_tensors::{Checkpoint, Dtype, Limits, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::described::{self, finite, floats};
@@ -31,6 +33,9 @@ pub(crate) const KEY: &str = "niwaki.stats";
 /// What the names of a layer's tensors end in.
 pub(crate) const ENDINGS: [&str; 3] = ["mean_square", "low", "high"];
 
+/// What the name of a layer's means ends in.
+pub(crate) const MEAN: &str = "mean";
+
 /// The tensor of a number of a layer's inputs.
 pub(crate) fn tensor_name(weight: &str, ending: &str) -> String {
     format!("{weight}.{ending}")
@@ -39,6 +44,11 @@ pub(crate) fn tensor_name(weight: &str, ending: &str) -> String {
 /// The tensor of Gram matrix number `at`.
 pub(crate) fn gram_name(at: usize) -> String {
     format!("gram.{at}")
+}
+
+/// The tensor of histogram number `at`.
+pub(crate) fn histogram_name(at: usize) -> String {
+    format!("histogram.{at}")
 }
 
 /// What a file says of itself.
@@ -73,6 +83,9 @@ pub(crate) struct AboutLayer {
     pub(crate) values: u64,
     /// Which Gram matrix is that of its inputs, where there is one.
     pub(crate) gram: Option<usize>,
+    /// Which histogram is that of its inputs, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) histogram: Option<usize>,
 }
 
 impl AboutLayer {
@@ -168,6 +181,10 @@ impl Stats {
         }
         if let Some(at) = low.iter().zip(&high).position(|(low, high)| low > high) {
             return Err(wrong(format!("input {at} ends at {}, below {} where it begins", high[at], low[at])));
+        }
+        if about.histogram.is_some() {
+            layer.numbers(MEAN)?;
+            layer.histogram()?;
         }
         about.gram.map_or(Ok(()), |at| self.gram(at, about).map(drop).map_err(|e| e.of(name)))
     }
@@ -270,6 +287,40 @@ impl Layer<'_> {
         Ok((self.numbers("low")?, self.numbers("high")?))
     }
 
+    /// How often all its inputs had which value; none where that was not asked for.
+    ///
+    /// # Errors
+    ///
+    /// Counts of more or fewer values than its inputs had.
+    pub fn histogram(&self) -> Result<Option<Histogram>, Error> {
+        let Some(at) = self.about.histogram else { return Ok(None) };
+        let name = histogram_name(at);
+        let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(&name).at(&self.stats.path);
+        let view = self.stats.checkpoint.get(&name).ok_or_else(|| wrong("is not there".to_owned()))?;
+        if (view.dtype(), view.shape()) != (Dtype::U64, &[BINS][..]) {
+            return Err(wrong(format!("{} {:?}, U64 [{BINS}] expected", view.dtype(), view.shape())));
+        }
+        let counts = view.bytes().chunks_exact(8).filter_map(|count| Some(u64::from_le_bytes(count.try_into().ok()?)));
+        let histogram = Histogram::of_counts(counts.collect()).map_err(|e| wrong(e.to_string()))?;
+        let values = self.about.values.checked_mul(self.about.inputs as u64);
+        match values == Some(histogram.count()) {
+            true => Ok(Some(histogram)),
+            false => {
+                let (found, inputs, each) = (histogram.count(), self.about.inputs, self.about.values);
+                Err(wrong(format!("counts {found} values; {inputs} inputs of `{}` had {each} each", self.name)))
+            }
+        }
+    }
+
+    /// The mean of each input, or channel; none where there is no histogram.
+    ///
+    /// # Errors
+    ///
+    /// Numbers that are not finite.
+    pub fn means(&self) -> Result<Option<Vec<f32>>, Error> {
+        self.about.histogram.map(|_| self.numbers(MEAN)).transpose()
+    }
+
     /// For each group of channels, of rows one, how much the columns of a row matter: mean squares of what they are
     /// multiplied with, as shares of the largest.
     ///
@@ -282,11 +333,21 @@ impl Layer<'_> {
 
     /// The mean squares themselves, spread over the columns of a row.
     pub(crate) fn mean_squares(&self) -> Result<Vec<Vec<f64>>, Error> {
-        let squares: Vec<f64> = self.numbers("mean_square")?.into_iter().map(f64::from).collect();
+        self.numbers("mean_square").map(|squares| self.spread(squares))
+    }
+
+    /// The means, spread over the columns of a row; none where there is no histogram.
+    pub(crate) fn spread_means(&self) -> Result<Option<Vec<Vec<f64>>>, Error> {
+        Ok(self.means()?.map(|means| self.spread(means)))
+    }
+
+    /// Numbers of inputs, spread over the columns of a row, for each group of channels.
+    fn spread(&self, numbers: Vec<f32>) -> Vec<Vec<f64>> {
+        let numbers: Vec<f64> = numbers.into_iter().map(f64::from).collect();
         let taps: usize = if self.about.kernel { self.about.shape.iter().skip(2).product() } else { 1 };
         let each = (self.about.inputs / self.about.groups).max(1);
         let spread = |of: &[f64]| of.iter().flat_map(|x| std::iter::repeat_n(*x, taps)).collect();
-        Ok(squares.chunks(each).map(spread).collect())
+        numbers.chunks(each).map(spread).collect()
     }
 
     /// The Gram matrices of what a row is multiplied with, for each group of channels, of rows one; none where they were not

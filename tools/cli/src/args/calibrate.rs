@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::{Output, number};
+use super::{Output, number, real};
 
 #[derive(Args, Debug)]
 pub(crate) struct Calibrate {
@@ -19,6 +19,9 @@ pub(crate) struct Calibrate {
     /// Keep a Gram matrix of each layer's inputs too: `--fit gptq` needs it
     #[arg(long)]
     pub(crate) gram: bool,
+    /// Count how often inputs have which value: `export --range percentile` and `mse`, and `--correct-bias`, need it
+    #[arg(long)]
+    pub(crate) histogram: bool,
     /// Also write an importance matrix for llama.cpp, in GGUF
     #[arg(long, value_name = "OUT")]
     pub(crate) imatrix: Option<PathBuf>,
@@ -27,6 +30,31 @@ pub(crate) struct Calibrate {
     pub(crate) weights: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// How layers get inputs of 8 bits.
+#[derive(Args, Debug)]
+pub(crate) struct Static {
+    /// What is known of the layers' inputs, for `--activations static`
+    #[arg(long, value_name = "STATS")]
+    pub(crate) stats: Option<PathBuf>,
+    /// How far grids of inputs reach: to what was seen, to where `--percentile` of it lies between the ends, or to where the
+    /// mean square of what is lost is least [default: minmax]
+    #[arg(long, value_name = "R")]
+    pub(crate) range: Option<Range>,
+    /// How many percent of the values, for `--range percentile` [default: 99.999]
+    #[arg(long, value_name = "P", value_parser = real)]
+    pub(crate) percentile: Option<f64>,
+    /// Let biases make up for what rounding weights moves outputs by on average
+    #[arg(long)]
+    pub(crate) correct_bias: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Range {
+    Minmax,
+    Percentile,
+    Mse,
 }
 
 /// What a search is among, and how far it may go.

@@ -43,6 +43,7 @@ pub(crate) fn run(args: &args::Calibrate, session: &mut Session<'_>) -> Result<A
         limit: args.limit,
         seed: session.global.seed.unwrap_or(0),
         gram: args.gram,
+        histogram: args.histogram,
     };
     let bar = Progress::examples(session);
     let progress = |done, total| bar.at(done, total);

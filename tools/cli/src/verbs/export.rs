@@ -2,17 +2,21 @@
 
 use std::time::Instant;
 
-use niwaki_engine::qdq::{self, Fixed};
+use niwaki_engine::qdq::{self, Eight, Fixed, Range};
 use niwaki_engine::{Destination, Format, Names, Opened, Plan, Recipe, Stats, Tail, export};
 use serde::Serialize;
 
 use super::patches::Open;
 use super::{check_place, compress, load, open, percent, selection, width};
+use crate::args::calibrate::{Range as How, Static};
 use crate::args::{Activations, Export};
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
 use crate::session::{Answer, Session};
 use crate::size::human;
+
+/// Percent of the values that lie between the ends of a grid, where nobody says it.
+const PERCENT: f64 = 99.999;
 
 #[derive(Serialize)]
 struct Json {
@@ -36,9 +40,24 @@ struct InEightBits {
     output_bytes: u64,
 }
 
+/// How far inputs reach that has been asked for.
+fn range(args: &Static) -> Result<Range, Stop> {
+    match (args.range.unwrap_or(How::Minmax), args.percentile) {
+        (How::Percentile, percent) => {
+            let percent = percent.unwrap_or(PERCENT);
+            let fits = percent > 0.0 && percent <= 100.0;
+            let wrong = || Failure::usage(format!("`--percentile {percent}`: expected more than 0, at most 100"));
+            fits.then_some(Range::Share(percent / 100.0)).ok_or_else(|| wrong().into())
+        }
+        (_, Some(_)) => Err(Failure::usage("`--percentile` is for `--range percentile`").into()),
+        (How::Minmax, None) => Ok(Range::MinMax),
+        (How::Mse, None) => Ok(Range::Mse),
+    }
+}
+
 /// Writes a model whose layers have weights and inputs in 8 bits.
 fn fixed(args: &Export, opened: &Opened, session: &mut Session<'_>) -> Result<Answer, Stop> {
-    let Some(stats) = &args.stats else {
+    let Some(stats) = &args.fixed.stats else {
         let failure = Failure::usage("`--activations static` without `--stats`: nothing says how far inputs reach");
         return Err(failure.hinting("`calibrate` makes statistics").into());
     };
@@ -48,7 +67,8 @@ fn fixed(args: &Export, opened: &Opened, session: &mut Session<'_>) -> Result<An
     let out = &args.output.output;
     let (model, stats) = (load(&args.file, None.into(), session)?, Stats::open(stats)?);
     let source = opened.source(None, Names::Own)?;
-    let fixed = qdq::fixed(&model, &source, &stats, (out, args.output.overwrite()))?;
+    let how = Eight { range: range(&args.fixed)?, correct: args.fixed.correct_bias };
+    let fixed = qdq::fixed(&model, &source, (&stats, how), (out, args.output.overwrite()))?;
     for name in &fixed.unknown {
         session.note(&format!("tensor `{name}`: no statistics of its inputs; its layer stays in floats"));
     }
@@ -74,8 +94,15 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
     if args.engine.activations == Activations::Static && format == Format::Onnx {
         return fixed(args, &opened, session);
     }
-    if args.stats.is_some() {
-        return Err(Failure::usage("`--stats` is for `--to onnx --activations static`").into());
+    let Static { stats, range, percentile, correct_bias } = &args.fixed;
+    let given = [
+        ("--stats", stats.is_some()),
+        ("--range", range.is_some()),
+        ("--percentile", percentile.is_some()),
+        ("--correct-bias", *correct_bias),
+    ];
+    if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+        return Err(Failure::usage(format!("`{flag}` is for `--to onnx --activations static`")).into());
     }
     let patches = Open::new(&args.patches)?;
     let out = &args.output.output;

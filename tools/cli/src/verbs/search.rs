@@ -109,7 +109,7 @@ fn seen(args: &args::Search, model: &Model, data: &Lessons, session: &Session<'_
     path.push(".niwaki-stats");
     let path = PathBuf::from(path);
     let seed = session.global.seed.unwrap_or(0);
-    let how = Calibration { model, checkpoint: &args.model, data, limit: EXAMPLES, seed, gram: true };
+    let how = Calibration { model, checkpoint: &args.model, data, limit: EXAMPLES, seed, gram: true, histogram: false };
     on_threads(session, || calibrate(&how, (&path, Overwrite::Replace), &|_, _| {}))?;
     let stats = Stats::open(&path);
     std::fs::remove_file(&path).map_err(|e| Failure::reading(&path, &e))?;

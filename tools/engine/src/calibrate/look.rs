@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use niwaki_model::{Graph, Tensor, ValueId};
-use niwaki_quant::observe::{Extremes, SecondMoments};
+use niwaki_quant::observe::{Extremes, Histogram, Means, SecondMoments};
+use rayon::prelude::*;
 
 use super::sites::Site;
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
+
+/// Values that a thread counts at a time, about.
+const PART: usize = 1 << 16;
 
 /// Sums of one value, as rows or as planes of channels.
 struct Seen {
@@ -15,6 +19,7 @@ struct Seen {
     kernel: bool,
     moments: SecondMoments,
     extremes: Extremes,
+    means: Means,
 }
 
 /// A value that is no number.
@@ -28,22 +33,25 @@ struct Fault {
 pub(super) struct Look<'g> {
     graph: &'g Graph,
     seen: BTreeMap<ValueId, Vec<Seen>>,
+    /// How often which value came, of those of which that is counted.
+    counted: BTreeMap<ValueId, Histogram>,
     fault: Option<Fault>,
 }
 
 impl<'g> Look<'g> {
-    /// Of these layers, before anything was seen.
-    pub(super) fn new(graph: &'g Graph, sites: &[Site]) -> Self {
+    /// Of these layers, before anything was seen; of the values `counted` there are histograms.
+    pub(super) fn new(graph: &'g Graph, sites: &[Site], counted: &[ValueId]) -> Self {
         let mut seen: BTreeMap<ValueId, Vec<Seen>> = BTreeMap::new();
         for site in sites {
             let (inputs, kernel) = (site.about.inputs, site.about.kernel);
             let of = seen.entry(site.product.input).or_default();
             if !of.iter().any(|seen| (seen.inputs, seen.kernel) == (inputs, kernel)) {
                 let (moments, extremes) = (SecondMoments::new(inputs), Extremes::new(inputs));
-                of.push(Seen { inputs, kernel, moments, extremes });
+                of.push(Seen { inputs, kernel, moments, extremes, means: Means::new(inputs) });
             }
         }
-        Self { graph, seen, fault: None }
+        let counted = counted.iter().map(|value| (*value, Histogram::default())).collect();
+        Self { graph, seen, counted, fault: None }
     }
 
     /// Sees a value of some examples.
@@ -55,15 +63,29 @@ impl<'g> Look<'g> {
             self.fault.get_or_insert(Fault { value, example, found: all[at] });
             return;
         }
-        for Seen { kernel, moments, extremes, .. } in seen {
+        let histogram = self.counted.get_mut(&value);
+        for Seen { kernel, moments, extremes, means, .. } in seen {
             if *kernel {
                 let plane = tensor.shape().iter().skip(2).product();
                 moments.planes(all, plane);
                 extremes.planes(all, plane);
+                histogram.iter().for_each(|_| means.planes(all, plane));
             } else {
                 moments.rows(all);
                 extremes.rows(all);
+                histogram.iter().for_each(|_| means.rows(all));
             }
+        }
+        if let Some(histogram) = histogram {
+            // Counts are whole: in whichever order they are added, they are the same.
+            let parts = all.par_chunks(PART).fold(Histogram::default, |mut part, values| {
+                part.see(values);
+                part
+            });
+            histogram.merge(&parts.reduce(Histogram::default, |mut all, part| {
+                all.merge(&part);
+                all
+            }));
         }
     }
 
@@ -77,13 +99,27 @@ impl<'g> Look<'g> {
         Err(Error::from(ErrorKind::Unlike { what }).at(model.path()))
     }
 
+    /// How often which value came.
+    pub(super) fn histogram(&self, value: ValueId) -> Option<&Histogram> {
+        self.counted.get(&value)
+    }
+
+    /// The mean of each input of a layer.
+    pub(super) fn means(&self, site: &Site) -> Vec<f32> {
+        let seen = self.one(site).map(|seen| seen.means.means()).unwrap_or_default();
+        seen.into_iter().map(|x| x as f32).collect()
+    }
+
+    /// What was seen of the inputs of a layer.
+    fn one(&self, site: &Site) -> Option<&Seen> {
+        let (inputs, kernel) = (site.about.inputs, site.about.kernel);
+        let seen = self.seen.get(&site.product.input)?;
+        seen.iter().find(|seen| (seen.inputs, seen.kernel) == (inputs, kernel))
+    }
+
     /// How many values each input of a layer had; their mean squares, the least and the greatest.
     pub(super) fn of(&self, site: &Site) -> (u64, [Vec<f32>; 3]) {
-        let (inputs, kernel) = (site.about.inputs, site.about.kernel);
-        let seen = self.seen.get(&site.product.input).into_iter().flatten();
-        let Some(seen) = seen.into_iter().find(|seen| (seen.inputs, seen.kernel) == (inputs, kernel)) else {
-            return (0, [0.0; 3].map(|x| vec![x; inputs]));
-        };
+        let Some(seen) = self.one(site) else { return (0, [0.0; 3].map(|x| vec![x; site.about.inputs])) };
         let means = seen.moments.means().iter().map(|x| *x as f32).collect();
         // Of what was never seen there are no ends.
         let ends = |of: &[f32]| of.iter().map(|x| if x.is_finite() { *x } else { 0.0 }).collect();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use niwaki_container::Digest;
 use niwaki_model::ops::conv::Conv;
 use niwaki_model::ops::matmul::{Gemm, MatMul};
-use niwaki_model::{Dtype, Graph, Node, Tensor};
+use niwaki_model::{Dtype, Graph, Node, Tensor, ValueId};
 
 use crate::mask::Product;
 use crate::stats::AboutLayer;
@@ -40,7 +40,8 @@ pub(super) fn sites(graph: &Graph, digests: &BTreeMap<String, Digest>) -> Vec<Si
             (false, false) => *shape.get(1)?,
         };
         let fits = float && !tensor.is_empty() && (kernel && shape.len() > 2 || !kernel && shape.len() == 2);
-        let about = AboutLayer { digest, shape, inputs, groups, kernel, turned, values: 0, gram: None };
+        let about =
+            AboutLayer { digest, shape, inputs, groups, kernel, turned, values: 0, gram: None, histogram: None };
         (fits && !takes_columns(node)).then(|| Site { name: name.to_owned(), product, node: at, about })
     };
     let all = graph.nodes().iter().enumerate().filter_map(site);
@@ -52,6 +53,20 @@ fn takes_columns(node: &Node) -> bool {
     let op: &dyn Any = &*node.op;
     let gemm = op.downcast_ref::<Gemm>().is_some_and(|gemm| gemm.transpose_left);
     gemm || op.downcast_ref::<MatMul>().is_some_and(|product| product.transpose_left)
+}
+
+/// Says which histogram is whose: layers that take the same value share one. The values, in the order of their histograms.
+pub(super) fn share_histograms(sites: &mut [Site]) -> Vec<ValueId> {
+    let mut values: Vec<ValueId> = Vec::new();
+    for site in sites {
+        let input = site.product.input;
+        let at = values.iter().position(|value| *value == input);
+        site.about.histogram = Some(at.unwrap_or(values.len()));
+        if at.is_none() {
+            values.push(input);
+        }
+    }
+    values
 }
 
 /// Says which Gram matrix is whose: linear layers that take the same value share one. The layers that can have none.
