@@ -125,6 +125,36 @@ fn what_is_known_of_inputs_makes_outputs_nearer() {
 }
 
 #[test]
+fn damping_is_what_is_asked_for() {
+    let folder = calibrated("calibrate-damping");
+    let weights = bundled("model.safetensors");
+    let line = |flags: &str, out: &str| {
+        format!("compress {weights} --scheme int3/g32/sym --fit gptq --stats @stats.safetensors{flags} -o @{out}")
+    };
+    for (flags, out) in [("", "plain"), (" --damping 0.01", "usual"), (" --damping 0.5", "much")] {
+        run(&folder, &line(flags, &format!("{out}.safetensors")));
+    }
+    let recipe = "version = 1\ndamping = 0.5\n\n[[quantize]]\ntensors = \"*\"\nmin_dims = 2\nscheme = \"int3/g32/sym\"\nfit = \"gptq\"\n";
+    fs::write(folder.at("r.toml"), recipe).unwrap();
+    run(&folder, &format!("compress {weights} -r @r.toml --stats @stats.safetensors -o @recipe.safetensors"));
+    let codes = |of: &str| {
+        let file = Checkpoint::open(folder.at(&format!("{of}.safetensors")), &Limits::default()).unwrap();
+        file.get("fc1.weight.codes").unwrap().bytes().to_vec()
+    };
+    assert_eq!(codes("plain"), codes("usual"));
+    assert_ne!(codes("plain"), codes("much"));
+    assert_eq!(codes("recipe"), codes("much"));
+    let printed = run(&folder, &format!("plan {weights} -r @r.toml --print-recipe")).out;
+    assert!(printed.contains("\ndamping = 0.5\n"), "{printed}");
+    for (flags, what) in [(" --damping 0", "a damping of 0"), (" --damping 1.5", "a damping of 1.5")] {
+        refuse(&folder, &line(flags, "no.safetensors"), what);
+    }
+    let without = format!("compress {weights} --scheme int3/g32/sym --damping 0.1 -o @no.safetensors");
+    refuse(&folder, &without, "a damping without the fit gptq");
+    assert!(!folder.path().join("no.safetensors").exists());
+}
+
+#[test]
 fn language_models_are_calibrated_too() {
     let folder = Folder::new("calibrate-llama");
     write_llama(&folder.path().join("llama"));

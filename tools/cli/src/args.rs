@@ -177,6 +177,9 @@ pub(crate) struct Selection {
     /// at what matters; or an importance matrix of llama.cpp, .gguf or .dat
     #[arg(long, value_name = "STATS")]
     pub(crate) stats: Option<PathBuf>,
+    /// With gptq: how much is added to the diagonal of a Gram matrix, as a share of its mean [default: 0.01]
+    #[arg(long, value_name = "SHARE", value_parser = real)]
+    pub(crate) damping: Option<f64>,
     /// Touch only tensors that match; may be repeated
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Vec<String>,

@@ -22,6 +22,7 @@ use crate::progress::{Progress, counting};
 use crate::report::{Damped, Report, TensorReport, bits_per_weight, embedded};
 use crate::source::Source;
 use crate::target::Target;
+use crate::weigh::DAMPING;
 use crate::{masked, queue, sink};
 
 /// What to do with a tensor that is to be encoded and holds NaN or an infinity.
@@ -169,7 +170,8 @@ fn encode_all(
 ) -> Result<(Vec<Finished>, Vec<Damped>), Error> {
     let report = counting(progress, plan.bytes_before());
     let (stats, damped) = (plan.stats.as_ref(), Mutex::default());
-    let run = Run { writer, journal, level: Level::best(), stats, damped: &damped, progress: &report };
+    let damping = plan.recipe.damping.unwrap_or(DAMPING);
+    let run = Run { writer, journal, level: Level::best(), stats, damping, damped: &damped, progress: &report };
     let mut jobs = Vec::with_capacity(plan.tensors.len());
     let mut entries = vec![Vec::new(); plan.tensors.len()];
     for (at, entry) in placement.entries().iter().enumerate() {

@@ -37,6 +37,8 @@ pub(crate) struct Run<'a> {
     pub(crate) level: Level,
     /// What is known of the inputs of layers.
     pub(crate) stats: Option<&'a Stats>,
+    /// How much their Gram matrices are damped.
+    pub(crate) damping: f64,
     /// Tensors, by place in the plan, whose layers' inputs were damped more than usual.
     pub(crate) damped: &'a Mutex<BTreeMap<usize, f64>>,
     /// Told the bytes of source that an item has dealt with.
@@ -184,7 +186,7 @@ impl<'a> Job<'a> {
     fn know(&self, _: usize, _: &mut Scratch) -> Result<(), Error> {
         let layer = self.run.stats.and_then(|stats| stats.layer(&self.planned.name));
         let Some((layer, weighing)) = layer.zip(self.planned.weighing) else { return Ok(()) };
-        let known = Known::of(&layer, weighing)?;
+        let known = Known::of(&layer, weighing, self.run.damping)?;
         if let Some(damping) = known.damping() {
             self.run.damped.lock().unwrap_or_else(PoisonError::into_inner).insert(self.index, damping);
         }

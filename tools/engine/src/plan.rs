@@ -169,6 +169,7 @@ impl Plan {
             let what = "the recipe removes blocks, and the checkpoint still has them, or has others".to_owned();
             return Err(ErrorKind::Usage { what }.into());
         }
+        recipe.check_damping()?;
         let only = recipe.only.iter().map(|g| glob(g)).collect::<Result<Vec<_>, _>>()?;
         let mut rules = Vec::with_capacity(recipe.rules.len());
         for rule in &recipe.rules {

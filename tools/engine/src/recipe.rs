@@ -27,6 +27,8 @@ use crate::error::{Error, ErrorKind};
 pub struct Recipe {
     /// Seed of whatever is random.
     pub seed: u64,
+    /// What is added to the diagonal of a layer's Gram matrix for `gptq`, as a share of its mean, where it is said.
+    pub damping: Option<f64>,
     /// Globs of the tensors that rules may touch; empty means all.
     pub only: Vec<String>,
     /// Signatures that the checkpoint is seen through, nearest to it first.
@@ -116,6 +118,24 @@ impl Recipe {
         self
     }
 
+    /// Refuses a damping that no fit takes, or that is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Usage`].
+    pub fn check_damping(&self) -> Result<(), Error> {
+        let Some(damping) = self.damping else { return Ok(()) };
+        let wrong = |what: String| Err(ErrorKind::Usage { what }.into());
+        if !(damping > 0.0 && damping <= 1.0) {
+            return wrong(format!("a damping of {damping}; expected more than 0, at most 1"));
+        }
+        let takes = |rule: &Rule| matches!(&rule.action, Action::Encode { fit, .. } if fit.needs_inputs());
+        match self.rules.iter().any(takes) {
+            true => Ok(()),
+            false => wrong("a damping without the fit gptq or gptq_order, which takes it".to_owned()),
+        }
+    }
+
     /// The same recipe with a last rule that keeps the tensors of each glob.
     pub fn keeping(mut self, keep: &[String]) -> Self {
         self.rules.extend(keep.iter().map(|glob| Rule {
@@ -146,6 +166,9 @@ impl fmt::Display for Recipe {
     /// The canonical text: what travels in outputs and what `plan --print-recipe` prints.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "version = 1\nseed = {}", self.seed)?;
+        if let Some(damping) = self.damping {
+            writeln!(f, "damping = {}", toml::Value::Float(damping))?;
+        }
         if !self.only.is_empty() {
             let globs: Vec<_> = self.only.iter().map(|g| quoted(g)).collect();
             writeln!(f, "only = [{}]", globs.join(", "))?;

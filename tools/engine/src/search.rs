@@ -31,7 +31,7 @@ use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::source::{Source, SourceTensor};
 use crate::stats::{Layer, Stats};
-use crate::weigh::{Known, Weighing};
+use crate::weigh::{DAMPING, Known, Weighing};
 pub use probe::Probe;
 
 /// What a model may take.
@@ -175,7 +175,7 @@ impl<'w> Work<'w> {
     fn new(how: &Search<'_>, tensor: &'w SourceTensor<'w>, layer: &Layer<'_>) -> Result<Self, Error> {
         let mut weights = vec![0.0; tensor.shape().elements()];
         tensor.decode(0..weights.len(), &mut weights)?;
-        let known = Weighing::of(how.fit, layer)?.map(|weighing| Known::of(layer, weighing)).transpose()?;
+        let known = Weighing::of(how.fit, layer)?.map(|weighing| Known::of(layer, weighing, DAMPING)).transpose()?;
         Ok(Self { tensor, weights, known, measure: Measure::of(layer, tensor.shape().dims())? })
     }
 

@@ -120,35 +120,35 @@ impl Planned {
 pub(crate) enum Known {
     /// By column of a row, how much it matters.
     Importance(Vec<Vec<f32>>),
-    /// The inverse of what a row is multiplied with.
-    Inverses(Vec<Inverse>),
+    /// The inverse of what a row is multiplied with, and the damping that was asked for.
+    Inverses(Vec<Inverse>, f64),
 }
 
 impl Known {
     /// What statistics say of a layer.
-    pub(crate) fn of(layer: &Layer<'_>, weighing: Weighing) -> Result<Self, Error> {
+    pub(crate) fn of(layer: &Layer<'_>, weighing: Weighing, damping: f64) -> Result<Self, Error> {
         let order = match weighing {
             Weighing::Importance => return Ok(Self::Importance(layer.importance()?)),
             Weighing::Inverse(order) => order,
         };
         let grams = layer.grams()?.unwrap_or_default();
-        let inverse = |gram: &niwaki_quant::observe::Gram| gram.inverse(Level::best(), DAMPING, order);
+        let inverse = |gram: &niwaki_quant::observe::Gram| gram.inverse(Level::best(), damping, order);
         let all = grams.par_iter().map(inverse).collect::<Result<Vec<_>, _>>();
         let unlike = |e: niwaki_quant::Error| Error::from(ErrorKind::Unlike { what: e.to_string() }).of(layer.name());
-        Ok(Self::Inverses(all.map_err(unlike)?))
+        Ok(Self::Inverses(all.map_err(unlike)?, damping))
     }
 
     /// The damping that its inverses took, where that was more than was asked for.
     pub(crate) fn damping(&self) -> Option<f64> {
-        let Self::Inverses(all) = self else { return None };
+        let Self::Inverses(all, asked) = self else { return None };
         let most = all.iter().map(Inverse::damping).fold(0.0, f64::max);
-        (most > DAMPING).then_some(most)
+        (most > *asked).then_some(most)
     }
 
     fn groups(&self) -> usize {
         match self {
             Self::Importance(all) => all.len(),
-            Self::Inverses(all) => all.len(),
+            Self::Inverses(all, _) => all.len(),
         }
     }
 
@@ -163,7 +163,7 @@ impl Known {
         let level = Level::best();
         match self {
             Self::Importance(all) => encode_weighted_rows(level, scheme, fit, values, &all[group], out),
-            Self::Inverses(all) => encode_gptq_rows(level, scheme, &all[group], values, out),
+            Self::Inverses(all, _) => encode_gptq_rows(level, scheme, &all[group], values, out),
         }
     }
 }

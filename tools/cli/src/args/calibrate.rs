@@ -42,7 +42,7 @@ pub(crate) struct Static {
     /// mean square of what is lost is least [default: minmax]
     #[arg(long, value_name = "R")]
     pub(crate) range: Option<Range>,
-    /// How many percent of the values, for `--range percentile` [default: 99.999]
+    /// How many percent of the values, for `--range percentile` [default: 99.99]
     #[arg(long, value_name = "P", value_parser = real)]
     pub(crate) percentile: Option<f64>,
     /// Let biases make up for what rounding weights moves outputs by on average

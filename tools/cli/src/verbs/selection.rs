@@ -56,6 +56,7 @@ pub(super) fn resolve(
     if let Some(seed) = session.global.seed {
         recipe.seed = seed;
     }
+    recipe.damping = selection.damping.or(recipe.damping);
     let transfer = selection.patches.transfer;
     for text in &selection.patches.patch {
         let (path, alpha) = path_and_alpha(text)?;

@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_lies_on_the_grid_and_so_does_zero() {
-        for (low, high) in [(-1.0, 3.0), (0.0, 6.0), (-2.0, 0.0), (0.5, 2.0), (-3.0, -1.0), (0.0, 0.0)] {
+        for (low, high) in [(-1.0f32, 3.0f32), (0.0, 6.0), (-2.0, 0.0), (0.5, 2.0), (-3.0, -1.0), (0.0, 0.0)] {
             let Input { grid, .. } = input((low.min(0.0), high.max(0.0)));
             let mut out = [0.0; 3];
             niwaki_quant::fake_quant::fake_quantize(

@@ -23,7 +23,7 @@ const KINDS: [(&str, &[&str]); 4] = [
 /// The keys of a patch.
 const PATCH: [&str; 3] = ["signature", "alpha", "transfer"];
 const SHARED: [&str; 3] = ["tensors", "min_dims", "optional"];
-const TOP: [&str; 3] = ["version", "seed", "only"];
+const TOP: [&str; 4] = ["version", "seed", "damping", "only"];
 /// The keys of what says which blocks go.
 const LAYERS: [&str; 3] = ["remove", "halves", "rule"];
 
@@ -60,6 +60,7 @@ impl Reader<'_> {
             match name {
                 "version" => version = Some(self.number(value, "version")?),
                 "seed" => recipe.seed = self.number(value, "seed")?,
+                "damping" => recipe.damping = Some(self.real(value, "damping")?),
                 "only" => recipe.only = self.texts(value, "only")?,
                 _ if KINDS.iter().any(|(kind, _)| *kind == name) => self.rules(name, value, &mut found)?,
                 "patch" => recipe.patches = self.patches(value)?,
