@@ -389,6 +389,9 @@ fn a_folder_says_how_a_text_becomes_a_vector() {
         let apart = mean.iter().zip(&both[width..]).map(|(a, b)| (f64::from(*a) - f64::from(*b) / length).abs());
         assert!(apart.fold(0.0, f64::max) < 1e-6);
     }
+    attempt(&folder, "calibrate @bert --data @lines.txt -o @stats.safetensors -q").ok();
+    let train = attempt(&folder, "train @bert --teacher @bert --data @lines.txt --epochs 1 -o @t.safetensors -q");
+    assert!(train.error().contains("vectors that are not the means of tokens'"), "{train:?}");
     // The last line is cut to four tokens, and is then that of two words.
     write("sentence_bert_config.json", r#"{"max_seq_length":4}"#);
     std::fs::write(folder.path().join("lines.txt"), format!("{}\nw9 w9\n", vec!["w9"; 100].join(" "))).unwrap();

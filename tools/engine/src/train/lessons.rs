@@ -78,20 +78,12 @@ impl Lessons {
     ///
     /// # Errors
     ///
-    /// Those of [`Dataset::open`], [`Windows::open`] and [`Texts::open`]; vectors that are learnt, of a folder that makes
-    /// them otherwise than by a mean.
+    /// Those of [`Dataset::open`], [`Windows::open`] and [`Texts::open`].
     pub fn open(data: &Path, model: &Model) -> Result<Self, Error> {
         Ok(match model.language() {
             None => Self::Images(Dataset::open(data)?),
             Some(Blueprint::Decoder(of)) => Self::Windows(Windows::open(data, model.path(), of.context)?),
-            Some(Blueprint::Encoder(of)) => {
-                let texts = Texts::open(data, model.path(), of.context, &of.classes)?;
-                if !texts.labelled() && texts.pooling().modes != Pooling::default().modes {
-                    let what = "training on vectors that are not the means of tokens'".to_owned();
-                    return Err(Error::from(ErrorKind::Unsupported { what }).at(model.path()));
-                }
-                Self::Texts(texts)
-            }
+            Some(Blueprint::Encoder(of)) => Self::Texts(Texts::open(data, model.path(), of.context, &of.classes)?),
         })
     }
 
@@ -253,6 +245,11 @@ pub(super) fn check(task: &Task<'_>, settings: &Settings) -> Result<(), Error> {
     }
     if settings.augment != crate::dataset::Augment::default() {
         return Err(usage("images are cut, mirrored and mixed; of texts only the order changes".to_owned()));
+    }
+    let otherwise = |texts: &Texts| !texts.labelled() && texts.pooling().modes != Pooling::default().modes;
+    if matches!(task.data, Lessons::Texts(texts) if otherwise(texts)) {
+        let what = "training on vectors that are not the means of tokens'".to_owned();
+        return Err(Error::from(ErrorKind::Unsupported { what }).at(task.model.path()));
     }
     let alone = |lessons: &Lessons| matches!(lessons, Lessons::Texts(texts) if !texts.labelled());
     if (alone(task.data) || task.eval.is_some_and(alone)) && task.teacher.is_none() {

@@ -65,9 +65,14 @@ pub(crate) fn no_tensors(name: &str) -> Fault {
     Fault::Unsupported(format!("{name}, whose lists are there only while a graph runs forward,"))
 }
 
+/// Bytes that a tensor counts in a list.
+pub(crate) fn room(tensor: &Tensor) -> usize {
+    tensor.data().bytes().max(LEAST)
+}
+
 /// Refuses lists that take more than one result may.
-pub(crate) fn bounded(all: &[Tensor], context: &Context<'_>) -> Result<(), Fault> {
-    let bytes = all.iter().map(|tensor| tensor.data().bytes().max(LEAST)).fold(0, usize::saturating_add);
+fn bounded(all: &[Tensor], context: &Context<'_>) -> Result<(), Fault> {
+    let bytes = all.iter().map(room).fold(0, usize::saturating_add);
     context.len::<u8>(&[bytes]).map(|_| ())
 }
 

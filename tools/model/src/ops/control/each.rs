@@ -5,7 +5,7 @@ use crate::attributes::Definition;
 use crate::execute::Executor;
 use crate::fault::Fault;
 use crate::operator::{Context, Inputs, Operator};
-use crate::ops::sequence::{bounded, no_tensors};
+use crate::ops::sequence::{no_tensors, room};
 use crate::ops::{Built, some};
 use crate::tensor::Tensor;
 use crate::value::{OnValues, Value};
@@ -54,7 +54,7 @@ impl OnValues for Each {
             return Err(Fault::kind(0, given.first().unwrap_or(&Value::Nothing), "a list"));
         };
         let turns = first.len();
-        let mut made: Vec<Vec<Tensor>> = vec![Vec::new(); self.body.graph().outputs().len()];
+        let mut made: Vec<(Vec<Tensor>, usize)> = vec![(Vec::new(), 0); self.body.graph().outputs().len()];
         for turn in 0..turns {
             let one = |(at, value): (usize, &Value)| match value {
                 Value::List(all) if all.len() == turns => Ok(Value::Tensor(all[turn].clone())),
@@ -65,11 +65,13 @@ impl OnValues for Each {
             };
             let mut taken = given.iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()?;
             taken.extend(captured.iter().cloned());
-            for (at, (all, value)) in made.iter_mut().zip(run(&self.body, taken, context)?).enumerate() {
-                all.push(value.into_tensor(at)?);
-                bounded(all, context)?;
+            for (at, ((all, bytes), value)) in made.iter_mut().zip(run(&self.body, taken, context)?).enumerate() {
+                let tensor = value.into_tensor(at)?;
+                *bytes = bytes.saturating_add(room(&tensor));
+                context.len::<u8>(&[*bytes])?;
+                all.push(tensor);
             }
         }
-        Ok(made.into_iter().map(Value::List).collect())
+        Ok(made.into_iter().map(|(all, _)| Value::List(all)).collect())
     }
 }
