@@ -40,7 +40,7 @@ pub(super) fn corrections(weights: &Tensor, layer: Layer<'_>, grids: &[Learned],
 pub(super) fn add(graph: &mut GraphProto, model: &Model, (weight, dequantized): (&str, &str), more: &[f32]) {
     let takes = |node: &NodeProto| node.input.get(1).is_some_and(|name| name == dequantized);
     let Some(at) = graph.node.iter().position(takes) else { return };
-    let name = format!("{weight}.bias");
+    let name = format!("{weight}.bias.corrected");
     let of = |all: &[f32]| {
         let bytes: Vec<u8> = all.iter().flat_map(|x| x.to_le_bytes()).collect();
         initializer(&name, DataType::Float, &[all.len()], bytes)
@@ -55,8 +55,9 @@ pub(super) fn add(graph: &mut GraphProto, model: &Model, (weight, dequantized): 
         }
         Own::Fixed(old) if old.len() == more.len() => {
             let sum: Vec<f32> = old.iter().zip(more).map(|(old, more)| old + more).collect();
-            node_at.input[2].clone_from(&name);
+            let before = std::mem::replace(&mut node_at.input[2], name.clone());
             graph.initializer.push(of(&sum));
+            drop_unused(graph, &before);
         }
         Own::Fixed(_) | Own::Other => {
             let Some(output) = node_at.output.first_mut() else { return };
@@ -71,6 +72,20 @@ pub(super) fn add(graph: &mut GraphProto, model: &Model, (weight, dequantized): 
             graph.node.insert(at + 1, node("Add", &[&product, &name], &[&before], Vec::new()));
         }
     }
+}
+
+/// Drops an initializer that no node takes any more.
+fn drop_unused(graph: &mut GraphProto, name: &str) {
+    // Graphs within nodes may take it without saying so.
+    let takes = |node: &NodeProto| {
+        let within = node.attribute.iter().any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty());
+        within || node.input.iter().any(|input| input == name)
+    };
+    if graph.node.iter().any(takes) || graph.output.iter().any(|output| output.name() == name) {
+        return;
+    }
+    graph.initializer.retain(|tensor| tensor.name() != name);
+    graph.input.retain(|input| input.name() != name);
 }
 
 /// The bias that a node has itself.
@@ -106,8 +121,61 @@ fn own_bias(graph: &GraphProto, model: &Model, at: usize) -> Own {
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use niwaki_codes::Bits;
+    use niwaki_onnx::build::{Dim, attr_float, graph, model, value};
+    use niwaki_onnx::{Limits, SaveOptions, save};
 
     use super::*;
+
+    /// What becomes of a node that takes `x`, a weight and perhaps a bias of 1, 2, with 10, 20 more.
+    fn added(name: &str, node: NodeProto) -> GraphProto {
+        let of = |name: &str| value(name, DataType::Float, &[Dim::Known(2)]);
+        let floats = |all: [f32; 2]| all.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let bias = initializer("b", DataType::Float, &[2], floats([1.0, 2.0]));
+        let nodes = vec![node, build_node("Relu", &["y"], &["z"])];
+        let proto = model(17, graph("g", nodes, vec![of("x"), of("w.dequantized")], vec![of("z")], vec![bias]));
+        let path = std::env::temp_dir().join(format!("niwaki-bias-{name}-{}.onnx", std::process::id()));
+        save(&proto, &path, &SaveOptions { overwrite: true, ..SaveOptions::default() }).unwrap();
+        let model = Model::open(&path, &Limits::default()).unwrap();
+        let mut graph = proto.graph.unwrap();
+        add(&mut graph, &model, ("w", "w.dequantized"), &[10.0, 20.0]);
+        std::fs::remove_file(path).unwrap();
+        graph
+    }
+
+    fn build_node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+        node(op, inputs, outputs, vec![])
+    }
+
+    fn numbers(graph: &GraphProto, name: &str) -> Option<Vec<f32>> {
+        let tensor = graph.initializer.iter().find(|tensor| tensor.name() == name)?;
+        Some(tensor.raw_data().chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect())
+    }
+
+    #[test]
+    fn a_bias_is_where_the_node_can_have_one_or_behind_it() {
+        let corrected = "w.bias.corrected";
+        for op in ["Conv", "Gemm"] {
+            let with = added("with", build_node(op, &["x", "w.dequantized", "b"], &["y"]));
+            assert_eq!(with.node[0].input, ["x", "w.dequantized", corrected]);
+            assert_eq!((numbers(&with, corrected), numbers(&with, "b")), (Some(vec![11.0, 22.0]), None));
+            let without = added("without", build_node(op, &["x", "w.dequantized"], &["y"]));
+            assert_eq!(without.node[0].input, ["x", "w.dequantized", corrected]);
+            assert_eq!(numbers(&without, corrected), Some(vec![10.0, 20.0]));
+            assert_eq!(without.node.len(), 2);
+        }
+        let scaled = node("Gemm", &["x", "w.dequantized", "b"], &["y"], vec![attr_float("beta", 0.5)]);
+        for node in [build_node("MatMul", &["x", "w.dequantized"], &["y"]), scaled] {
+            let behind = added("behind", node);
+            let ops: Vec<&str> = behind.node.iter().map(|node| node.op_type()).collect();
+            assert_eq!(ops[1..], ["Add", "Relu"]);
+            assert_eq!(behind.node[0].output, ["w.product"]);
+            assert_eq!(
+                (&behind.node[1].input[..], &behind.node[1].output[..]),
+                (&["w.product".to_owned(), corrected.to_owned()][..], &["y".to_owned()][..])
+            );
+            assert_eq!(numbers(&behind, corrected), Some(vec![10.0, 20.0]));
+        }
+    }
 
     #[test]
     fn what_outputs_move_by_on_average_is_taken_back() {
