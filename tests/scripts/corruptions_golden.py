@@ -224,8 +224,47 @@ def glass_blur(x, c, draws):
     return blur(x)
 
 
+def along(plane, radius, sigma, degrees):
+    """ImageMagick's motion blur of a channel of bytes."""
+    weights = np.exp(-np.arange(2 * radius + 1) ** 2 / (2 * sigma**2))
+    weights /= weights.sum()
+    h, w = plane.shape
+    total = np.zeros((h, w))
+    for i, weight in enumerate(weights):
+        down, right = (math.ceil(i * f(math.radians(degrees)) - 0.5) for f in (math.sin, math.cos))
+        rows, columns = np.clip(np.arange(h) + down, 0, h - 1), np.clip(np.arange(w) + right, 0, w - 1)
+        total += weight * plane[np.ix_(rows, columns)]
+    return np.uint8(total + 0.5)
+
+
+def motion_blur(x, c, draws):
+    degrees = draws.uniform(-45, 45, (1,))[0]
+    return np.stack([along(plane, *c, degrees) for plane in x])
+
+
+def snow(x, c, draws):
+    mean, deviation, factor, least, radius, sigma, stays = c
+    h, w = x.shape[1:]
+    layer = np.array([mean + deviation * draws.normal() for _ in range(h * w)]).reshape(h, w)
+    part = int(np.ceil(h / factor))
+    top = (h - part) // 2
+    layer = ndimage.zoom(layer[top : top + part, top : top + part], (factor, factor), order=1)
+    trim = (layer.shape[0] - h) // 2
+    layer = layer[trim : trim + h, trim : trim + h]
+    layer = along(dropped(np.where(layer < least, 0, layer)), radius, sigma, draws.uniform(-135, -45, (1,))[0]) / 255.0
+    x = x / 255.0
+    grey = x[0] if len(x) == 1 else 0.299 * x[0] + 0.587 * x[1] + 0.114 * x[2]
+    x = stays * x + (1 - stays) * np.maximum(x, grey * 1.5 + 0.5)
+    return dropped(x + layer + layer[::-1, ::-1])
+
+
 # With each kind's number in the paper's program.
 RANDOM = {
+    motion_blur: (6, [(6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)]),
+    snow: (8, [
+        (0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+    ]),
     gaussian_noise: (1, [0.04, 0.06, 0.08, 0.09, 0.10]),
     shot_noise: (2, [500, 250, 100, 75, 50]),
     impulse_noise: (3, [0.01, 0.02, 0.03, 0.05, 0.07]),

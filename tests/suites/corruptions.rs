@@ -148,6 +148,8 @@ fn a_picture_becomes_the_same_whatever_else_is_done() {
                     | Kind::ImpulseNoise
                     | Kind::SpeckleNoise
                     | Kind::GlassBlur
+                    | Kind::MotionBlur
+                    | Kind::Snow
                     | Kind::Fog
             );
             assert_eq!((random, by_item), (draws, draws), "{kind}");

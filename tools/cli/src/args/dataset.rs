@@ -89,8 +89,8 @@ pub(crate) struct Corrupt {
     /// A dataset of images
     pub(crate) data: PathBuf,
     /// The corruption: `gaussian_noise`, `shot_noise`, `impulse_noise`, `speckle_noise`,
-    /// `gaussian_blur`, `defocus_blur`, `glass_blur`, `zoom_blur`, fog, brightness, contrast,
-    /// saturate, pixelate or jpeg
+    /// `gaussian_blur`, `defocus_blur`, `glass_blur`, `motion_blur`, `zoom_blur`, snow, fog, brightness,
+    /// contrast, saturate, pixelate or jpeg
     #[arg(long, value_name = "K")]
     pub(crate) kind: String,
     /// How much, 1 to 5

@@ -42,6 +42,19 @@ pub(crate) fn ln(x: f64) -> f64 {
     e * LN_2_HIGH + (2.0 * s * series + e * LN_2_LOW)
 }
 
+/// Sine and cosine of up to three quarters of a turn either way: their Taylor polynomials.
+pub(crate) fn sin_cos(x: f64) -> (f64, f64) {
+    let square = x * x;
+    // From the last term inwards: 1 - x² / (n (n - 1)) (1 - …).
+    let series = |first: u32| {
+        (0..16).rev().fold(1.0, |sum, term| {
+            let n = f64::from(first + 2 * term);
+            1.0 - square / (n * (n + 1.0)) * sum
+        })
+    };
+    (x * series(2), series(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +72,15 @@ mod tests {
             assert!((ln(y) - y.ln()).abs() <= 4.0 * f64::EPSILON * y.ln().abs().max(1.0), "ln {y}");
         }
         assert_eq!((exp(0.0), ln(1.0), exp(-800.0)), (1.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn sines_are_those_of_the_system_but_for_the_last_bits() {
+        for i in -240..=240 {
+            let x = f64::from(i) / 100.0;
+            let (sine, cosine) = sin_cos(x);
+            assert!((sine - x.sin()).abs() < 1e-15 && (cosine - x.cos()).abs() < 1e-15, "{x}: {sine} {cosine}");
+        }
     }
 
     #[test]

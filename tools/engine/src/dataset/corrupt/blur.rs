@@ -175,14 +175,14 @@ pub(super) fn zoom(severity: Severity, pixels: &[u8], size: (usize, usize), out:
 }
 
 /// A place between two of a line.
-struct Between {
+pub(super) struct Between {
     first: usize,
     second: usize,
     share: f64,
 }
 
 impl Between {
-    fn of(&self, at: impl Fn(usize) -> f64) -> f64 {
+    pub(super) fn of(&self, at: impl Fn(usize) -> f64) -> f64 {
         (1.0 - self.share) * at(self.first) + self.share * at(self.second)
     }
 }
@@ -190,7 +190,7 @@ impl Between {
 /// Where the middle part of a line of `len` has its pixels when it is magnified to fill it: the
 /// part is `ceil(len / factor)` long, becomes `round(that * factor)` long with its ends on each
 /// other, and what is too much at both ends is cut off.
-fn magnified(len: usize, factor: f64) -> Vec<Between> {
+pub(super) fn magnified(len: usize, factor: f64) -> Vec<Between> {
     let part = ((len as f64 / factor).ceil() as usize).clamp(1, len);
     let from = (len - part) / 2;
     let long = ((part as f64 * factor).round_ties_even() as usize).max(len);
