@@ -78,7 +78,7 @@ fn between(field: &'static str, has: i64, low: i64, high: i64) -> Checked {
 }
 
 fn factor(of: Times) -> Checked {
-    between("a multiplier", of.multiplier.into(), 0, i32::MAX.into())?;
+    between("a multiplier", of.multiplier.into(), -i64::from(i32::MAX), i32::MAX.into())?;
     between("a shift", of.shift.into(), 31, 62)
 }
 

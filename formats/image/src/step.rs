@@ -46,10 +46,10 @@ pub struct Window {
     pub before: [usize; 2],
 }
 
-/// A factor below 1: `multiplier / 2^shift`.
+/// A factor between -1 and 1: `multiplier / 2^shift`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// Not negative.
+    /// Not `i32::MIN`.
     pub multiplier: i32,
     /// 31 to 62.
     pub shift: u8,

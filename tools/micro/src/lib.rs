@@ -34,6 +34,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod c;
 mod conv;
 mod elementwise;
 mod factor;

@@ -1,5 +1,7 @@
 //! `export`: a checkpoint in another format.
 
+mod device;
+
 use std::time::Instant;
 
 use niwaki_engine::qdq::{self, Fixed};
@@ -67,6 +69,14 @@ fn fixed(args: &Export, opened: &Opened, session: &mut Session<'_>) -> Result<An
 /// Writes decoded weights as plain safetensors, or codes in the layout of another tool.
 pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let start = Instant::now();
+    if let Some(form) = device::Form::of(&args.to) {
+        return device::run(args, form, session);
+    }
+    for (flag, given) in [("--scheme", &args.scheme), ("--fit", &args.fit)] {
+        if given.is_some() {
+            return Err(Failure::usage(format!("`{flag}` is for `--to image` and `--to c`")).into());
+        }
+    }
     let format: Format = args.to.parse()?;
     let bits = args.bits.map(width).transpose()?;
     check_place(&args.output, &args.file, format)?;
@@ -75,7 +85,9 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
         return fixed(args, &opened, session);
     }
     if args.stats.is_some() {
-        return Err(Failure::usage("`--stats` is for `--to onnx --activations static`").into());
+        return Err(
+            Failure::usage("`--stats` is for `--to onnx --activations static`, `--to image` and `--to c`").into()
+        );
     }
     let patches = Open::new(&args.patches)?;
     let out = &args.output.output;
