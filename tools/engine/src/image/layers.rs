@@ -3,6 +3,7 @@
 use niwaki_image::{DraftTensor, Kind, ONE, Onto, Row, Times, Window, Work};
 use niwaki_model::ops::conv::{Conv, Span};
 use niwaki_model::ops::matmul::{Gemm, MatMul};
+use niwaki_model::ops::normalize::BatchNormalization;
 use niwaki_model::{Node, ValueId};
 
 use super::graph::as_a;
@@ -80,6 +81,25 @@ impl Lowering<'_> {
         rows.weights.iter_mut().for_each(|w| *w *= alpha);
         rows.bias.iter_mut().for_each(|b| *b *= beta);
         self.layer(at, input.flat(), Layer { rows, window: ONE_PLACE, groups: 1, image: [1, 1] })
+    }
+
+    /// A normalization over fixed statistics: a weight and a bias for each channel.
+    pub(super) fn norm(&mut self, at: usize, node: &Node, norm: &BatchNormalization, input: Held) -> Done {
+        let [h, w, channels] = input.shape;
+        let numbers = |place: usize| {
+            let all = self.ready.constant(node, place)?.get::<f32>()?;
+            (all.len() == channels).then_some(all)
+        };
+        let [Some(scale), Some(shift), Some(mean), Some(variance)] = [1, 2, 3, 4].map(numbers) else {
+            return Ok(Some(": statistics that are no single floats"));
+        };
+        let mut rows = Rows { cols: 1, weights: Vec::new(), bias: Vec::new() };
+        for (((scale, shift), mean), variance) in scale.iter().zip(shift).zip(mean).zip(variance) {
+            let weight = f64::from(*scale) / (f64::from(*variance) + f64::from(norm.epsilon)).sqrt();
+            rows.weights.push(weight as f32);
+            rows.bias.push((f64::from(*shift) - f64::from(*mean) * weight) as f32);
+        }
+        self.layer(at, input, Layer { rows, window: ONE_PLACE, groups: channels, image: [h, w] })
     }
 
     /// What has weights, and what follows it.

@@ -4,6 +4,7 @@
 //! Conv, Gemm, MatMul [+ a bias] [+ a value that nobody else takes any more] [Relu, Clip]     one step
 //! Add [Relu, Clip]                        onto whichever value nobody else takes any more
 //! MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean over the image, Softmax
+//! BatchNormalization                      a convolution of each channel by itself, where no weights before it can have it
 //! Relu, Clip                              of their own where nothing before them can do it
 //! Reshape, Flatten, Squeeze, Unsqueeze    nothing: values lie as they do
 //! Slice of every n-th row and column      a pool of windows of one place
@@ -18,6 +19,7 @@ use niwaki_image::{Onto, Work};
 use niwaki_model::ops::binary::{Binary, Operation};
 use niwaki_model::ops::conv::Conv;
 use niwaki_model::ops::matmul::{Gemm, MatMul};
+use niwaki_model::ops::normalize::BatchNormalization;
 use niwaki_model::ops::pool::{AveragePool, GlobalPool, MaxPool};
 use niwaki_model::ops::reduce::{Reduce, Reduction};
 use niwaki_model::ops::select::Clip;
@@ -115,6 +117,9 @@ impl<'l> Lowering<'l> {
         }
         if as_a::<Gemm>(node).is_some() || as_a::<MatMul>(node).is_some() {
             return self.linear(at, node, held);
+        }
+        if let Some(norm) = as_a::<BatchNormalization>(node) {
+            return self.norm(at, node, norm, held);
         }
         if let Some(pool) = as_a::<MaxPool>(node) {
             let spans = pool.windows(self.ready.dims(input).get(2..).unwrap_or_default());
