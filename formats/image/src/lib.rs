@@ -33,7 +33,7 @@ pub use image::{Image, Place};
 pub use step::{Area, Onto, Step, Times, Window, Work};
 pub use tensor::{Kind, Row, Tensor};
 #[cfg(feature = "alloc")]
-pub use write::{Draft, DraftTensor};
+pub use write::{Draft, DraftTensor, seal};
 
 /// Codes per `x - zero` that an addend may count at most: `2^22 / 2^16 = 64` steps of the output.
 pub const MOST_TIMES: i32 = 1 << 22;

@@ -75,10 +75,7 @@ impl Draft {
             tensor.rows.iter().for_each(|row| pen.row(row));
         }
         pen.align();
-        let length = pen.0.len() as u32;
-        put(&mut pen.0, 8, length);
-        let checksum = crc32(pen.0.get(CHECKED..).unwrap_or_default());
-        put(&mut pen.0, 12, checksum);
+        seal(&mut pen.0);
         self.check(&Image::parse(&pen.0)?)?;
         Ok(pen.0)
     }
@@ -94,6 +91,12 @@ impl Draft {
             None => Err(narrow(Spot::Header)),
         }
     }
+}
+
+/// Puts their length and their checksum into the bytes of an image.
+pub fn seal(bytes: &mut [u8]) {
+    put(bytes, 8, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    put(bytes, 12, crc32(bytes.get(CHECKED..).unwrap_or_default()));
 }
 
 fn put(bytes: &mut [u8], at: usize, number: u32) {
