@@ -96,7 +96,7 @@ impl<'s> Layer<'s> {
     fn row<W: Code>(&self, input: &[i8], output: &mut [i8], codes: &[W], place: Channel) {
         let [rows, cols, channels] = self.step.output.shape;
         let total: i32 = codes.iter().map(|w| w.number()).sum();
-        let mut outputs = output.iter_mut().skip(place.channel).step_by(channels);
+        let mut at = place.channel;
         for y in 0..rows {
             let down = self.down.taps(y);
             for x in 0..cols {
@@ -113,9 +113,10 @@ impl<'s> Layer<'s> {
                     });
                     sum += beside * i32::from(self.step.input_zero);
                 }
-                if let Some(output) = outputs.next() {
+                if let Some(output) = output.get_mut(at) {
                     *output = self.code(sum, *output, place.numbers);
                 }
+                at += channels;
             }
         }
     }
