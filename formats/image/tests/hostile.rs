@@ -94,8 +94,8 @@ fn damaged_files_are_told_apart() {
     let mut later = with(6, 9);
     seal(&mut later);
     assert!(Image::parse(&later).is_ok());
-    for at in 0..bytes.len() {
-        let other = bytes[at] ^ 0x10;
+    for (at, byte) in bytes.iter().enumerate() {
+        let other = byte ^ 0x10;
         let minor = at == 6 || at == 7;
         assert_eq!(Image::parse(&with(at, other)).is_ok(), minor, "byte {at} changed");
     }
@@ -105,7 +105,7 @@ fn damaged_files_are_told_apart() {
 fn sealed_lies_are_seen_and_cost_no_panic() {
     let bytes = draft().write().unwrap();
     let mut refused = 0;
-    for at in (16..bytes.len()).filter(|at| !(8..16).contains(at)) {
+    for at in 16..bytes.len() {
         for other in [0, 1, 0x7f, 0x80, 0xff] {
             let mut bytes = bytes.clone();
             bytes[at] = other;

@@ -66,9 +66,8 @@ fn fixed(args: &Export, opened: &Opened, session: &mut Session<'_>) -> Result<An
     Ok(Answer::Yes)
 }
 
-/// Writes decoded weights as plain safetensors, or codes in the layout of another tool.
+/// Writes a checkpoint in another format, or a model for a device.
 pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, Stop> {
-    let start = Instant::now();
     if let Some(form) = device::Form::of(&args.to) {
         return device::run(args, form, session);
     }
@@ -77,6 +76,12 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
             return Err(Failure::usage(format!("`{flag}` is for `--to image` and `--to c`")).into());
         }
     }
+    checkpoint(args, session)
+}
+
+/// Writes decoded weights as plain safetensors, or codes in the layout of another tool.
+fn checkpoint(args: &Export, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let start = Instant::now();
     let format: Format = args.to.parse()?;
     let bits = args.bits.map(width).transpose()?;
     check_place(&args.output, &args.file, format)?;
@@ -90,8 +95,7 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
         );
     }
     let patches = Open::new(&args.patches)?;
-    let out = &args.output.output;
-    let options = compress::options(&args.output, session);
+    let (out, options) = (&args.output.output, compress::options(&args.output, session));
     if format == Format::Safetensors {
         let source = patches.over(&opened, bits, Names::HuggingFace)?;
         let bytes = export::safetensors(&source, out, &options)?;
