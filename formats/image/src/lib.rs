@@ -35,7 +35,7 @@ pub use tensor::{Kind, Row, Tensor};
 #[cfg(feature = "alloc")]
 pub use write::{Draft, DraftTensor, seal};
 
-/// Codes per `x - zero` that an addend may count at most: `2^22 / 2^16 = 64` steps of the output.
+/// The largest factor of what is added or rescaled, with 16 bits after the point: 64 steps of the output in one of its own.
 pub const MOST_TIMES: i32 = 1 << 22;
 
 /// The largest entry of a table of exponentials, and its first.
