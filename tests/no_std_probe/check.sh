@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the decode path of niwaki-codes as a C library without std and looks inside.
+# Builds the decode path of niwaki-codes, and niwaki-micro with device images, as a C library without std and looks inside.
 #
 #   tests/no_std_probe/check.sh
 #
@@ -28,8 +28,10 @@ fail() {
 }
 
 build || fail "the library does not build without std"
-nm "$library" 2>/dev/null | grep -q ' T niwaki_decode$' || fail "the library lacks niwaki_decode"
-panics && fail "a panic path survived in the decode path"
+for function in niwaki_decode niwaki_device; do
+    nm "$library" 2>/dev/null | grep -q " T $function\$" || fail "the library lacks $function"
+done
+panics && fail "a panic path survived"
 ${CC:-cc} -std=c99 -Wall -Wextra -Werror -O1 run.c "$library" -o "$target/no_std_probe"
 "$target/no_std_probe" || fail "the library decodes wrong"
 

@@ -18,6 +18,9 @@ struct tensor {
 };
 
 int32_t niwaki_decode(const struct tensor *tensor, struct floats out);
+struct codes { int8_t *at; size_t len; };
+
+int32_t niwaki_device(struct lent image, struct codes input, struct codes arena);
 int32_t niwaki_list(struct floats row, struct bytes out);
 int32_t niwaki_move(struct lent bits, struct floats row, struct floats kept, struct floats back);
 
@@ -42,6 +45,26 @@ static void refused(const char *what, const struct tensor *tensor, size_t n) {
         wrong = 1;
         printf("%s is not refused\n", what);
     }
+}
+
+/* An image of the fuzzer's seeds: 18 codes go in, and an arena of 48. */
+static int device(void) {
+    uint8_t bytes[4096];
+    int8_t input[18], arena[48];
+    FILE *file = fopen("../fuzz/corpus/device_image/softmax", "rb");
+    if (!file) return printf("no seed of a device image\n"), 1;
+    const struct lent image = { bytes, fread(bytes, 1, sizeof bytes, file) };
+    fclose(file);
+    memset(input, 1, sizeof input);
+    memset(arena, 0, sizeof arena);
+    const int32_t best = niwaki_device(image, (struct codes){ input, 18 }, (struct codes){ arena, 48 });
+    const int32_t small = niwaki_device(image, (struct codes){ input, 18 }, (struct codes){ arena, 47 });
+    bytes[300] ^= 1;
+    const int32_t changed = niwaki_device(image, (struct codes){ input, 18 }, (struct codes){ arena, 48 });
+    if (best < 0 || best > 1 || small != -1 || changed != -1) {
+        return printf("a device image: %d, %d in a small arena, %d where a byte changed\n", (int)best, (int)small, (int)changed), 1;
+    }
+    return 0;
 }
 
 int main(void) {
@@ -147,5 +170,5 @@ int main(void) {
     broken = nvfp4;
     broken.factor.len = 0;
     refused("a factor that is not there", &broken, 3);
-    return wrong;
+    return wrong | device();
 }

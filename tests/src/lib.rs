@@ -6,6 +6,7 @@ pub mod checkpoints;
 pub mod cli;
 pub mod compressed;
 pub mod data;
+pub mod device;
 pub mod folder;
 pub mod llama;
 pub mod nets;

@@ -16,6 +16,7 @@
 mod codes;
 mod container;
 mod dataset;
+mod device;
 mod foreign;
 mod gguf;
 mod gguf_folder;
@@ -32,6 +33,7 @@ mod training;
 pub use codes::{block_view, elastic_view, float_view, mask_view, positions_view, sparse_view, uniform_view};
 pub use container::container_meta;
 pub use dataset::{dataset_file, idx_file, picture_file};
+pub use device::device_image;
 pub use foreign::foreign_checkpoint;
 pub use gguf::gguf_header;
 pub use gguf_folder::gguf_folder;
@@ -58,6 +60,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "container_meta", run: container_meta },
     Target { name: "correction_stream", run: correction_stream },
     Target { name: "dataset_file", run: dataset_file },
+    Target { name: "device_image", run: device_image },
     Target { name: "elastic_file", run: elastic_file },
     Target { name: "elastic_view", run: elastic_view },
     Target { name: "float_view", run: float_view },

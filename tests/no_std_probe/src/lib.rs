@@ -1,4 +1,4 @@
-//! The decode path of `niwaki-codes` as a C library without `std`.
+//! The decode path of `niwaki-codes`, and `niwaki-micro` with device images, as a C library without `std`.
 //!
 //! The panic handler below calls a function that nobody defines. If the optimizer
 //! can prove that no code panics, the handler goes away and with it the undefined
@@ -86,6 +86,26 @@ impl Bytes {
     }
 }
 
+/// Codes that the caller lends to be read or written.
+#[repr(C)]
+pub struct Codes {
+    at: *mut i8,
+    len: usize,
+}
+
+impl Codes {
+    /// # Safety
+    ///
+    /// `at` points to `len` codes that nobody else uses meanwhile, or `len` is zero.
+    unsafe fn slice<'a>(self) -> &'a mut [i8] {
+        if self.len == 0 {
+            return &mut [];
+        }
+        // SAFETY: by this function's own condition.
+        unsafe { slice::from_raw_parts_mut(self.at, self.len) }
+    }
+}
+
 /// One compressed tensor, part by part; parts that a scheme does not have are empty.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -149,6 +169,20 @@ pub unsafe extern "C" fn niwaki_list(row: Floats, out: Bytes) -> i32 {
     let places = row.iter().zip(0..).filter(|(x, _)| **x != 0.0).map(|(_, place)| place);
     let listed = positions::encode(row.len(), places.clone().count(), places, out);
     if listed.is_ok() { DONE } else { REFUSED }
+}
+
+/// Reads a device image and runs it: the place of the largest output, or -1 where it cannot be.
+///
+/// # Safety
+///
+/// All slices are as long as they say, and do not overlap.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn niwaki_device(image: Lent, input: Codes, arena: Codes) -> i32 {
+    // SAFETY: by this function's own condition.
+    let (image, input, arena) = unsafe { (image.bytes(), input.slice(), arena.slice()) };
+    let Ok(image) = niwaki_micro::Image::parse(image) else { return -1 };
+    let Ok(made) = niwaki_micro::run(&image, input, arena) else { return -1 };
+    niwaki_micro::largest(made).map_or(-1, |best| best as i32)
 }
 
 /// # Safety

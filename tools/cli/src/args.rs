@@ -369,15 +369,22 @@ pub(crate) struct Slice {
 
 #[derive(Args, Debug)]
 pub(crate) struct Export {
-    /// A checkpoint: compressed by niwaki, GGUF, or quantized by another tool
+    /// A checkpoint: compressed by niwaki, GGUF, or quantized by another tool; for image and c an .onnx model
     pub(crate) file: PathBuf,
-    /// Format: safetensors (decoded), gguf, compressed-tensors, gptq, awq, mlx, fp8 or onnx
+    /// Format: safetensors (decoded), gguf, compressed-tensors, gptq, awq, mlx, fp8 or onnx; for
+    /// microcontrollers image or c
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: String,
     #[command(flatten)]
     pub(crate) engine: ForEngine,
     #[command(flatten)]
     pub(crate) fixed: calibrate::Static,
+    /// Weights of an image, or of c: int8/row/sym or int4/row/sym [default: int8/row/sym]
+    #[arg(long, value_name = "S")]
+    pub(crate) scheme: Option<String>,
+    /// How their codes are chosen: min_max, clip or lsq [default: min_max]
+    #[arg(long, value_name = "F")]
+    pub(crate) fit: Option<String>,
     /// Width at which elastic tensors are read [default: widest]
     #[arg(long, value_name = "B", value_parser = number::<u32>)]
     pub(crate) bits: Option<u32>,

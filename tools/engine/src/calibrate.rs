@@ -12,6 +12,7 @@
 mod look;
 mod sites;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use niwaki_container::checkpoint_digest;
@@ -100,8 +101,16 @@ pub fn calibrate(
     let counted = if how.histogram { share_histograms(&mut sites) } else { Vec::new() };
     let grams = sites.iter().filter_map(|site| site.about.gram).max().map_or(0, |last| last + 1);
     let whole = checkpoint_digest(digests.iter().map(|(name, digest)| (name.as_str(), *digest)));
-    let mut about = About { version: 1, digest: whole.to_string(), examples: 0, layers: Default::default() };
-    let layout = layout(&about, &sites, counted.len())?;
+    let mut about = About {
+        version: 1,
+        digest: whole.to_string(),
+        examples: 0,
+        layers: Default::default(),
+        values: Default::default(),
+    };
+    // Of a graph that is a file: only there have values names of their own.
+    let names = if how.model.language().is_none() { value_names(executor.graph()) } else { BTreeSet::new() };
+    let layout = layout(&About { values: widest(&names), ..about.clone() }, &sites, counted.len())?;
     let bytes = layout.file_bytes();
     let writer = Writer::create(out, layout, overwrite)?;
     let mut look = Look::new(executor.graph(), &sites, &counted);
@@ -109,6 +118,8 @@ pub fn calibrate(
     let examples =
         if how.gram { walk.layer_by_layer(&mut look, progress)? } else { walk.at_once(&mut look, progress)? };
     about.examples = examples as u64;
+    about.values = look.ends();
+    about.values.retain(|name, _| names.contains(name));
     for (nth, site) in sites.iter_mut().enumerate() {
         let (values, numbers) = look.of(site);
         if values == 0 {
@@ -130,6 +141,19 @@ pub fn calibrate(
     let layers = sites.len();
     writer.finish(&[(KEY, &text(&about, &sites)?)], false)?;
     Ok(Calibrated { examples, layers, grams, without_gram, unreached, bytes })
+}
+
+/// The values of a graph that are no weights, by name.
+fn value_names(graph: &Graph) -> BTreeSet<String> {
+    let made = graph.nodes().iter().flat_map(|node| node.outputs.iter().flatten().copied());
+    let given = graph.inputs().iter().map(|input| input.value);
+    given.chain(made).map(|value| graph.name(value).to_owned()).collect()
+}
+
+/// Ends that take as much room as any: a float has at most 16 letters.
+fn widest(names: &BTreeSet<String>) -> BTreeMap<String, [f32; 2]> {
+    // These have 14 letters; longer names are for the other two of both.
+    names.iter().map(|name| (format!("{name}    "), [-1.175_494_4e-38; 2])).collect()
 }
 
 /// What the file says of itself.

@@ -82,14 +82,15 @@ impl FromStr for Format {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        /// Formats of the command line that later versions write.
-        const LATER: [&str; 2] = ["image", "c"];
+        /// Formats of models, which are no checkpoints any more.
+        const OF_MODELS: [&str; 2] = ["image", "c"];
         if let Some(format) = Self::ALL.into_iter().find(|format| format.name() == text) {
             return Ok(format);
         }
         let written = format!("this version writes {}", Self::ALL.map(Self::name).join(", "));
-        if LATER.contains(&text) {
-            return Err(Error::from(ErrorKind::Unsupported { what: format!("format `{text}`") }).hinting(written));
+        if OF_MODELS.contains(&text) {
+            let error = Error::from(ErrorKind::Usage { what: format!("format `{text}` is one of models") });
+            return Err(error.hinting(format!("`export MODEL.onnx --to {text} --stats STATS` writes it")));
         }
         let error = Error::from(ErrorKind::Usage { what: format!("no format `{text}`") });
         Err(match nearest(text, Self::ALL.map(Self::name)) {

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::model::Model;
 use crate::progress::Progress;
 pub(crate) use images::check_images;
-pub(crate) use scores::{kl, largest};
+pub(crate) use scores::{Scores, kl, largest};
 
 /// What was measured; what does not apply is none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

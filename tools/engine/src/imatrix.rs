@@ -119,7 +119,7 @@ pub(crate) fn open(path: &Path, source: &Source<'_>) -> Result<Stats, Error> {
     if layers.is_empty() {
         return Err(at(unlike("an importance matrix of none of the checkpoint's tensors")));
     }
-    let about = About { version: 1, digest: "0".repeat(64), examples: 0, layers };
+    let about = About { version: 1, digest: "0".repeat(64), examples: 0, layers, values: BTreeMap::new() };
     let file = safetensors(&described::text(&about)?, tensors)?;
     let checkpoint = Checkpoint::from_bytes(path, file, &Limits::default())?;
     Stats::without_ranges(checkpoint)

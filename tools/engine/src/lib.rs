@@ -30,6 +30,7 @@ pub mod export;
 pub mod folder;
 pub mod generate;
 mod given;
+pub mod image;
 pub mod imatrix;
 mod inputs;
 pub mod inspect;

@@ -61,6 +61,9 @@ pub(crate) struct About {
     /// Examples that were seen.
     pub(crate) examples: u64,
     pub(crate) layers: BTreeMap<String, AboutLayer>,
+    /// The least and the greatest of each value of the graph, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) values: BTreeMap<String, [f32; 2]>,
 }
 
 /// What it says of a layer.
@@ -161,6 +164,11 @@ impl Stats {
         let made = (KEY, "`calibrate` makes files of statistics");
         let about: About = described::about(&checkpoint, made, |about: &About| about.version)?;
         about.digest.parse::<Digest>().map_err(|e| wrong(format!("its digest: {e}")))?;
+        let upside_down =
+            about.values.iter().find(|(_, [low, high])| low.partial_cmp(high).is_none_or(|order| order.is_gt()));
+        if let Some((name, [low, high])) = upside_down {
+            return Err(wrong(format!("value `{name}` ends at {high}, below {low} where it begins")));
+        }
         let stats = Self { path, checkpoint, about, ranges: true };
         stats.about.layers.iter().try_for_each(|(name, about)| stats.check_layer(name, about))?;
         Ok(stats)
@@ -226,6 +234,11 @@ impl Stats {
     pub fn layer(&self, weight: &str) -> Option<Layer<'_>> {
         let (name, about) = self.about.layers.get_key_value(weight)?;
         Some(Layer { stats: self, name, about })
+    }
+
+    /// The least and the greatest number of a value of the graph, where the file knows it.
+    pub fn value(&self, name: &str) -> Option<[f32; 2]> {
+        self.about.values.get(name).copied()
     }
 
     /// Refuses a checkpoint that has another weight than one that was seen.

@@ -65,6 +65,31 @@ impl Graph {
         self.sort()
     }
 
+    /// Gives the weights of convolutions the normalizations over fixed statistics that alone take what they make. The graph is
+    /// sorted then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`sort`](Self::sort).
+    pub fn fold_norms(&mut self) -> Result<(), Error> {
+        self.sort()?;
+        let users = self.users();
+        let mut gone = vec![false; self.nodes().len()];
+        for at in 0..self.nodes().len() {
+            let plain = as_a::<Conv>(&self.nodes()[at].op).is_some_and(Conv::is_plain);
+            let Some(next) = self.only_user(at, &users).filter(|_| plain) else { continue };
+            let norm = as_a::<BatchNormalization>(&self.nodes()[next].op).filter(|norm| norm.training.is_none());
+            let Some(epsilon) = norm.map(|norm| norm.epsilon) else { continue };
+            if self.fold_norm(at, next, epsilon) {
+                gone[next] = true;
+                self.node_mut(at).outputs = self.nodes()[next].outputs.clone();
+            }
+        }
+        let keep: Vec<bool> = gone.iter().map(|gone| !gone).collect();
+        self.keep_nodes(&keep);
+        self.sort()
+    }
+
     /// Makes one node of those that exporters write for Gelu; the last of them computes it, and nothing needs the
     /// others.
     fn gelus(&mut self) {

@@ -35,7 +35,7 @@ pub(crate) struct Calibrate {
 /// How layers get inputs of 8 bits.
 #[derive(Args, Debug)]
 pub(crate) struct Static {
-    /// What is known of the layers' inputs, for `--activations static`
+    /// What is known of the layers' inputs, for `--activations static`, image and c
     #[arg(long, value_name = "STATS")]
     pub(crate) stats: Option<PathBuf>,
     /// How far grids of inputs reach: to what was seen, to where `--percentile` of it lies between the ends, or to where the

@@ -7,6 +7,7 @@ use niwaki_engine::eval::embeddings::Texts;
 use niwaki_engine::eval::text::Windows;
 use niwaki_engine::eval::{self, Evaluation};
 use niwaki_engine::folder::{self, Decoder, Encoder, Language};
+use niwaki_engine::image;
 use serde::Serialize;
 
 use super::patches::given;
@@ -42,6 +43,9 @@ pub(crate) fn run(args: &Eval, session: &mut Session<'_>) -> Result<Answer, Stop
     if output.is_some() {
         return Err(no_embeddings());
     }
+    if image::is_image(&args.model) {
+        return device(args, session);
+    }
     let model = given(&args.given, |given| load(&args.model, given, session))?;
     let against = args.against.as_deref();
     let reference = against.map(|weights| load(&args.model, Some(weights).into(), session)).transpose()?;
@@ -50,6 +54,26 @@ pub(crate) fn run(args: &Eval, session: &mut Session<'_>) -> Result<Answer, Stop
     let start = Instant::now();
     let progress = |done, total| bar.at(done, total);
     let found = on_threads(session, || eval::images(&model, reference.as_ref(), &data, args.limit, &progress))?;
+    let items_per_second = found.examples as f64 / start.elapsed().as_secs_f64();
+    drop(bar);
+    say(&found, items_per_second, session)
+}
+
+/// Measures a device image, as a device runs it.
+fn device(args: &Eval, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    let other = [
+        (args.against.is_some(), "--against"),
+        (args.given.weights.is_some(), "--weights"),
+        (args.given.bits.is_some(), "--bits"),
+        (!args.given.patches.patch.is_empty(), "--patch"),
+    ];
+    if let Some((_, flag)) = other.iter().find(|(given, _)| *given) {
+        return Err(Failure::usage(format!("`{flag}` with a device image, whose weights are its own")).into());
+    }
+    let data = Dataset::open(&args.data)?;
+    let bar = Progress::examples(session);
+    let start = Instant::now();
+    let found = image::evaluate(&args.model, &data, args.limit, &|done, total| bar.at(done, total))?;
     let items_per_second = found.examples as f64 / start.elapsed().as_secs_f64();
     drop(bar);
     say(&found, items_per_second, session)

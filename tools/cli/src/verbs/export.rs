@@ -1,5 +1,7 @@
 //! `export`: a checkpoint in another format.
 
+mod device;
+
 use std::time::Instant;
 
 use niwaki_engine::qdq::{self, Eight, Fixed, Range};
@@ -64,6 +66,9 @@ fn refuse_static(of: &Static) -> Result<(), Stop> {
         ("--correct-bias", of.correct_bias),
     ];
     match given.into_iter().find(|(_, given)| *given) {
+        Some(("--stats", _)) => {
+            Err(Failure::usage("`--stats` is for `--to onnx --activations static`, `--to image` and `--to c`").into())
+        }
         Some((flag, _)) => Err(Failure::usage(format!("`{flag}` is for `--to onnx --activations static`")).into()),
         None => Ok(()),
     }
@@ -98,8 +103,21 @@ fn fixed(args: &Export, opened: &Opened, session: &mut Session<'_>) -> Result<An
     Ok(Answer::Yes)
 }
 
-/// Writes decoded weights as plain safetensors, or codes in the layout of another tool.
+/// Writes a checkpoint in another format, or a model for a device.
 pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    if let Some(form) = device::Form::of(&args.to) {
+        return device::run(args, form, session);
+    }
+    for (flag, given) in [("--scheme", &args.scheme), ("--fit", &args.fit)] {
+        if given.is_some() {
+            return Err(Failure::usage(format!("`{flag}` is for `--to image` and `--to c`")).into());
+        }
+    }
+    checkpoint(args, session)
+}
+
+/// Writes decoded weights as plain safetensors, or codes in the layout of another tool.
+fn checkpoint(args: &Export, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let start = Instant::now();
     let format: Format = args.to.parse()?;
     let bits = args.bits.map(width).transpose()?;
@@ -110,8 +128,7 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
     }
     refuse_static(&args.fixed)?;
     let patches = Open::new(&args.patches)?;
-    let out = &args.output.output;
-    let options = compress::options(&args.output, session);
+    let (out, options) = (&args.output.output, compress::options(&args.output, session));
     if format == Format::Safetensors {
         let source = patches.over(&opened, bits, Names::HuggingFace)?;
         let bytes = export::safetensors(&source, out, &options)?;

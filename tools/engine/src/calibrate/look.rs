@@ -29,12 +29,14 @@ struct Fault {
     found: f32,
 }
 
-/// Sums of all values that layers take.
+/// Sums of all values that layers take, and the ends of all values of single floats.
 pub(super) struct Look<'g> {
     graph: &'g Graph,
     seen: BTreeMap<ValueId, Vec<Seen>>,
     /// How often which value came, of those of which that is counted.
     counted: BTreeMap<ValueId, Histogram>,
+    /// The least and the greatest of each; none of a value that is not always finite.
+    ends: BTreeMap<ValueId, Option<[f32; 2]>>,
     fault: Option<Fault>,
 }
 
@@ -51,13 +53,14 @@ impl<'g> Look<'g> {
             }
         }
         let counted = counted.iter().map(|value| (*value, Histogram::default())).collect();
-        Self { graph, seen, counted, fault: None }
+        Self { graph, seen, counted, ends: BTreeMap::new(), fault: None }
     }
 
     /// Sees a value of some examples.
     pub(super) fn see(&mut self, value: ValueId, tensor: &Tensor, items: &[usize]) {
-        let Some(seen) = self.seen.get_mut(&value) else { return };
         let Some(all) = tensor.get::<f32>() else { return };
+        self.reach(value, all);
+        let Some(seen) = self.seen.get_mut(&value) else { return };
         if let Some(at) = all.iter().position(|x| !x.is_finite()) {
             let example = items.get(at * items.len() / all.len()).copied().unwrap_or(0);
             self.fault.get_or_insert(Fault { value, example, found: all[at] });
@@ -87,6 +90,26 @@ impl<'g> Look<'g> {
                 all
             }));
         }
+    }
+
+    /// Widens the ends of a value.
+    fn reach(&mut self, value: ValueId, all: &[f32]) {
+        let ends = self.ends.entry(value).or_insert(Some([f32::INFINITY, f32::NEG_INFINITY]));
+        let finite = all.iter().all(|x| x.is_finite());
+        *ends = ends
+            .filter(|_| finite)
+            .map(|[low, high]| [all.iter().copied().fold(low, f32::min), all.iter().copied().fold(high, f32::max)]);
+    }
+
+    /// The least and the greatest of each value of single floats, by name; those of the same name together.
+    pub(super) fn ends(&self) -> BTreeMap<String, [f32; 2]> {
+        let mut all: BTreeMap<String, [f32; 2]> = BTreeMap::new();
+        for (value, ends) in &self.ends {
+            let Some([low, high]) = ends.filter(|[low, high]| low <= high) else { continue };
+            let known = all.entry(self.graph.name(*value).to_owned()).or_insert([low, high]);
+            *known = [known[0].min(low), known[1].max(high)];
+        }
+        all
     }
 
     /// Refuses what is no number, naming the node that made it and the example.

@@ -4,7 +4,7 @@ use super::Evaluation;
 
 /// What is known of the examples so far.
 #[derive(Debug, Default)]
-pub(super) struct Scores {
+pub(crate) struct Scores {
     examples: u64,
     labelled: u64,
     right: u64,
@@ -17,7 +17,7 @@ pub(super) struct Scores {
 
 impl Scores {
     /// Adds an example: the outputs for its classes, which of them it is, and what a reference has.
-    pub(super) fn add(&mut self, logits: &[f32], label: Option<usize>, reference: Option<&[f32]>) {
+    pub(crate) fn add(&mut self, logits: &[f32], label: Option<usize>, reference: Option<&[f32]>) {
         self.examples += 1;
         if let Some(label) = label {
             self.labelled += 1;
@@ -43,7 +43,7 @@ impl Scores {
         self.cosine += others.cosine;
     }
 
-    pub(super) fn evaluation(&self) -> Evaluation {
+    pub(crate) fn evaluation(&self) -> Evaluation {
         let mean = |sum: f64, of: u64| (of > 0).then(|| sum / of as f64);
         Evaluation {
             examples: self.examples,

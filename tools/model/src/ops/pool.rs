@@ -50,6 +50,33 @@ pub enum GlobalPool {
     Lp(f32),
 }
 
+impl MaxPool {
+    /// How its windows lie on images of these spatial dimensions.
+    ///
+    /// # Errors
+    ///
+    /// Images that no window fits.
+    pub fn windows(&self, image: &[usize]) -> Result<Vec<Span>, Fault> {
+        self.window.spans(image, None)
+    }
+}
+
+impl AveragePool {
+    /// How its windows lie on images of these spatial dimensions.
+    ///
+    /// # Errors
+    ///
+    /// Images that no window fits.
+    pub fn windows(&self, image: &[usize]) -> Result<Vec<Span>, Fault> {
+        self.window.spans(image, None)
+    }
+
+    /// Whether padding counts.
+    pub fn counts_padding(&self) -> bool {
+        self.count_padding
+    }
+}
+
 /// The operators of this family.
 pub(crate) fn build(definition: &Definition) -> Built {
     if !definition.domain.is_empty() {

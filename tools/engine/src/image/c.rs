@@ -1,0 +1,194 @@
+//! Images as C.
+//!
+//! ```text
+//! OUT/model.h           sizes, scales and zero points; the model and how to run it
+//! OUT/model.c           weights and the plan, as arrays of constants
+//! OUT/niwaki_micro.h    the runtime, the same for every model
+//! OUT/niwaki_micro.c
+//! ```
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use niwaki_image::{Image, Kind, Onto, Place, Step, Tensor, Times, Work};
+use niwaki_micro::c::{HEADER, SOURCE};
+use niwaki_tensors::{Overwrite, partial_path, write_small};
+
+use crate::error::{Blame, Error};
+use crate::target::file_error;
+
+/// Numbers in a line of an array.
+const LINE: usize = 24;
+
+/// Refuses a place where no folder can be written.
+///
+/// # Errors
+///
+/// A file, a folder that exists and is not to be replaced, or one that could not be made.
+pub fn check_folder(out: &Path, overwrite: Overwrite) -> Result<(), Error> {
+    if !crate::target::check_folder(out, overwrite == Overwrite::Replace)? {
+        niwaki_tensors::check_output(out, overwrite)?;
+    }
+    Ok(())
+}
+
+/// Writes an image as C into a folder: the whole folder at once, or over the files of one that is replaced.
+///
+/// # Errors
+///
+/// Bytes that are no image; those of [`check_folder`]; whatever the system refuses.
+pub fn write_c(bytes: &[u8], out: &Path, overwrite: Overwrite) -> Result<(), Error> {
+    let image = Image::parse(bytes).map_err(|e| Error::below(e, Blame::Input))?;
+    let files = [
+        ("model.h", header(&image)),
+        ("model.c", source(&image)),
+        ("niwaki_micro.h", HEADER.to_owned()),
+        ("niwaki_micro.c", SOURCE.to_owned()),
+    ];
+    check_folder(out, overwrite)?;
+    if out.exists() {
+        for (name, text) in &files {
+            write_small(&out.join(name), text.as_bytes(), overwrite)?;
+        }
+        return Ok(());
+    }
+    let partial = partial_path(out);
+    let all = || {
+        if partial.exists() {
+            fs::remove_dir_all(&partial)?;
+        }
+        fs::create_dir(&partial)?;
+        files.iter().try_for_each(|(name, text)| fs::write(partial.join(name), text))?;
+        fs::rename(&partial, out)
+    };
+    all().map_err(|e| {
+        // The first error is the one to tell.
+        let _ = fs::remove_dir_all(&partial);
+        file_error(&e, out)
+    })
+}
+
+/// Sizes, and what codes mean.
+fn header(image: &Image<'_>) -> String {
+    let mut text = String::from(
+        "/* A network in 8-bit integers, written by `niwaki export --to c`.\n \
+         *\n \
+         * Codes of the input: q = x / MODEL_INPUT_SCALE, rounded, plus MODEL_INPUT_ZERO, held within -128 .. 127; rows,\n \
+         * columns, channels. They go to arena + MODEL_INPUT_AT; then run:\n \
+         *\n \
+         *     static int8_t arena[MODEL_ARENA] __attribute__((aligned(4)));\n \
+         *     const int8_t *scores = niwaki_run(&model, arena);\n \
+         *     uint32_t best = niwaki_largest(scores, MODEL_OUTPUTS);\n \
+         */\n#ifndef MODEL_H\n#define MODEL_H\n\n#include \"niwaki_micro.h\"\n\n",
+    );
+    let place = |text: &mut String, name: &str, Place { area, zero, scale }: Place| {
+        let [rows, cols, channels] = area.shape;
+        let lines = [
+            format!("#define MODEL_{name}S {} /* {rows} rows, {cols} columns, {channels} channels */", area.len()),
+            format!("#define MODEL_{name}_AT {}", area.at),
+            format!("#define MODEL_{name}_SCALE {scale:e}f"),
+            format!("#define MODEL_{name}_ZERO ({zero})"),
+        ];
+        lines.iter().for_each(|line| add(text, format_args!("{line}\n")));
+    };
+    add(&mut text, format_args!("#define MODEL_ARENA {}\n", image.arena()));
+    place(&mut text, "INPUT", image.input());
+    place(&mut text, "OUTPUT", image.output());
+    text.push_str("\nextern const niwaki_model model;\n\n#endif\n");
+    text
+}
+
+/// Weights and plan.
+fn source(image: &Image<'_>) -> String {
+    let mut text =
+        String::from("/* Written by `niwaki export --to c`: weights and plan of a network. */\n#include \"model.h\"\n");
+    for at in 0..image.tensors() {
+        if let Some(tensor) = image.tensor(at) {
+            weights(&mut text, at, &tensor);
+        }
+    }
+    text.push_str("\nstatic const niwaki_step steps[] = {\n");
+    for step in image.steps() {
+        add(&mut text, format_args!("    {{{}}},\n", fields(&step)));
+    }
+    let (input, output) = (image.input().area, image.output().area);
+    add(
+        &mut text,
+        format_args!(
+            "}};\n\nconst niwaki_model model = {{steps, {}, {}, {}, {}, {}}};\n",
+            image.steps().len(),
+            input.at,
+            output.at,
+            input.len(),
+            output.len()
+        ),
+    );
+    text
+}
+
+fn add(text: &mut String, what: std::fmt::Arguments<'_>) {
+    // A text takes whatever is written.
+    let _ = text.write_fmt(what);
+}
+
+fn weights(text: &mut String, at: usize, tensor: &Tensor<'_>) {
+    if tensor.kind == Kind::Exponentials {
+        let numbers = tensor.table().iter().map(|bytes| u32::from_le_bytes(*bytes).to_string());
+        return array(text, "uint32_t", &format!("table{at}"), numbers);
+    }
+    array(text, "uint8_t", &format!("codes{at}"), tensor.codes().iter().map(u8::to_string));
+    let row = |row: niwaki_image::Row| format!("{{{}, {}, {}}}", row.bias, row.times.multiplier, row.times.shift);
+    array(text, "niwaki_row", &format!("rows{at}"), tensor.numbers().map(row));
+    let bits = if tensor.kind == Kind::Int4 { 4 } else { 8 };
+    add(
+        text,
+        format_args!("static const niwaki_weights weights{at} = {{codes{at}, rows{at}, {}, {bits}}};\n", tensor.cols),
+    );
+}
+
+fn array(text: &mut String, of: &str, name: &str, numbers: impl Iterator<Item = String>) {
+    let numbers: Vec<String> = numbers.collect();
+    add(text, format_args!("\nstatic const {of} {name}[] = {{\n"));
+    numbers.chunks(LINE).for_each(|line| add(text, format_args!("    {},\n", line.join(", "))));
+    text.push_str("};\n");
+}
+
+/// The fields of a step that are not 0, by name.
+fn fields(step: &Step) -> String {
+    let mut fields = vec![
+        format!(".low = {}, .high = {}", step.low, step.high),
+        format!(".input_zero = {}, .output_zero = {}", step.input_zero, step.output_zero),
+        format!(".input = {}, .output = {}", step.input.at, step.output.at),
+    ];
+    let sizes = |name: &str, of: [usize; 3]| format!(".{name} = {{{}, {}, {}}}", of[0], of[1], of[2]);
+    fields.push(sizes("in", step.input.shape));
+    fields.push(sizes("out", step.output.shape));
+    if let Some(window) = step.window() {
+        let all = [
+            ("kernel", window.kernel),
+            ("stride", window.stride),
+            ("dilation", window.dilation),
+            ("before", window.before),
+        ];
+        fields.extend(all.map(|(name, [down, across])| format!(".{name} = {{{down}, {across}}}")));
+    }
+    let onto = |Onto { zero, times }: Onto| format!(".onto_zero = {zero}, .onto_times = {times}");
+    match step.work {
+        Work::Conv { groups, weights, scratch, onto: added, .. } => {
+            fields.push(format!(".work = NIWAKI_CONV, .groups = {groups}, .weights = &weights{weights}"));
+            fields.push(format!(".scratch = {scratch}"));
+            fields.extend(added.map(|added| format!(".onto = 1, {}", onto(added))));
+        }
+        Work::MaxPool(_) => fields.push(".work = NIWAKI_MAX_POOL".to_owned()),
+        Work::AveragePool { times: Times { multiplier, shift }, .. } => {
+            fields.push(format!(".work = NIWAKI_AVERAGE_POOL, .multiplier = {multiplier}, .shift = {shift}"));
+        }
+        Work::Add { times, onto: added } => {
+            fields.push(format!(".work = NIWAKI_ADD, .multiplier = {times}, {}", onto(added)));
+        }
+        Work::Rescale { times } => fields.push(format!(".work = NIWAKI_RESCALE, .multiplier = {times}")),
+        Work::Softmax { table } => fields.push(format!(".work = NIWAKI_SOFTMAX, .table = table{table}")),
+    }
+    fields.join(", ")
+}

@@ -1,0 +1,46 @@
+//! Runs device images in integers.
+//!
+//! ```
+//! # fn classify(bytes: &[u8], pixels: &[i8]) -> Option<usize> {
+//! let image = niwaki_micro::Image::parse(bytes).ok()?; // once
+//! let mut arena = [0i8; 16 * 1024];
+//! let scores = niwaki_micro::run(&image, pixels, &mut arena).ok()?;
+//! niwaki_micro::largest(scores)
+//! # }
+//! ```
+//!
+//! All that is stored is codes of 8 bits; sums have 32. The same image gives the same codes on every machine: there are no
+//! floats. The C runtime in `c/` is the same arithmetic, and is compared with this crate bit for bit.
+//!
+//! # Arithmetic
+//!
+//! ```text
+//! times(x, m, s)    (x m + 2^(s-1)) >> s, in 64 bits: halves go up                     31 <= s <= 62
+//! convolution       q = clamp(zero + times(bias + Σ w x, m, s))
+//! onto codes a      q = clamp(zero + ((times16(bias + Σ w x, m, s) + (a - za) ma + 2^15) >> 16))
+//!                   where times16 keeps 16 more bits: shift s - 16, held within ±2^30
+//! add, rescale      q = clamp(zero + (((x - zx) mx [+ (a - za) ma] + 2^15) >> 16))
+//! mean              q = clamp(zero + times(Σ (x - zx), m, s))
+//! softmax           q = clamp((256 e + Σ e / 2) / Σ e - 128), e of the table at max - x; divisions round down
+//! ```
+//!
+//! `>>` rounds towards minus infinity. Under a window's places beside the image are zeros, that is codes `zx`; the largest
+//! under a window is that of the image alone. `bias` holds `-zx Σ w` already.
+//!
+//! No allocator, no unsafe code, no path that panics: `tests/no_std_probe` looks for one in what the compiler made.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod c;
+mod conv;
+mod elementwise;
+mod factor;
+mod pool;
+mod run;
+mod taps;
+
+pub use niwaki_image::{Image, Place};
+pub use run::{Error, largest, run};
