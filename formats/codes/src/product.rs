@@ -1,6 +1,6 @@
 //! Products of packed rows with inputs: `y = w . x` without decoded weights in memory.
 //!
-//! Inputs are floats, or floats rounded to codes of 8 bits in blocks of 32 ([`Inputs::round`]).
+//! Inputs are floats, or floats rounded to codes of 8 bits in blocks of 32 ([`Inputs::new`]).
 //!
 //! ```text
 //! row of codes    q q q q q q q q | q q q q q q q q | ..   scale s and middle z a group
