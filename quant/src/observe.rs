@@ -12,8 +12,8 @@ mod least_squares;
 mod means;
 mod patches;
 mod reach;
+mod sums;
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 pub use extremes::Extremes;
@@ -28,65 +28,55 @@ pub use least_squares::LeastSquares;
 pub use means::Means;
 pub use patches::Patches;
 pub use reach::{mse, percentile};
+use sums::Sums;
 
 /// The sum of squares of each input of a layer, over all that it saw: the diagonal of the Gram matrix. Sums are of doubles,
 /// in the order of the values.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SecondMoments {
-    sums: Vec<f64>,
-    count: u64,
-}
+pub struct SecondMoments(Sums);
 
 impl SecondMoments {
     /// Of a layer of so many inputs, which saw nothing yet.
     pub fn new(inputs: usize) -> Self {
-        Self { sums: vec![0.0; inputs], count: 0 }
+        Self(Sums::new(inputs))
     }
 
     /// Inputs of the layer.
     pub fn inputs(&self) -> usize {
-        self.sums.len()
+        self.0.sums.len()
     }
 
     /// Values that each input had.
     pub fn count(&self) -> u64 {
-        self.count
+        self.0.count
     }
 
     /// Sees rows with a value for each input; what fills none at the end is left out.
     pub fn rows(&mut self, values: &[f32]) {
-        for row in values.chunks_exact(self.sums.len().max(1)) {
-            for (sum, x) in self.sums.iter_mut().zip(row) {
-                *sum += f64::from(*x) * f64::from(*x);
-            }
-            self.count += 1;
-        }
+        self.0.rows(values, |x| x * x);
     }
 
     /// Sees planes of `size` values, one for each input in turn; of images, one after the other.
     pub fn planes(&mut self, values: &[f32], size: usize) {
-        for image in values.chunks_exact((self.sums.len() * size).max(1)) {
-            for (sum, plane) in self.sums.iter_mut().zip(image.chunks_exact(size.max(1))) {
-                *sum += plane.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
-            }
-            self.count += size as u64;
-        }
+        self.0.planes(values, size, |x| x * x);
     }
 
     /// The mean square of each input; 0 where nothing was seen.
     pub fn means(&self) -> Vec<f64> {
-        self.sums.iter().map(|sum| sum / self.count.max(1) as f64).collect()
+        self.0.means()
     }
 
     /// The norm of all values of each input.
     #[cfg(feature = "std")]
     pub fn norms(&self) -> Vec<f64> {
-        self.sums.iter().map(|sum| sum.sqrt()).collect()
+        self.0.sums.iter().map(|sum| sum.sqrt()).collect()
     }
 }
 
 #[cfg(all(test, feature = "std"))]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     #[test]

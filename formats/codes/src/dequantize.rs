@@ -31,7 +31,7 @@ pub fn dequantize_run(
 }
 
 /// Groups whose grids are widened at a time.
-const GRIDS: usize = 128;
+pub(crate) const GRIDS: usize = 128;
 
 /// Decodes whole rows; lengths were checked by the view.
 pub(crate) fn rows(level: Level, parts: &Parts<'_>, rows: Range<usize>, out: &mut [f32]) {
@@ -92,7 +92,12 @@ stamp! {
 }
 
 #[inline(always)]
-fn grids_body(parts: &Parts<'_>, (row, at): (usize, usize), scales: &mut [f32; GRIDS], middles: &mut [i32; GRIDS]) {
+pub(crate) fn grids_body<const N: usize>(
+    parts: &Parts<'_>,
+    (row, at): (usize, usize),
+    scales: &mut [f32; N],
+    middles: &mut [i32; N],
+) {
     let first = parts.group(row, at);
     parts.scales_from(first, scales);
     parts.middles_from(first, middles);

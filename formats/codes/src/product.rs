@@ -26,7 +26,6 @@ mod tests;
 
 use core::ops::Range;
 
-pub use decoded::dot;
 pub use inputs::{Form, Inputs, Scratch, Sizes};
 
 use crate::simd::Level;
@@ -71,7 +70,7 @@ impl Kernel {
         Level::all().map(Self::Plain).chain(more)
     }
 
-    /// The name that `niwaki devices` prints.
+    /// What it is called.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Plain(level) => level.name(),

@@ -113,7 +113,7 @@ pub fn calibrate(
     let layout = layout(&About { values: widest(&names), ..about.clone() }, &sites, counted.len())?;
     let bytes = layout.file_bytes();
     let writer = Writer::create(out, layout, overwrite)?;
-    let mut look = Look::new(executor.graph(), &sites, &counted);
+    let mut look = Look::new(executor.graph(), &sites, &counted, !names.is_empty());
     let walk = Walk { how, executor: &executor, sites: &sites, writer: &writer };
     let examples =
         if how.gram { walk.layer_by_layer(&mut look, progress)? } else { walk.at_once(&mut look, progress)? };

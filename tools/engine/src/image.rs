@@ -118,12 +118,7 @@ pub fn evaluate(
         let made = made.map_err(|e| at(Error::below(e, Blame::Input)))?;
         let Place { zero, scale, .. } = image.output();
         let logits: Vec<f32> = made.iter().map(|q| scale * f32::from(i16::from(*q) - i16::from(zero))).collect();
-        let label = if data.labelled() { Some(data.label(item)?) } else { None };
-        if let Some(label) = label.filter(|label| *label >= logits.len()) {
-            let what = format!("label {label} of image {item}: the model has {} classes", logits.len());
-            return Err(Error::from(ErrorKind::Unlike { what }).at(data.path()));
-        }
-        scores.add(&logits, label, None);
+        scores.add(&logits, data.class(item, logits.len())?, None);
         progress(item as u64 + 1, examples as u64);
     }
     Ok(scores.evaluation())

@@ -18,7 +18,7 @@ use niwaki_onnx::proto::{GraphProto, NodeProto, TensorProto};
 use niwaki_quant::fake_quant::{Learned, codes};
 
 use crate::error::{Error, ErrorKind};
-use crate::matrix::transposed;
+use crate::matrix::{by_row, transposed};
 use crate::model::Model;
 use crate::train::Filled;
 pub use fixed::{Eight, Fixed, Range, fixed};
@@ -119,7 +119,7 @@ impl Added {
         let cols = shape.last().copied().unwrap_or(1);
         let rows = grids.len() > 1;
         let swap = layer.turned && rows;
-        let by_row = if swap { transposed(all, cols) } else { all.to_vec() };
+        let by_row = by_row(all, cols, swap);
         let row = (by_row.len() / grids.len().max(1)).max(1);
         let bytes: Vec<i8> = by_row.chunks(row).zip(grids).flat_map(|(row, grid)| codes(*grid, row)).collect();
         let bytes = if swap { transposed(&bytes, all.len() / cols.max(1)) } else { bytes };

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::operator::Operator;
 use crate::ops::binary::{Binary, Operation};
 use crate::ops::conv::Conv;
@@ -166,6 +166,20 @@ impl Graph {
         }
     }
 
+    /// The fixed numbers between which a node keeps what it takes, where it does that alone.
+    pub fn clamp(&self, node: &Node) -> Option<(f32, f32)> {
+        if as_a::<Relu>(&node.op).is_some() {
+            return Some((0.0, f32::INFINITY));
+        }
+        let clip = as_a::<Clip>(&node.op)?;
+        let end = |input: usize, own: Option<f32>| match node.inputs.get(input).copied().flatten() {
+            None => Some(own),
+            Some(value) => Some(self.constant(value)?.get::<f32>()?.first().copied()).filter(Option::is_some),
+        };
+        let (low, high) = (end(1, clip.low)?, end(2, clip.high)?);
+        Some((low.unwrap_or(f32::NEG_INFINITY), high.unwrap_or(f32::INFINITY)))
+    }
+
     /// The node that takes what a node makes, where it is the only one and takes it once.
     fn only_user(&self, at: usize, users: &BTreeMap<ValueId, Vec<usize>>) -> Option<usize> {
         let [Some(output)] = self.nodes()[at].outputs[..] else { return None };
@@ -182,19 +196,8 @@ impl Graph {
         let Some(conv) = as_a::<Conv>(&node.op) else { return false };
         let fused = if let Some(norm) = as_a::<BatchNormalization>(&user.op) {
             return conv.is_plain() && norm.training.is_none() && self.fold_norm(at, next, norm.epsilon);
-        } else if as_a::<Relu>(&user.op).is_some() {
-            conv.clipped(0.0, f32::INFINITY)
-        } else if let Some(clip) = as_a::<Clip>(&user.op) {
-            let end = |input: usize, own: Option<f32>| match user.inputs.get(input).copied().flatten() {
-                None => Some(own),
-                Some(value) => self.constant(value).and_then(|end| end.get::<f32>()?.first().copied()).map(Some),
-            };
-            match (end(1, clip.low), end(2, clip.high)) {
-                (Some(low), Some(high)) => {
-                    conv.clipped(low.unwrap_or(f32::NEG_INFINITY), high.unwrap_or(f32::INFINITY))
-                }
-                _ => None,
-            }
+        } else if let Some((low, high)) = self.clamp(user) {
+            conv.clipped(low, high)
         } else if matches!(as_a::<Binary>(&user.op), Some(Binary { operation: Operation::Add })) {
             let own = node.outputs[0];
             let other = user.inputs.iter().flatten().copied().find(|value| Some(*value) != own);

@@ -12,18 +12,6 @@ use crate::{Bits, BlockView, ElasticView, Error, dequantize, stamp};
 const BLOCK: usize = 512;
 
 stamp! {
-    /// The product of two rows; what the longer one has more is left out.
-    pub fn dot = dot_body(w: &[f32], x: &[f32]) -> f32;
-}
-
-#[inline(always)]
-fn dot_body(w: &[f32], x: &[f32]) -> f32 {
-    let mut sums = [0.0; SUMS];
-    add(w, x, &mut sums);
-    total(sums)
-}
-
-stamp! {
     fn add_products = add(w: &[f32], x: &[f32], sums: &mut [f32; SUMS]) -> ();
 }
 

@@ -1,6 +1,6 @@
 //! The inputs of products, in the order in which a kernel reads them.
 
-use super::CHUNK;
+use super::{CHUNK, SUMS};
 use crate::simd::Level;
 use crate::{Error, ErrorKind, stamp};
 
@@ -80,6 +80,16 @@ pub(super) struct Rounded<'a> {
     pub(super) scales: &'a [f32],
     /// One for each lane.
     pub(super) sums: &'a [i32],
+}
+
+impl<'a> Rounded<'a> {
+    /// Scales and sums of the lanes from a column on that begins a chunk, sixteen at a time.
+    #[inline(always)]
+    pub(super) fn lanes(&self, first: usize) -> (&'a [[f32; SUMS]], &'a [[i32; SUMS]]) {
+        let lane = first / if self.eights { 8 } else { 4 };
+        let (scales, sums) = (self.scales.get(lane..).unwrap_or(&[]), self.sums.get(lane..).unwrap_or(&[]));
+        (scales.as_chunks().0, sums.as_chunks().0)
+    }
 }
 
 impl Form {

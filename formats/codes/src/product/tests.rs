@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use super::*;
-use crate::{Scheme, Symmetry, Uniform, packed_bytes};
+use crate::{Bits, BlockType, BlockView, ElasticParts, ElasticView, Scheme, Symmetry, Uniform, packed_bytes};
 
 struct Made {
     scheme: Uniform,
@@ -167,6 +167,47 @@ fn inputs_that_are_not_finite_make_products_that_are_none() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn products_of_elastic_rows_and_of_blocks_are_those_of_the_decoded_weights() {
+    let mut next = numbers(11);
+    let (rows, cols) = (3, 1024);
+    let Scheme::Elastic(scheme) = "elastic/g64/2,4,8".parse().unwrap() else { panic!("not elastic") };
+    let sizes = scheme.parts(rows, cols).unwrap();
+    // Middles and halves of small exponents: all of them finite.
+    let base: Vec<u8> = (0..sizes.base).map(|at| if at % 2 == 0 { next() as u8 } else { 0x30 }).collect();
+    let mut of = |n: usize| (0..n).map(|_| next() as u8).collect::<Vec<u8>>();
+    let (fixes, planes) = ([of(sizes.fix), of(sizes.fix)], [(); 8].map(|()| of(sizes.plane)));
+    let mut parts = ElasticParts { base: &base, ..ElasticParts::default() };
+    (parts.fixes[2], parts.fixes[4]) = (fixes.first().map(Vec::as_slice), fixes.last().map(Vec::as_slice));
+    parts.planes.iter_mut().zip(&planes).for_each(|(part, plane)| *part = Some(plane));
+    let elastic = ElasticView::new(scheme, rows, cols, parts).unwrap();
+    let mut q4_k = of(rows * BlockType::Q4K.row_bytes(cols).unwrap());
+    // Scale and minimum of each block.
+    q4_k.chunks_mut(144).for_each(|block| (block[1], block[3]) = (0x30, 0x30));
+    let blocks = BlockView::new(BlockType::Q4K, rows, cols, &q4_k).unwrap();
+
+    let x = floats(cols, 5);
+    let near = |weights: &[f32], y: &[f32]| {
+        for (row, y) in weights.chunks(cols).zip(y) {
+            let size: f64 = row.iter().zip(&x).map(|(w, x)| f64::from((w * x).abs())).sum();
+            assert!((f64::from(*y) - exact(row, &x)).abs() <= size * cols as f64 * f64::from(f32::EPSILON));
+        }
+    };
+    for level in Level::all() {
+        let (mut weights, mut y) = (std::vec![0.0; rows * cols], std::vec![9.0; rows]);
+        for width in [2, 4, 8].map(|bits| Bits::new(bits).unwrap()) {
+            elastic.dequantize_rows(Level::Scalar, width, 0..rows, &mut weights).unwrap();
+            elastic.products(level, width, 0..rows, &Inputs::plain(&x), &mut y).unwrap();
+            near(&weights, &y);
+        }
+        assert!(elastic.products(level, Bits::new(3).unwrap(), 0..rows, &Inputs::plain(&x), &mut y).is_err());
+        blocks.dequantize_rows(Level::Scalar, 0..rows, &mut weights).unwrap();
+        blocks.products(level, 0..rows, &Inputs::plain(&x), &mut y).unwrap();
+        near(&weights, &y);
+        assert!(blocks.products(level, 0..rows, &Inputs::plain(&x[1..]), &mut y).is_err());
     }
 }
 

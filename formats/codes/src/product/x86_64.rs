@@ -4,13 +4,18 @@ use core::arch::x86_64::*;
 
 use super::inputs::{Inputs, Kind, Rounded};
 use super::{CHUNK, SUMS, run, total};
+use crate::dequantize::{GRIDS, grids_body};
 use crate::simd::{Level, Vnni};
 use crate::stamp;
 use crate::uniform::Parts;
 
-/// Groups whose grids are widened at a time, and some more that are read and not used.
-const GRIDS: usize = 128;
-const LANES: usize = 16;
+/// Lanes of a vector: a sum each.
+const LANES: usize = SUMS;
+
+/// Columns that a kernel takes at a time.
+fn chunk(parts: &Parts<'_>) -> usize {
+    if parts.scheme.bits.get() == 4 { CHUNK } else { CHUNK / 2 }
+}
 
 /// Whether there is a kernel for these rows and the form of these inputs.
 pub(super) fn can(parts: &Parts<'_>, x: &Inputs<'_>) -> bool {
@@ -25,8 +30,7 @@ pub(super) fn can(parts: &Parts<'_>, x: &Inputs<'_>) -> bool {
 
 /// Whether the groups of a chunk begin and end with it, and with blocks of inputs.
 pub(super) fn fits(parts: &Parts<'_>) -> bool {
-    let chunk = if parts.scheme.bits.get() == 4 { CHUNK } else { CHUNK / 2 };
-    let run = run(parts);
+    let (chunk, run) = (chunk(parts), run(parts));
     run.is_multiple_of(chunk) || (chunk.is_multiple_of(run) && run.is_multiple_of(32))
 }
 
@@ -47,26 +51,18 @@ pub(super) fn products(proof: Vnni, parts: &Parts<'_>, mut row: usize, x: &Input
 }
 
 stamp! {
-    /// Scales and middles of the groups from `first` on.
-    fn widen = widen_body(
-        parts: &Parts<'_>, first: usize, scales: &mut [f32; GRIDS + LANES], middles: &mut [i32; GRIDS + LANES],
+    /// Scales and middles of the groups from `at` of a row on, and of some more that are read and not used.
+    fn widen = grids_body(
+        parts: &Parts<'_>, at: (usize, usize), scales: &mut [f32; GRIDS + LANES], middles: &mut [i32; GRIDS + LANES],
     ) -> ();
-}
-
-#[inline(always)]
-fn widen_body(parts: &Parts<'_>, first: usize, scales: &mut [f32; GRIDS + LANES], middles: &mut [i32; GRIDS + LANES]) {
-    parts.scales_from(first, scales);
-    parts.middles_from(first, middles);
 }
 
 fn some_rows<const R: usize>(level: Level, parts: &Parts<'_>, row: usize, x: &Inputs<'_>, out: &mut [f32; R]) {
     let bits = parts.scheme.bits.get();
-    let chunk = if bits == 4 { CHUNK } else { CHUNK / 2 };
-    let run = run(parts);
+    let (chunk, run) = (chunk(parts), run(parts));
     let bytes = chunk / 8 * bits as usize;
     // As many chunks as the grids are for.
     let chunks = run.saturating_mul(GRIDS) / chunk;
-    let span = (run / chunk).max(1);
     let mut sums = [[0.0; SUMS]; R];
     let mut grids = [const { Grids([0.0; GRIDS + LANES], [0; GRIDS + LANES]) }; R];
     for at in 0..parts.cols.div_ceil(chunk).div_ceil(chunks) {
@@ -76,12 +72,9 @@ fn some_rows<const R: usize>(level: Level, parts: &Parts<'_>, row: usize, x: &In
             let first = at * chunks.saturating_mul(bytes);
             let end = first.saturating_add(chunks.saturating_mul(bytes)).min(all.len());
             *codes = all.get(first..end).unwrap_or(&[]);
-            let first = parts.group(row + nth, at * GRIDS);
-            widen(level, parts, first, scales, middles);
+            widen(level, parts, (row + nth, at * GRIDS), scales, middles);
         }
-        let step = (span * chunk / run).max(1);
-        let stretch =
-            Stretch { codes, first: at * chunks * chunk, span, grids: &grids, step, wide: (chunk / LANES, run) };
+        let stretch = Stretch { codes, first: at * chunks * chunk, chunk, run, grids: &grids };
         // SAFETY: a `Vnni` is only made by `Vnni::detect`, which saw the features.
         unsafe { stretch.add(bits, x, &mut sums) }
     }
@@ -97,13 +90,23 @@ struct Stretch<'s, const R: usize> {
     codes: [&'s [u8]; R],
     /// The column of the first code, a multiple of a chunk.
     first: usize,
-    /// Chunks that the same grids are for.
-    span: usize,
+    /// Columns of a chunk and of a group.
+    chunk: usize,
+    run: usize,
     grids: &'s [Grids; R],
-    /// Grids that a span has.
+}
+
+/// Scales and middles of the lanes of rows, for as many chunks as they are the same.
+struct Turn<const R: usize> {
+    /// The group of each lane, counted from the first one's.
+    places: __m512i,
+    /// The first group of the chunks that come next, and how many groups further those after them begin.
+    next: usize,
     step: usize,
-    /// Columns of a lane and of a group.
-    wide: (usize, usize),
+    /// Chunks that the grids are for, and those of them that are left.
+    span: usize,
+    left: usize,
+    grids: [(__m512, __m512i); R],
 }
 
 /// Rounded inputs of a chunk.
@@ -134,26 +137,33 @@ impl<const R: usize> Stretch<'_, R> {
         }
     }
 
-    /// Scale and middle of each lane of span `at`, of one of the rows.
+    /// Before the first chunk.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn grid(&self, row: usize, at: usize, places: __m512i) -> (__m512, __m512i) {
-        let first = (at * self.step).min(GRIDS);
-        let (scales, middles) = (&self.grids[row].0[first..][..LANES], &self.grids[row].1[first..][..LANES]);
-        // SAFETY: both slices have sixteen elements.
-        unsafe {
-            let scale = _mm512_permutexvar_ps(places, _mm512_loadu_ps(scales.as_ptr()));
-            (scale, _mm512_permutexvar_epi32(places, _mm512_loadu_si512(middles.as_ptr().cast())))
-        }
+    fn turn(&self) -> Turn<R> {
+        let places: [i32; LANES] = core::array::from_fn(|lane| (lane * self.chunk / LANES / self.run) as i32);
+        let grids = [(_mm512_setzero_ps(), _mm512_setzero_si512()); R];
+        let (step, span) = ((self.chunk / self.run).max(1), (self.run / self.chunk).max(1));
+        Turn { places: whole(&places), next: 0, step, span, left: 0, grids }
     }
 
-    /// The group of each lane, counted from the first one's.
+    /// Goes on to the grids of the next chunk.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn places(&self) -> __m512i {
-        let (wide, run) = self.wide;
-        let places: [i32; LANES] = core::array::from_fn(|lane| (lane * wide / run) as i32);
-        whole(&places)
+    fn go_on(&self, turn: &mut Turn<R>) {
+        if turn.left == 0 {
+            let first = turn.next.min(GRIDS);
+            for (grid, Grids(scales, middles)) in turn.grids.iter_mut().zip(self.grids) {
+                let (scales, middles) = (&scales[first..][..LANES], &middles[first..][..LANES]);
+                // SAFETY: both slices have sixteen elements.
+                let (scales, middles) =
+                    unsafe { (_mm512_loadu_ps(scales.as_ptr()), _mm512_loadu_si512(middles.as_ptr().cast())) };
+                let places = turn.places;
+                *grid = (_mm512_permutexvar_ps(places, scales), _mm512_permutexvar_epi32(places, middles));
+            }
+            (turn.next, turn.left) = (turn.next + turn.step, turn.span);
+        }
+        turn.left -= 1;
     }
 
     /// Chunk `at` of a row, of at most 64 bytes; zeros after the last.
@@ -180,28 +190,21 @@ impl<const R: usize> Stretch<'_, R> {
     /// Codes of 4 bits and rounded inputs, 128 columns at a time.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
     fn eights(&self, x: Rounded<'_>, sums: &mut [[f32; SUMS]; R]) {
-        let lane = self.first / 8;
         let x_codes = x.codes.get(self.first..).unwrap_or(&[]).as_chunks::<64>().0.as_chunks::<2>().0;
-        let x_scales = x.scales.get(lane..).unwrap_or(&[]).as_chunks::<LANES>().0;
-        let x_sums = x.sums.get(lane..).unwrap_or(&[]).as_chunks::<LANES>().0;
+        let (x_scales, x_sums) = x.lanes(self.first);
         let x = x_codes.iter().zip(x_scales.iter().zip(x_sums)).take(self.chunks(64));
-        let places = self.places();
         let low = _mm512_set1_epi8(15);
         let mut all = sums.map(|sums| load(&sums));
-        let (mut span, mut left, mut grids) = (0, 0, [(_mm512_setzero_ps(), _mm512_setzero_si512()); R]);
+        let mut turn = self.turn();
         for (at, ([even, odd], (t, n))) in x.enumerate() {
-            if left == 0 {
-                grids = core::array::from_fn(|row| self.grid(row, span, places));
-                (span, left) = (span + 1, self.span);
-            }
-            left -= 1;
+            self.go_on(&mut turn);
             let (x_even, x_odd, lanes) = (signed(even), signed(odd), Lanes { scale: load(t), sum: whole(n) });
             for row in 0..R {
                 let codes = self.bytes(row, at, 64);
                 let (even, odd) = (_mm512_and_si512(codes, low), _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low));
                 let part = _mm512_dpbusd_epi32(_mm512_setzero_si512(), even, x_even);
                 let part = _mm512_dpbusd_epi32(part, odd, x_odd);
-                all[row] = add_lanes(all[row], grids[row], lanes, part);
+                all[row] = add_lanes(all[row], turn.grids[row], lanes, part);
             }
         }
         *sums = all.map(|all| stored(all));
@@ -210,26 +213,19 @@ impl<const R: usize> Stretch<'_, R> {
     /// Codes of another width and rounded inputs, 64 columns at a time.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
     fn fours<const B: usize>(&self, x: Rounded<'_>, sums: &mut [[f32; SUMS]; R]) {
-        let lane = self.first / 4;
         let x_codes = x.codes.get(self.first..).unwrap_or(&[]).as_chunks::<64>().0;
-        let x_scales = x.scales.get(lane..).unwrap_or(&[]).as_chunks::<LANES>().0;
-        let x_sums = x.sums.get(lane..).unwrap_or(&[]).as_chunks::<LANES>().0;
+        let (x_scales, x_sums) = x.lanes(self.first);
         let x = x_codes.iter().zip(x_scales.iter().zip(x_sums)).take(self.chunks(8 * B));
-        let places = self.places();
         let open = Open::of::<B>();
         let mut all = sums.map(|sums| load(&sums));
-        let (mut span, mut left, mut grids) = (0, 0, [(_mm512_setzero_ps(), _mm512_setzero_si512()); R]);
+        let mut turn = self.turn();
         for (at, (x, (t, n))) in x.enumerate() {
-            if left == 0 {
-                grids = core::array::from_fn(|row| self.grid(row, span, places));
-                (span, left) = (span + 1, self.span);
-            }
-            left -= 1;
+            self.go_on(&mut turn);
             let (x, lanes) = (signed(x), Lanes { scale: load(t), sum: whole(n) });
             for row in 0..R {
                 let codes = open.codes::<B>(self.bytes(row, at, 8 * B));
                 let part = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, x);
-                all[row] = add_lanes(all[row], grids[row], lanes, part);
+                all[row] = add_lanes(all[row], turn.grids[row], lanes, part);
             }
         }
         *sums = all.map(|all| stored(all));
@@ -241,23 +237,17 @@ impl<const R: usize> Stretch<'_, R> {
         let x = x.get(self.first..).unwrap_or(&[]).as_chunks::<LANES>().0.as_chunks::<8>().0;
         let ofs = ofs.get(self.first / 8..).unwrap_or(&[]).as_chunks::<LANES>().0;
         let x = x.iter().zip(ofs).take(self.chunks(64));
-        let places = self.places();
         let numbers: [f32; LANES] = core::array::from_fn(|code| code as f32);
         let numbers = load(&numbers);
         let mut all = sums.map(|sums| load(&sums));
-        let (mut span, mut left, mut grids) = (0, 0, [(_mm512_setzero_ps(), _mm512_setzero_ps()); R]);
+        let mut turn = self.turn();
         for (at, (x, n)) in x.enumerate() {
-            if left == 0 {
-                let of = |row| self.grid(row, span, places);
-                grids = core::array::from_fn(of).map(|(scale, middle)| (scale, _mm512_cvtepi32_ps(middle)));
-                (span, left) = (span + 1, self.span);
-            }
-            left -= 1;
+            self.go_on(&mut turn);
             let n = load(n);
             let mut codes: [__m512i; R] = core::array::from_fn(|row| self.bytes(row, at, 64));
             let mut parts = [_mm512_setzero_ps(); R];
-            for (part, (_, middle)) in parts.iter_mut().zip(grids) {
-                *part = _mm512_fnmadd_ps(middle, n, *part);
+            for (part, (_, middle)) in parts.iter_mut().zip(turn.grids) {
+                *part = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(middle), n, *part);
             }
             for x in x {
                 let x = load(x);
@@ -268,7 +258,7 @@ impl<const R: usize> Stretch<'_, R> {
                 }
             }
             for row in 0..R {
-                all[row] = _mm512_fmadd_ps(grids[row].0, parts[row], all[row]);
+                all[row] = _mm512_fmadd_ps(turn.grids[row].0, parts[row], all[row]);
             }
         }
         *sums = all.map(|all| stored(all));
@@ -278,19 +268,14 @@ impl<const R: usize> Stretch<'_, R> {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
     fn plain<const B: usize>(&self, x: &[f32], sums: &mut [[f32; SUMS]; R]) {
         let open = Open::of::<B>();
-        let places = self.places();
         let mut all = sums.map(|sums| load(&sums));
         let x = x.get(self.first..).unwrap_or(&[]).chunks(64).take(self.chunks(8 * B));
-        let (mut span, mut left, mut grids) = (0, 0, [(_mm512_setzero_ps(), _mm512_setzero_si512()); R]);
+        let mut turn = self.turn();
         for (at, x) in x.enumerate() {
-            if left == 0 {
-                grids = core::array::from_fn(|row| self.grid(row, span, places));
-                (span, left) = (span + 1, self.span);
-            }
-            left -= 1;
+            self.go_on(&mut turn);
             let [a, b, c, d] = floats(x);
             for row in 0..R {
-                let (scale, middle) = grids[row];
+                let (scale, middle) = turn.grids[row];
                 let codes = open.codes::<B>(self.bytes(row, at, 8 * B));
                 let one = _mm512_mul_ps(wide(_mm512_castsi512_si128(codes), middle), a);
                 let two = _mm512_mul_ps(wide(_mm512_extracti32x4_epi32::<1>(codes), middle), b);

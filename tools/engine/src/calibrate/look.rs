@@ -35,14 +35,15 @@ pub(super) struct Look<'g> {
     seen: BTreeMap<ValueId, Vec<Seen>>,
     /// How often which value came, of those of which that is counted.
     counted: BTreeMap<ValueId, Histogram>,
-    /// The least and the greatest of each; none of a value that is not always finite.
-    ends: BTreeMap<ValueId, Option<[f32; 2]>>,
+    /// The least and the greatest of each, where that is kept; none of a value that is not always finite.
+    ends: Option<BTreeMap<ValueId, Option<[f32; 2]>>>,
     fault: Option<Fault>,
 }
 
 impl<'g> Look<'g> {
-    /// Of these layers, before anything was seen; of the values `counted` there are histograms.
-    pub(super) fn new(graph: &'g Graph, sites: &[Site], counted: &[ValueId]) -> Self {
+    /// Of these layers, before anything was seen; of the values `counted` there are histograms, and of all values `ends` where
+    /// these are asked for.
+    pub(super) fn new(graph: &'g Graph, sites: &[Site], counted: &[ValueId], ends: bool) -> Self {
         let mut seen: BTreeMap<ValueId, Vec<Seen>> = BTreeMap::new();
         for site in sites {
             let (inputs, kernel) = (site.about.inputs, site.about.kernel);
@@ -53,7 +54,7 @@ impl<'g> Look<'g> {
             }
         }
         let counted = counted.iter().map(|value| (*value, Histogram::default())).collect();
-        Self { graph, seen, counted, ends: BTreeMap::new(), fault: None }
+        Self { graph, seen, counted, ends: ends.then(BTreeMap::new), fault: None }
     }
 
     /// Sees a value of some examples.
@@ -94,17 +95,16 @@ impl<'g> Look<'g> {
 
     /// Widens the ends of a value.
     fn reach(&mut self, value: ValueId, all: &[f32]) {
-        let ends = self.ends.entry(value).or_insert(Some([f32::INFINITY, f32::NEG_INFINITY]));
-        let finite = all.iter().all(|x| x.is_finite());
-        *ends = ends
-            .filter(|_| finite)
-            .map(|[low, high]| [all.iter().copied().fold(low, f32::min), all.iter().copied().fold(high, f32::max)]);
+        let Some(ends) = &mut self.ends else { return };
+        let ends = ends.entry(value).or_insert(Some([f32::INFINITY, f32::NEG_INFINITY]));
+        let wider = |[low, high]: [f32; 2], x: &f32| x.is_finite().then(|| [low.min(*x), high.max(*x)]);
+        *ends = ends.and_then(|ends| all.iter().try_fold(ends, wider));
     }
 
     /// The least and the greatest of each value of single floats, by name; those of the same name together.
     pub(super) fn ends(&self) -> BTreeMap<String, [f32; 2]> {
         let mut all: BTreeMap<String, [f32; 2]> = BTreeMap::new();
-        for (value, ends) in &self.ends {
+        for (value, ends) in self.ends.iter().flatten() {
             let Some([low, high]) = ends.filter(|[low, high]| low <= high) else { continue };
             let known = all.entry(self.graph.name(*value).to_owned()).or_insert([low, high]);
             *known = [known[0].min(low), known[1].max(high)];

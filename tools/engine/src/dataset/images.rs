@@ -198,6 +198,24 @@ impl Dataset {
         found.ok_or_else(|| fault(DataFault::Item { found: item, items: self.len() }, &self.path))
     }
 
+    /// The class of an image for a model of so many; none where there are no labels.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`label`](Self::label), and a class that the model does not have.
+    pub(crate) fn class(&self, item: usize, classes: usize) -> Result<Option<usize>, Error> {
+        if !self.labelled() {
+            return Ok(None);
+        }
+        match self.label(item)? {
+            label if label < classes => Ok(Some(label)),
+            label => {
+                let what = format!("label {label} of image {item}: the model has {classes} classes");
+                Err(Error::from(ErrorKind::Unlike { what }).at(&self.path))
+            }
+        }
+    }
+
     /// The images `items`, a range or any list of numbers, ready for a model: `out` gets
     /// `[B, C, H, W]` with preprocessing applied.
     ///

@@ -109,11 +109,7 @@ pub(super) fn evaluate(
         let each = logits.len() / places;
         for (nth, item) in (start..end).enumerate() {
             let row = |all: &[f32]| all.get(nth * each..(nth + 1) * each).unwrap_or_default().to_vec();
-            let label = if data.labelled() { Some(data.label(item)?) } else { None };
-            if let Some(label) = label.filter(|label| *label >= each) {
-                let what = format!("label {label} of image {item}: the model has {each} classes");
-                return Err(Error::from(ErrorKind::Unlike { what }).at(data.path()));
-            }
+            let label = data.class(item, each)?;
             scores.add(&row(&logits), label, expected.as_deref().map(row).as_deref());
         }
         progress(end as u64, examples as u64);

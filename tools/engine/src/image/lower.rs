@@ -22,9 +22,7 @@ use niwaki_model::ops::matmul::{Gemm, MatMul};
 use niwaki_model::ops::normalize::BatchNormalization;
 use niwaki_model::ops::pool::{AveragePool, GlobalPool, MaxPool};
 use niwaki_model::ops::reduce::{Reduce, Reduction};
-use niwaki_model::ops::select::Clip;
 use niwaki_model::ops::softmax::{Kind, Softmax};
-use niwaki_model::ops::unary::Relu;
 use niwaki_model::{Node, ValueId};
 
 use super::graph::{Ready, as_a, ends};
@@ -145,7 +143,7 @@ impl<'l> Lowering<'l> {
             let plain = softmax.kind == Kind::Softmax && last;
             return if plain { self.softmax(held, output) } else { Ok(Some(": only softmax over classes")) };
         }
-        if let Some(ends) = self.clamp(node) {
+        if let Some(ends) = self.ready.graph.clamp(node) {
             return self.clamped(held, output, ends);
         }
         self.moved(node, held, (input, output))
@@ -171,19 +169,6 @@ impl<'l> Lowering<'l> {
         })
     }
 
-    /// The ends that a node keeps numbers between, where it does that alone.
-    fn clamp(&self, node: &Node) -> Option<(f32, f32)> {
-        if as_a::<Relu>(node).is_some() {
-            return Some((0.0, f32::INFINITY));
-        }
-        let clip = as_a::<Clip>(node)?;
-        let end = |place: usize, own: Option<f32>| match node.inputs.get(place).copied().flatten() {
-            None => Some(own),
-            Some(value) => Some(self.ready.graph.constant(value)?.get::<f32>()?.first().copied()),
-        };
-        Some((end(1, clip.low)?.unwrap_or(ALL.0), end(2, clip.high)?.unwrap_or(ALL.1)))
-    }
-
     /// Whether nodes other than those of `except` still take what lies in a room.
     fn taken(&self, room: usize, except: usize) -> bool {
         let lies = |value: &ValueId| self.held.get(value).is_some_and(|held| held.room == room);
@@ -200,7 +185,7 @@ impl<'l> Lowering<'l> {
         while let Some(user) = self.ready.only_user(tail.value) {
             let node = self.ready.node(user);
             let Some((_, output)) = ends(node) else { break };
-            if let Some(clamp) = self.clamp(node) {
+            if let Some(clamp) = self.ready.graph.clamp(node) {
                 (self.done[user], tail.value, tail.ends) = (true, output, clamp);
                 break;
             }

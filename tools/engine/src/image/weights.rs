@@ -1,7 +1,7 @@
 //! Weights of a layer as rows of codes.
 
 use niwaki_codes::simd::Level;
-use niwaki_codes::{Bits, Grouping, Symmetry, Uniform};
+use niwaki_codes::{Bits, Grouping, Symmetry, Uniform, pack_row, packed_bytes, unpack_row};
 use niwaki_image::{DraftTensor, Kind, Row};
 use niwaki_model::{Graph, Tensor, ValueId};
 use niwaki_quant::{Fit, UniformOut, Values, encode_rows};
@@ -77,13 +77,13 @@ impl Rows {
         let (mut packed, mut scales) = (vec![0; self.count() * scheme.row_bytes(self.cols)], vec![0; 4 * self.count()]);
         let out = UniformOut { codes: &mut packed, scales: &mut scales, zeros: &mut [] };
         let values = Values::F32(bytemuck::cast_slice(&self.weights));
-        let unlike = |e: niwaki_quant::Error| ErrorKind::Unlike { what: e.to_string() };
-        encode_rows(Level::best(), &scheme, how.fit, values, self.cols, out).map_err(unlike)?;
-        let half = how.bits.half() as i16;
+        encode_rows(Level::best(), &scheme, how.fit, values, self.cols, out).map_err(|e| unlike(&e))?;
+        let (half, mut unpacked) = (how.bits.half() as i16, vec![0; self.cols]);
         let mut coded = Coded { bits: how.bits, codes: Vec::with_capacity(self.weights.len()), scales: Vec::new() };
         let rows = packed.chunks(scheme.row_bytes(self.cols).max(1)).zip(scales.as_chunks::<4>().0);
         for ((row, scale), bias) in rows.zip(&self.bias) {
-            let mut codes: Vec<i8> = (0..self.cols).map(|at| (code(row, at, how.bits) - half) as i8).collect();
+            unpack_row(Level::best(), how.bits, row, &mut unpacked).map_err(|e| unlike(&e))?;
+            let mut codes: Vec<i8> = unpacked.iter().map(|code| (i16::from(*code) - half) as i8).collect();
             let found = f64::from(f32::from_le_bytes(*scale));
             // A row of zeros has no scale, and that of a tiny row would make its bias a huge number of steps.
             let least = f64::from(bias.abs()) / (f64::from(input.scale) * MOST_BIAS);
@@ -99,13 +99,8 @@ impl Rows {
     }
 }
 
-/// Code `at` of a packed row of 4 or 8 bits.
-fn code(row: &[u8], at: usize, bits: Bits) -> i16 {
-    let byte = |at: usize| row.get(at).copied().unwrap_or(0);
-    i16::from(match bits.get() {
-        4 => byte(at / 2) >> (4 * (at % 2)) & 15,
-        _ => byte(at),
-    })
+fn unlike(error: &dyn std::error::Error) -> ErrorKind {
+    ErrorKind::Unlike { what: error.to_string() }
 }
 
 /// Rows of signed codes and their scales.
@@ -139,17 +134,12 @@ impl Coded {
             let what = || ErrorKind::Unsupported { what: "a row whose sums are coarser than its outputs".to_owned() };
             numbers.push(Row { bias: bias as i32, times: times.ok_or_else(what)? });
         }
-        let narrow = self.bits.get() == 4;
-        let packed = |row: &[i8]| -> Vec<u8> {
-            match narrow {
-                true => {
-                    row.chunks(2).map(|two| two[0] as u8 & 15 | (two.get(1).copied().unwrap_or(0) as u8) << 4).collect()
-                }
-                false => row.iter().map(|code| *code as u8).collect(),
-            }
-        };
-        let kind = if narrow { Kind::Int4 } else { Kind::Int8 };
-        let codes = self.codes.chunks(cols.max(1)).flat_map(packed).collect();
+        let kind = if self.bits.get() == 4 { Kind::Int4 } else { Kind::Int8 };
+        let bytes = packed_bytes(cols, self.bits);
+        let mut codes = vec![0; bytes * rows.count()];
+        for (row, packed) in self.codes.chunks(cols.max(1)).zip(codes.chunks_mut(bytes.max(1))) {
+            pack_row(Level::best(), self.bits, bytemuck::cast_slice(row), packed).map_err(|e| unlike(&e))?;
+        }
         Ok(DraftTensor { kind, cols, codes, rows: numbers })
     }
 }

@@ -16,13 +16,13 @@ use niwaki_quant::fake_quant::{Learned, fake_quantize};
 
 use super::Layer;
 use crate::mask::matrix;
-use crate::matrix::transposed;
+use crate::matrix::by_row;
 
 /// What each output of a layer is to get more. `means` are of what a row is multiplied with, for each group of channels.
 pub(super) fn corrections(weights: &Tensor, layer: Layer<'_>, grids: &[Learned], means: &[Vec<f64>]) -> Vec<f32> {
     let all = weights.get::<f32>().unwrap_or_default();
     let (rows, cols) = matrix(weights.shape());
-    let by_row = if layer.turned { transposed(all, cols) } else { all.to_vec() };
+    let by_row = by_row(all, cols, layer.turned);
     let (outputs, each) = if layer.turned { (cols, rows) } else { (rows, cols) };
     let level = Level::best();
     let mut near = vec![0.0; each];

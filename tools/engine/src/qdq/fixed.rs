@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::{Input, Layer, bias, file, quantize};
 use crate::error::{Error, ErrorKind};
 use crate::mask::{Product, matrix};
-use crate::matrix::transposed;
+use crate::matrix::by_row;
 use crate::model::Model;
 use crate::source::Source;
 use crate::stats::Stats;
@@ -110,7 +110,7 @@ fn grids(weights: &Tensor, turned: bool) -> Result<Vec<Learned>, Error> {
         return Err(ErrorKind::NotFinite { index }.into());
     }
     let (rows, cols) = matrix(weights.shape());
-    let by_row = if turned { transposed(all, cols) } else { all.to_vec() };
+    let by_row = by_row(all, cols, turned);
     let each = if turned { rows } else { cols };
     let largest = |row: &[f32]| row.iter().fold(0f32, |most, w| most.max(w.abs()));
     let step = |largest: f32| if largest > 0.0 { largest / 127.0 } else { 1.0 };
