@@ -199,12 +199,12 @@ impl<const R: usize> Stretch<'_, R> {
         for (at, ([even, odd], (t, n))) in x.enumerate() {
             self.go_on(&mut turn);
             let (x_even, x_odd, lanes) = (signed(even), signed(odd), Lanes { scale: load(t), sum: whole(n) });
-            for row in 0..R {
+            for (row, (all, grid)) in all.iter_mut().zip(turn.grids).enumerate() {
                 let codes = self.bytes(row, at, 64);
                 let (even, odd) = (_mm512_and_si512(codes, low), _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low));
                 let part = _mm512_dpbusd_epi32(_mm512_setzero_si512(), even, x_even);
                 let part = _mm512_dpbusd_epi32(part, odd, x_odd);
-                all[row] = add_lanes(all[row], turn.grids[row], lanes, part);
+                *all = add_lanes(*all, grid, lanes, part);
             }
         }
         *sums = all.map(|all| stored(all));
@@ -222,10 +222,10 @@ impl<const R: usize> Stretch<'_, R> {
         for (at, (x, (t, n))) in x.enumerate() {
             self.go_on(&mut turn);
             let (x, lanes) = (signed(x), Lanes { scale: load(t), sum: whole(n) });
-            for row in 0..R {
+            for (row, (all, grid)) in all.iter_mut().zip(turn.grids).enumerate() {
                 let codes = open.codes::<B>(self.bytes(row, at, 8 * B));
                 let part = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, x);
-                all[row] = add_lanes(all[row], turn.grids[row], lanes, part);
+                *all = add_lanes(*all, grid, lanes, part);
             }
         }
         *sums = all.map(|all| stored(all));
@@ -257,8 +257,8 @@ impl<const R: usize> Stretch<'_, R> {
                     codes[row] = _mm512_srli_epi32::<4>(codes[row]);
                 }
             }
-            for row in 0..R {
-                all[row] = _mm512_fmadd_ps(turn.grids[row].0, parts[row], all[row]);
+            for ((all, (scale, _)), part) in all.iter_mut().zip(turn.grids).zip(parts) {
+                *all = _mm512_fmadd_ps(scale, part, *all);
             }
         }
         *sums = all.map(|all| stored(all));
@@ -274,14 +274,13 @@ impl<const R: usize> Stretch<'_, R> {
         for (at, x) in x.enumerate() {
             self.go_on(&mut turn);
             let [a, b, c, d] = floats(x);
-            for row in 0..R {
-                let (scale, middle) = turn.grids[row];
+            for (row, (all, (scale, middle))) in all.iter_mut().zip(turn.grids).enumerate() {
                 let codes = open.codes::<B>(self.bytes(row, at, 8 * B));
                 let one = _mm512_mul_ps(wide(_mm512_castsi512_si128(codes), middle), a);
                 let two = _mm512_mul_ps(wide(_mm512_extracti32x4_epi32::<1>(codes), middle), b);
                 let one = _mm512_fmadd_ps(wide(_mm512_extracti32x4_epi32::<2>(codes), middle), c, one);
                 let two = _mm512_fmadd_ps(wide(_mm512_extracti32x4_epi32::<3>(codes), middle), d, two);
-                all[row] = _mm512_fmadd_ps(scale, _mm512_add_ps(one, two), all[row]);
+                *all = _mm512_fmadd_ps(scale, _mm512_add_ps(one, two), *all);
             }
         }
         *sums = all.map(|all| stored(all));
