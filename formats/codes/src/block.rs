@@ -12,7 +12,7 @@ pub use codes::{pack_blocks, unpack_blocks};
 pub use grid::BlockGrid;
 
 use crate::half_floats::f16_to_f32;
-use crate::rows::check_rows;
+use crate::rows::{check_cols, check_rows};
 use crate::simd::Level;
 use crate::{Error, ErrorKind};
 
@@ -255,6 +255,18 @@ impl<'a> BlockView<'a> {
         check_rows(&rows, (self.rows, self.cols), out.len())?;
         let bytes = rows.start.saturating_mul(self.row_bytes)..rows.end.saturating_mul(self.row_bytes);
         decode::blocks(level, self.kind, self.codes.get(bytes).unwrap_or(&[]), out);
+        Ok(())
+    }
+
+    /// Decodes the columns `first..first + out.len()` of one row, `first` that of a block.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Range`] for a row or columns that are not there, and for another `first`.
+    pub fn dequantize_cols(&self, level: Level, row: usize, first: usize, out: &mut [f32]) -> Result<(), Error> {
+        check_cols((row, first, self.kind.elements()), (self.rows, self.cols), out.len())?;
+        let from = first / self.kind.elements() * self.kind.bytes();
+        decode::blocks(level, self.kind, self.row_codes(row).get(from..).unwrap_or(&[]), out);
         Ok(())
     }
 }

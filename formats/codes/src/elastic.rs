@@ -40,7 +40,7 @@ use core::ops::Range;
 pub use decode::{elastic_levels, elastic_values_body};
 
 use crate::half_floats::f16_to_f32;
-use crate::rows::{check_rows, rows_there};
+use crate::rows::{check_cols, check_rows, rows_there};
 use crate::simd::Level;
 use crate::{Bits, Elastic, Error, ErrorKind};
 
@@ -240,11 +240,7 @@ impl<'a> ElasticView<'a> {
         out: &mut [f32],
     ) -> Result<(), Error> {
         self.serves(width)?;
-        rows_there(&(row..row.saturating_add(1)), self.rows)?;
-        let needs = from.saturating_add(out.len());
-        if needs > self.cols {
-            return Err(ErrorKind::Range { needs, has: self.cols }.into());
-        }
+        check_cols((row, from, 1), (self.rows, self.cols), out.len())?;
         self.decode(level, width, row, from, out);
         Ok(())
     }

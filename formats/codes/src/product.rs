@@ -26,6 +26,7 @@ mod tests;
 
 use core::ops::Range;
 
+pub use decoded::{BLOCK, INPUTS, row_products};
 pub use inputs::{Form, Inputs, Scratch, Sizes};
 
 use crate::simd::Level;

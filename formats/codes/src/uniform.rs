@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::half_floats::{f16_to_f32, read_f32_body, widen_f16_body};
 use crate::pack::padding_is_clear;
-use crate::rows::check_rows;
+use crate::rows::{check_cols, check_rows};
 use crate::simd::Level;
 use crate::{Error, ErrorKind, Grouping, ScaleType, Symmetry, Uniform, dequantize};
 
@@ -144,6 +144,17 @@ impl<'a> UniformView<'a> {
     pub fn dequantize_rows(&self, level: Level, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
         check_rows(&rows, (self.parts.rows, self.parts.cols), out.len())?;
         dequantize::rows(level, &self.parts, rows, out);
+        Ok(())
+    }
+
+    /// Decodes the columns `first..first + out.len()` of one row, `first` a multiple of eight.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Range`] for a row or columns that are not there, and for another `first`.
+    pub fn dequantize_cols(&self, level: Level, row: usize, first: usize, out: &mut [f32]) -> Result<(), Error> {
+        check_cols((row, first, 8), (self.parts.rows, self.parts.cols), out.len())?;
+        dequantize::columns(level, &self.parts, row, first, out);
         Ok(())
     }
 }

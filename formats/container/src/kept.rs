@@ -109,6 +109,30 @@ impl KeptView<'_> {
         Ok(())
     }
 
+    /// Decodes the columns from `first`, a multiple of eight, on of a row whose places a mask tells,
+    /// where `before` weights are kept before them; says how many of these are.
+    pub(crate) fn dequantize_cols(
+        &self,
+        level: Level,
+        (row, first): (usize, usize),
+        before: usize,
+        out: &mut [f32],
+    ) -> Result<usize, Error> {
+        match (&self.form, self.counted.support.mask()) {
+            (KeptForm::Values(dtype, values), Some(mask)) => {
+                let bits = mask.row(row).and_then(|bits| bits.get(first / 8..)).unwrap_or_default();
+                scatter_values(level, (*dtype, values), bits, before, out)
+            }
+            (KeptForm::Codes(view), _) => Ok(view.dequantize_cols(level, (row, first), before, out)?),
+            (KeptForm::Values(..), None) => Ok(0),
+        }
+    }
+
+    /// Which weights are kept.
+    pub(crate) fn support(&self) -> Support<'_> {
+        self.counted.support
+    }
+
     /// Hands out the kept weights of whole rows in runs: flat indices and values.
     pub(crate) fn visit_rows(
         &self,
@@ -143,16 +167,29 @@ fn under_mask(
 ) -> Result<(), Error> {
     let mut next = before;
     for (row, out) in rows.zip(out.chunks_mut(mask.cols().max(1))) {
-        let bits = mask.row(row).unwrap_or_default();
-        for (out, bits) in out.chunks_mut(BLOCK).zip(bits.chunks(BLOCK / 8)) {
-            let count = MaskView::new(1, out.len(), bits)?.kept();
-            let mut buffer = [0.0; BLOCK];
-            let Some(kept) = buffer.get_mut(..count) else { continue };
-            decode_f32(dtype, elements(values, dtype, next, count), kept)?;
-            next += scatter(level, bits, kept, out)?;
-        }
+        next += scatter_values(level, (dtype, values), mask.row(row).unwrap_or_default(), next, out)?;
     }
     Ok(())
+}
+
+/// The weights of a row that `bits` keep, the first of them number `before`; says how many.
+fn scatter_values(
+    level: Level,
+    (dtype, values): (Dtype, &[u8]),
+    bits: &[u8],
+    before: usize,
+    out: &mut [f32],
+) -> Result<usize, Error> {
+    let mut next = before;
+    for (out, bits) in out.chunks_mut(BLOCK).zip(bits.chunks(BLOCK / 8)) {
+        let bits = bits.get(..out.len().div_ceil(8)).unwrap_or(bits);
+        let count = MaskView::new(1, out.len(), bits)?.kept();
+        let mut buffer = [0.0; BLOCK];
+        let Some(kept) = buffer.get_mut(..count) else { continue };
+        decode_f32(dtype, elements(values, dtype, next, count), kept)?;
+        next += scatter(level, bits, kept, out)?;
+    }
+    Ok(next - before)
 }
 
 /// The bytes of `count` elements from element `first` on; nothing past the end.

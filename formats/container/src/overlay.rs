@@ -37,19 +37,19 @@ pub struct Overlay<'a> {
 /// The weights of one tensor through an [`Overlay`], as floats.
 #[derive(Clone, Debug)]
 pub struct OverlaidDecoder<'a> {
-    base: Decoder<'a>,
-    layers: Vec<Layer<'a>>,
+    pub(crate) base: Decoder<'a>,
+    pub(crate) layers: Vec<Layer<'a>>,
 }
 
 #[derive(Clone, Debug)]
-struct Layer<'a> {
-    kind: PatchKind,
-    alpha: f64,
-    values: Values<'a>,
+pub(crate) struct Layer<'a> {
+    pub(crate) kind: PatchKind,
+    pub(crate) alpha: f64,
+    pub(crate) values: Values<'a>,
 }
 
 #[derive(Clone, Debug)]
-enum Values<'a> {
+pub(crate) enum Values<'a> {
     /// One for each weight.
     Weights(Box<Decoder<'a>>),
     /// One for each row.

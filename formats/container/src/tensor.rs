@@ -210,12 +210,12 @@ impl std::fmt::Debug for Tensor<'_> {
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
     tensor: Tensor<'a>,
-    view: View<'a>,
+    pub(crate) view: View<'a>,
     width: Option<Bits>,
 }
 
 #[derive(Clone, Debug)]
-enum View<'a> {
+pub(crate) enum View<'a> {
     /// As they were.
     Plain(&'a [u8]),
     /// Some of them, as they were or as codes.

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::{Blocks, Float, NF4, e4m3, e4m3_to_f32, e8m0_to_f32};
-use crate::rows::check_rows;
+use crate::rows::{check_cols, check_rows};
 use crate::simd::Level;
 use crate::{Error, ErrorKind, stamp};
 
@@ -229,8 +229,19 @@ impl<'a> FloatView<'a> {
         check_rows(&rows, (self.rows, self.cols), out.len())?;
         // Rows without columns may be usize::MAX many; chunks of nothing are none.
         for (row, out) in rows.zip(out.chunks_mut(self.cols.max(1))) {
-            decode_row(level, self, row, out);
+            decode_cols(level, self, (row, 0), out);
         }
+        Ok(())
+    }
+
+    /// Decodes the columns `first..first + out.len()` of one row.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Range`] for a row or columns that are not there, and for an odd `first`.
+    pub fn dequantize_cols(&self, level: Level, row: usize, first: usize, out: &mut [f32]) -> Result<(), Error> {
+        check_cols((row, first, 2), (self.rows, self.cols), out.len())?;
+        decode_cols(level, self, (row, first), out);
         Ok(())
     }
 
@@ -262,20 +273,26 @@ fn part(part: &'static str, needs: usize, has: usize) -> Result<(), Error> {
 const TILE: usize = 1024;
 
 stamp! {
-    /// Decodes one row; lengths were checked by the view.
-    fn decode_row = decode_row_body(view: &FloatView<'_>, row: usize, out: &mut [f32]) -> ();
+    /// Decodes a row from a column on, the first of a byte; lengths were checked by the view.
+    fn decode_cols = decode_cols_body(view: &FloatView<'_>, at: (usize, usize), out: &mut [f32]) -> ();
 }
 
 #[inline(always)]
-fn decode_row_body(view: &FloatView<'_>, row: usize, out: &mut [f32]) {
-    let (codes, run, first) = (view.row_codes(row), view.run(), view.line(row));
-    let (mut group, mut left, mut scale) = (first, run, view.scale_of(first));
+fn decode_cols_body(view: &FloatView<'_>, (row, first): (usize, usize), out: &mut [f32]) {
+    let (codes, run) = (view.row_codes(row), view.run());
+    let mut group = view.line(row).saturating_add(first / run);
+    let (mut left, mut scale) = (run - first % run, view.scale_of(group));
     for (tile, out) in out.chunks_mut(TILE).enumerate() {
-        let from = |bytes: usize| codes.get(tile.saturating_mul(bytes)..).unwrap_or(&[]);
+        let column = tile.saturating_mul(TILE).saturating_add(first);
         match view.float {
-            Float::Fp8E4m3(_) => from(TILE).iter().zip(out.iter_mut()).for_each(|(code, x)| *x = e4m3(*code)),
-            Float::Mxfp4 | Float::Nvfp4 => nibbles(from(TILE / 2), out, e2m1),
-            Float::Nf4(_) => nibbles(from(TILE / 2), out, |code| NF4[usize::from(code & 15)]),
+            Float::Fp8E4m3(_) => {
+                let codes = codes.get(column..).unwrap_or(&[]);
+                codes.iter().zip(out.iter_mut()).for_each(|(code, x)| *x = e4m3(*code));
+            }
+            Float::Mxfp4 | Float::Nvfp4 => nibbles(codes.get(column / 2..).unwrap_or(&[]), out, e2m1),
+            Float::Nf4(_) => {
+                nibbles(codes.get(column / 2..).unwrap_or(&[]), out, |code| NF4[usize::from(code & 15)]);
+            }
         }
         let mut rest = out;
         while !rest.is_empty() {

@@ -1,5 +1,6 @@
 //! Products of rows that are decoded a chunk at a time: any scheme, any form of inputs.
 
+use core::convert::Infallible;
 use core::ops::Range;
 
 use super::inputs::{Inputs, Kind};
@@ -9,7 +10,10 @@ use crate::uniform::Parts;
 use crate::{Bits, BlockView, ElasticView, Error, dequantize, stamp};
 
 /// Weights that are decoded at a time: they stay in the nearest cache.
-const BLOCK: usize = 512;
+pub const BLOCK: usize = 512;
+
+/// Inputs that a row is multiplied with at a time.
+pub const INPUTS: usize = 8;
 
 stamp! {
     fn add_products = add(w: &[f32], x: &[f32], sums: &mut [f32; SUMS]) -> ();
@@ -42,24 +46,63 @@ fn add(w: &[f32], x: &[f32], sums: &mut [f32; SUMS]) {
     }
 }
 
-/// The product of a row that `decode` gives by columns, of which there are `cols`.
-fn product(level: Level, cols: usize, x: &Inputs<'_>, mut decode: impl FnMut(usize, &mut [f32])) -> f32 {
-    let (mut sums, mut block) = ([0.0; SUMS], [0.0; BLOCK]);
+/// The products of one row of `cols` weights with inputs, of which the first [`INPUTS`] count.
+///
+/// `decode` is given blocks of the row in order: the number of the first column, a multiple of
+/// [`BLOCK`], and room for the weights from it on.
+///
+/// # Errors
+///
+/// Those of `decode`.
+///
+/// ```
+/// use core::convert::Infallible;
+/// use niwaki_codes::{product::{Inputs, row_products}, simd::Level};
+///
+/// let x = [Inputs::plain(&[1.0, 2.0]), Inputs::plain(&[0.0, 4.0])];
+/// let Ok(y) = row_products(Level::best(), 2, &x, |_, weights| {
+///     weights.copy_from_slice(&[3.0, 0.5]);
+///     Ok::<(), Infallible>(())
+/// });
+/// assert_eq!(y[..2], [4.0, 2.0]);
+/// ```
+pub fn row_products<E>(
+    level: Level,
+    cols: usize,
+    x: &[Inputs<'_>],
+    mut decode: impl FnMut(usize, &mut [f32]) -> Result<(), E>,
+) -> Result<[f32; INPUTS], E> {
+    let (mut sums, mut block) = ([[0.0; SUMS]; INPUTS], [0.0; BLOCK]);
     for first in (0..cols).step_by(BLOCK) {
         let n = BLOCK.min(cols - first);
         let Some(weights) = block.get_mut(..n) else { break };
-        decode(first, weights);
-        if let Kind::Plain(x) = x.kind {
-            add_products(level, weights, x.get(first..).unwrap_or(&[]), &mut sums);
-            continue;
-        }
-        for (at, weights) in weights.chunks(CHUNK).enumerate() {
-            let mut some = [0.0; CHUNK];
-            x.floats(first + at * CHUNK, &mut some);
-            add_products(level, weights, &some, &mut sums);
+        decode(first, weights)?;
+        for (x, sums) in x.iter().zip(&mut sums) {
+            add_block(level, weights, first, x, sums);
         }
     }
-    total(sums)
+    Ok(sums.map(total))
+}
+
+/// Adds the products of the weights from column `first` on.
+fn add_block(level: Level, weights: &[f32], first: usize, x: &Inputs<'_>, sums: &mut [f32; SUMS]) {
+    if let Kind::Plain(x) = x.kind {
+        return add_products(level, weights, x.get(first..).unwrap_or(&[]), sums);
+    }
+    for (at, weights) in weights.chunks(CHUNK).enumerate() {
+        let mut some = [0.0; CHUNK];
+        x.floats(first + at * CHUNK, &mut some);
+        add_products(level, weights, &some, sums);
+    }
+}
+
+/// The product of a row that `decode` gives by columns, of which there are `cols`.
+fn product(level: Level, cols: usize, x: &Inputs<'_>, mut decode: impl FnMut(usize, &mut [f32])) -> f32 {
+    let Ok([y, ..]) = row_products(level, cols, core::slice::from_ref(x), |first, out| {
+        decode(first, out);
+        Ok::<(), Infallible>(())
+    });
+    y
 }
 
 /// The product of a row of evenly spaced codes.

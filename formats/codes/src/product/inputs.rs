@@ -162,6 +162,19 @@ impl<'a> Inputs<'a> {
         }
     }
 
+    /// The input of a column, or what it was rounded to; none past the last.
+    pub fn get(&self, column: usize) -> Option<f32> {
+        let mut chunk = [0.0; CHUNK];
+        match self.kind {
+            Kind::Plain(x) => x.get(column).copied(),
+            _ if column >= self.len => None,
+            _ => {
+                self.floats(column / CHUNK * CHUNK, &mut chunk);
+                chunk.get(column % CHUNK).copied()
+            }
+        }
+    }
+
     /// Those from `first`, a multiple of 128, on, as floats in their order; zeros past the last.
     pub(super) fn floats(&self, first: usize, out: &mut [f32; CHUNK]) {
         out.fill(0.0);

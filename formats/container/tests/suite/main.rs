@@ -5,6 +5,7 @@ mod decoding;
 mod golden;
 mod hostile;
 mod made;
+mod operands;
 #[cfg(target_os = "linux")]
 mod pages;
 mod records;

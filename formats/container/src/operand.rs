@@ -1,0 +1,290 @@
+//! Weights of one tensor, ready to be multiplied: packed codes, patches and a mask inside the product.
+//!
+//! ```text
+//! y = (M . W) x             W packed, as stored; M a mask, where there is one
+//! add      y += alpha (M . S) x               patches of an overlay, the first of them first
+//! blend    y = (1 - alpha) y + alpha (M . S) x
+//! scale    y *= 1 + alpha (f - 1)             f of the row
+//! ```
+//!
+//! Nothing is allocated in a product: inputs stand in scratch of the caller's, and weights are
+//! decoded in registers or a block of 512 at a time on the stack. Threads are the caller's too:
+//! ranges of rows give the same bits as all rows at once.
+
+use std::ops::Range;
+
+use niwaki_codes::patch::factor;
+use niwaki_codes::product::{Form, INPUTS, Inputs, Kernel, row_products};
+use niwaki_codes::{Bits, MaskView, PatchKind};
+use niwaki_tensors::decode_f32;
+
+use crate::error::{Error, ErrorKind};
+use crate::kept::{KeptView, elements};
+use crate::overlay::{Layer, OverlaidDecoder, Overlay, Values};
+use crate::tensor::{Decoder, Tensor, View};
+
+/// Rows that are done at a time: their codes stay in the nearest caches for all inputs.
+const ROWS: usize = 16;
+
+/// The weights of one tensor, to be multiplied with inputs: rows are the first dimension, columns
+/// the others (see [`Tensor::matrix`]).
+///
+/// ```
+/// use niwaki_codes::product::{Inputs, Kernel};
+/// use niwaki_container::{Artifact, Overlay};
+/// use niwaki_tensors::Limits;
+///
+/// # let golden = |name| concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/").to_owned() + name;
+/// let model = Artifact::open(golden("example.safetensors").as_ref(), &Limits::default())?;
+/// let w = model.get("w").unwrap().prepare(Kernel::best(), None, &Overlay::default(), None)?;
+/// assert_eq!((w.rows(), w.cols()), (2, 3)); // -3.5 3.5 0, 0 2 -2
+/// let mut y = [0.0; 2];
+/// w.gemv(0..2, &Inputs::plain(&[1.0, 2.0, 4.0]), &mut y)?;
+/// assert_eq!(y, [3.5, -4.0]);
+/// # Ok::<(), niwaki_container::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Operand<'a> {
+    weights: OverlaidDecoder<'a>,
+    mask: Option<MaskView<'a>>,
+    kernel: Kernel,
+}
+
+impl<'a> Tensor<'a> {
+    /// The tensor as an operand of products: an elastic one at `width`, the widest served for
+    /// `None`, patches of `overlay` laid over it, and of all that only what `mask` keeps.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Overlay::at`]; [`ErrorKind::PartForm`] for a mask of another shape;
+    /// [`ErrorKind::PatchForm`] for factors of the elements of a vector.
+    pub fn prepare(
+        self,
+        kernel: Kernel,
+        width: Option<Bits>,
+        overlay: &Overlay<'a>,
+        mask: Option<MaskView<'a>>,
+    ) -> Result<Operand<'a>, Error> {
+        if let Some(mask) = mask
+            && (mask.rows(), mask.cols()) != self.matrix()
+        {
+            let shape = |(rows, cols)| format!("{rows}x{cols}");
+            let (needs, has) = (shape(self.matrix()), shape((mask.rows(), mask.cols())));
+            return Err(Error::from(ErrorKind::PartForm { part: "mask".into(), needs, has }).in_tensor(self.name()));
+        }
+        let weights = overlay.at(self, width)?;
+        // Factors of a vector would be those of columns.
+        if self.shape().dims().len() < 2 && weights.layers.iter().any(|layer| layer.kind == PatchKind::Scale) {
+            let (needs, has) = ("two dimensions of".to_owned(), self.shape().to_string());
+            return Err(Error::from(ErrorKind::PatchForm { kind: "scale", needs, has }).in_tensor(self.name()));
+        }
+        Ok(Operand { weights, mask, kernel })
+    }
+}
+
+impl Operand<'_> {
+    /// How many rows there are: products of one row of inputs.
+    pub fn rows(&self) -> usize {
+        self.weights.base.tensor().matrix().0
+    }
+
+    /// Inputs of one product.
+    pub fn cols(&self) -> usize {
+        self.weights.base.tensor().matrix().1
+    }
+
+    /// What multiplies.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// The form of inputs that these weights are fastest with, of floats or of floats that are
+    /// rounded to 8 bits. Products with any other are right too, and slower.
+    pub fn form(&self, rounded: bool) -> Form {
+        match &self.weights.base.view {
+            View::Uniform(view) if self.mask.is_none() => view.form(self.kernel, rounded),
+            _ if rounded => Form::Fours,
+            _ => Form::Plain,
+        }
+    }
+
+    /// The products of some rows with one row of inputs: `y[i]` is that of row `rows.start + i`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Codes`] for rows that are not there, inputs of another length than a row, or
+    /// a `y` of another length than there are rows.
+    pub fn gemv(&self, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<(), Error> {
+        self.gemm(rows, std::slice::from_ref(x), y)
+    }
+
+    /// The products of some rows with several rows of inputs: `y` is `[inputs, rows]`. The same
+    /// bits as [`gemv`](Self::gemv) with each.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`gemv`](Self::gemv).
+    pub fn gemm(&self, rows: Range<usize>, x: &[Inputs<'_>], y: &mut [f32]) -> Result<(), Error> {
+        let n = rows.len();
+        let range = |needs, has| Error::from(ErrorKind::Codes(niwaki_codes::ErrorKind::Range { needs, has }.into()));
+        let named = |error: Error| error.in_tensor(self.weights.base.tensor().name());
+        if rows.start > rows.end || rows.end > self.rows() {
+            return Err(named(range(rows.end, self.rows())));
+        }
+        if let Some(x) = x.iter().find(|x| x.len() != self.cols()) {
+            return Err(named(range(self.cols(), x.len())));
+        }
+        if x.len().saturating_mul(n) != y.len() {
+            return Err(named(range(x.len().saturating_mul(n), y.len())));
+        }
+        if n == 0 {
+            return Ok(());
+        }
+        for (x, y) in x.chunks(INPUTS).zip(y.chunks_mut(INPUTS * n)) {
+            self.some(rows.clone(), x, y).map_err(named)?;
+        }
+        Ok(())
+    }
+
+    /// The products with at most [`INPUTS`] rows of inputs.
+    fn some(&self, rows: Range<usize>, x: &[Inputs<'_>], y: &mut [f32]) -> Result<(), Error> {
+        let n = rows.len();
+        self.products(&self.weights.base, rows.clone(), x, &mut Results { y, stride: n })?;
+        for layer in &self.weights.layers {
+            for first in (0..n).step_by(ROWS) {
+                let count = ROWS.min(n - first);
+                let some = rows.start + first..rows.start + first + count;
+                self.lay(layer, some, x, &mut Results { y: y.get_mut(first..).unwrap_or_default(), stride: n })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lays one patch over the products of at most [`ROWS`] rows.
+    fn lay(&self, layer: &Layer<'_>, rows: Range<usize>, x: &[Inputs<'_>], to: &mut Results<'_>) -> Result<(), Error> {
+        let (alpha, count) = (layer.alpha, rows.len());
+        let mut values = [0.0; ROWS * INPUTS];
+        match &layer.values {
+            Values::Rows(factors) => {
+                for (row, f) in factors.iter().enumerate().skip(rows.start).take(count) {
+                    for y in to.row(row - rows.start) {
+                        *y = (f64::from(*y) * factor(alpha, *f)) as f32;
+                    }
+                }
+            }
+            Values::Weights(weights) => {
+                let mut of = Results { y: &mut values, stride: ROWS };
+                self.products(weights, rows, x, &mut of)?;
+                for row in 0..count {
+                    for (y, value) in to.row(row).zip(of.row(row)) {
+                        let kept = if layer.kind == PatchKind::Blend { 1.0 - alpha } else { 1.0 };
+                        *y = (kept * f64::from(*y) + alpha * f64::from(*value)) as f32;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The products of rows of a tensor of this matrix.
+    fn products(
+        &self,
+        weights: &Decoder<'_>,
+        rows: Range<usize>,
+        x: &[Inputs<'_>],
+        to: &mut Results<'_>,
+    ) -> Result<(), Error> {
+        if let (View::Uniform(view), None) = (&weights.view, self.mask) {
+            let step = if x.len() > 1 { ROWS } else { rows.len().max(1) };
+            for first in (0..rows.len()).step_by(step) {
+                let some = rows.start + first..rows.end.min(rows.start + first + step);
+                for (at, x) in x.iter().enumerate() {
+                    view.products(self.kernel, some.clone(), x, to.run(at, first, some.len()))?;
+                }
+            }
+            return Ok(());
+        }
+        for (at, row) in rows.enumerate() {
+            let products = match &weights.view {
+                View::Kept(view) => self.kept(view, row, x)?,
+                _ => row_products(self.kernel.level(), self.cols(), x, |first, out| {
+                    self.columns(weights, (row, first), out)
+                })?,
+            };
+            to.row(at).zip(products).for_each(|(y, product)| *y = product);
+        }
+        Ok(())
+    }
+
+    /// The products of a row of which only some weights are stored.
+    fn kept(&self, view: &KeptView<'_>, row: usize, x: &[Inputs<'_>]) -> Result<[f32; INPUTS], Error> {
+        let mut before = view.counted.before(row);
+        if view.support().mask().is_some() {
+            return row_products(self.kernel.level(), self.cols(), x, |first, out| {
+                before += view.dequantize_cols(self.kernel.level(), (row, first), before, out)?;
+                self.drop(row, first, out);
+                Ok(())
+            });
+        }
+        let (mut sums, first) = ([0.0; INPUTS], row * self.cols());
+        view.visit_rows(self.kernel.level(), row..row + 1, |places, values| {
+            for (place, value) in places.iter().zip(values) {
+                let column = place.saturating_sub(first);
+                if self.mask.is_none_or(|mask| mask.keeps(row, column) == Some(true)) {
+                    for (sum, x) in sums.iter_mut().zip(x) {
+                        *sum += value * x.get(column).unwrap_or(0.0);
+                    }
+                }
+            }
+        })?;
+        Ok(sums)
+    }
+
+    /// The weights of a row from column `first` on, those that the mask drops zero.
+    fn columns(&self, weights: &Decoder<'_>, (row, first): (usize, usize), out: &mut [f32]) -> Result<(), Error> {
+        let level = self.kernel.level();
+        match &weights.view {
+            View::Plain(bytes) => {
+                let dtype = weights.tensor().dtype();
+                decode_f32(dtype, elements(bytes, dtype, row * self.cols() + first, out.len()), out)?;
+            }
+            View::Kept(_) => {}
+            View::Uniform(view) => view.dequantize_cols(level, row, first, out)?,
+            View::Blocks(view) => view.dequantize_cols(level, row, first, out)?,
+            View::Floats(view) => view.dequantize_cols(level, row, first, out)?,
+            View::Elastic(view, width) => view.dequantize_cols(level, *width, row, first, out)?,
+        }
+        self.drop(row, first, out);
+        Ok(())
+    }
+
+    /// Makes zeros of what the mask drops.
+    fn drop(&self, row: usize, first: usize, out: &mut [f32]) {
+        let Some(bits) = self.mask.and_then(|mask| mask.row(row)) else { return };
+        let bits = bits.get(first / 8..).unwrap_or_default();
+        for (out, byte) in out.chunks_mut(8).zip(bits) {
+            for (bit, x) in out.iter_mut().enumerate() {
+                *x = if byte >> bit & 1 == 1 { *x } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// Where products go: those of one row of inputs side by side, `stride` apart from the next.
+struct Results<'y> {
+    y: &'y mut [f32],
+    stride: usize,
+}
+
+impl Results<'_> {
+    /// The products of a row of weights with each row of inputs.
+    fn row(&mut self, row: usize) -> impl Iterator<Item = &mut f32> {
+        self.y.iter_mut().skip(row).step_by(self.stride.max(1))
+    }
+
+    /// Those of a row of inputs with some rows of weights.
+    fn run(&mut self, input: usize, first: usize, count: usize) -> &mut [f32] {
+        let start = input * self.stride + first;
+        self.y.get_mut(start..start + count).unwrap_or_default()
+    }
+}
