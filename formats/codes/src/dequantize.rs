@@ -76,28 +76,25 @@ fn groups(level: Level, parts: &Parts<'_>, row: usize, mut at: usize, mut out: &
         let n = run.saturating_mul(GRIDS).min(out.len());
         let Some((some, after)) = out.split_at_mut_checked(n) else { return };
         out = after;
-        grids(level, parts, (row, at), &mut scales, &mut middles);
+        let count = n.div_ceil(run);
+        let (Some(scales), Some(middles)) = (scales.get_mut(..count), middles.get_mut(..count)) else { return };
+        grids(level, parts, (row, at), scales, middles);
         // GRIDS is a multiple of 8, so each turn starts at a whole byte if the first does.
         let from = packed_bytes(at.saturating_mul(run), bits);
-        runs(level, bits, codes.get(from..).unwrap_or(&[]), run, (&scales, &middles), some);
+        runs(level, bits, codes.get(from..).unwrap_or(&[]), run, (scales, middles), some);
         at += GRIDS;
     }
 }
 
 stamp! {
     /// Scales and middle codes of the groups from `at` of a row on.
-    fn grids = grids_body(
-        parts: &Parts<'_>, at: (usize, usize), scales: &mut [f32; GRIDS], middles: &mut [i32; GRIDS],
+    pub(crate) fn grids = grids_body(
+        parts: &Parts<'_>, at: (usize, usize), scales: &mut [f32], middles: &mut [i32],
     ) -> ();
 }
 
 #[inline(always)]
-pub(crate) fn grids_body<const N: usize>(
-    parts: &Parts<'_>,
-    (row, at): (usize, usize),
-    scales: &mut [f32; N],
-    middles: &mut [i32; N],
-) {
+fn grids_body(parts: &Parts<'_>, (row, at): (usize, usize), scales: &mut [f32], middles: &mut [i32]) {
     let first = parts.group(row, at);
     parts.scales_from(first, scales);
     parts.middles_from(first, middles);

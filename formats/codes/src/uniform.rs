@@ -206,9 +206,12 @@ impl<'a> Parts<'a> {
 
     /// The scales of the groups from `first` on; 0 past the last.
     #[inline(always)]
-    pub(crate) fn scales_from<const N: usize>(&self, first: usize, out: &mut [f32; N]) {
-        out.fill(0.0);
-        let from = self.scales.get(first.saturating_mul(self.scheme.scale_type().bytes())..).unwrap_or(&[]);
+    pub(crate) fn scales_from(&self, first: usize, out: &mut [f32]) {
+        let bytes = self.scheme.scale_type().bytes();
+        let from = self.scales.get(first.saturating_mul(bytes)..).unwrap_or(&[]);
+        if let Some(past) = out.get_mut(from.len() / bytes..) {
+            past.fill(0.0);
+        }
         match self.scheme.scale_type() {
             ScaleType::F16 => widen_f16_body(from, out),
             ScaleType::F32 => read_f32_body(from, out),
@@ -217,7 +220,7 @@ impl<'a> Parts<'a> {
 
     /// The middle codes of the groups from `first` on.
     #[inline(always)]
-    pub(crate) fn middles_from<const N: usize>(&self, first: usize, out: &mut [i32; N]) {
+    pub(crate) fn middles_from(&self, first: usize, out: &mut [i32]) {
         match self.middles() {
             Middles::Half(half) => out.fill(half.into()),
             Middles::Zeros(zeros) => {

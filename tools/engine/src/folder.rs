@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use niwaki_model::hf::{self, Blueprint, Config};
+use niwaki_model::hf::{self, Blueprint, Config, Weight};
 use niwaki_model::{Data, Tensor};
 pub use niwaki_model::{Decoder, Encoder};
 use niwaki_tensors::{Checkpoint, Dtype, Limits};
@@ -38,17 +38,26 @@ pub enum Language {
 /// Those of [`hf::build`], of [`overlaid`](crate::signature::overlaid) and of reading; other weights
 /// of which the model has none.
 pub fn blueprint<'g>(folder: &Path, given: impl Into<Given<'g>>) -> Result<(Blueprint, Replaced), Error> {
-    let given = given.into();
+    whole(folder, given.into(), |weights, name| weights.floats(name))
+}
+
+/// The same, of weights as `form` gives them.
+fn whole<'g>(
+    folder: &Path,
+    given: Given<'g>,
+    form: impl Fn(&Weights<'_>, &str) -> Result<Option<Weight>, Error>,
+) -> Result<(Blueprint, Replaced), Error> {
     let config = Config::open(folder)?;
     let own = Opened::open(folder, &Limits::default())?;
     let other = given.weights.map(|path| Opened::open(path, &Limits::default())).transpose()?;
     let own = Weights::new(&own, given.own())?;
     let other = other.as_ref().map(|opened| Weights::new(opened, given)).transpose()?;
-    let blueprint =
-        build(folder, &config, |name| match other.as_ref().map(|weights| weights.get(name)).transpose()?.flatten() {
-            Some(tensor) => Ok(Some(tensor)),
-            None => own.get(name),
-        })?;
+    let blueprint = build(folder, &config, |name| {
+        match other.as_ref().map(|weights| form(weights, name)).transpose()?.flatten() {
+            Some(weight) => Ok(Some(weight)),
+            None => form(&own, name),
+        }
+    })?;
     let replaced = other.as_ref().map(Weights::replaced).unwrap_or_default();
     if other.is_some() && replaced.weights == 0 {
         let what = format!("none of the weights of {}", folder.display());
@@ -57,13 +66,14 @@ pub fn blueprint<'g>(folder: &Path, given: impl Into<Given<'g>>) -> Result<(Blue
     Ok((blueprint, replaced))
 }
 
-/// The model in a folder, whichever kind it is.
+/// The model in a folder, whichever kind it is, to be run: matrices that are stored as codes stay codes,
+/// unless they are patched, sparse or seen through a transposition.
 ///
 /// # Errors
 ///
 /// Those of [`blueprint`].
 pub fn language<'g>(folder: &Path, given: impl Into<Given<'g>>) -> Result<(Language, Replaced), Error> {
-    let (blueprint, replaced) = blueprint(folder, given)?;
+    let (blueprint, replaced) = whole(folder, given.into(), |weights, name| weights.packed(name))?;
     let model = match blueprint {
         Blueprint::Decoder(graph) => Decoder::new(graph).map(Language::Decoder),
         Blueprint::Encoder(graph) => Encoder::new(graph).map(Language::Encoder),
@@ -91,7 +101,7 @@ impl Recorded {
         let blueprint = build(folder, &config, |name| {
             let found = source.get(name)?;
             weights.borrow_mut().extend(found.clone().map(|tensor| (name.to_owned(), tensor)));
-            Ok(found)
+            Ok(found.map(Weight::from))
         })?;
         Ok((blueprint, Self { config, weights: weights.into_inner() }))
     }
@@ -130,7 +140,7 @@ fn unlike(what: &str, folder: &Path) -> Error {
 fn build(
     folder: &Path,
     config: &Config,
-    weight: impl Fn(&str) -> Result<Option<Tensor>, Error>,
+    weight: impl Fn(&str) -> Result<Option<Weight>, Error>,
 ) -> Result<Blueprint, Error> {
     let failed = Cell::new(None);
     let found = hf::build(config, &|name| {
@@ -177,6 +187,19 @@ impl<'w> Weights<'w> {
             Some(checkpoint) => Ok(hf::stored(checkpoint, name)?),
             None => decoded(tensor).map(Some).map_err(|e| e.of(name).at(self.source.opened().path())),
         }
+    }
+
+    /// A weight as floats.
+    fn floats(&self, name: &str) -> Result<Option<Weight>, Error> {
+        Ok(self.get(name)?.map(Weight::from))
+    }
+
+    /// A weight as it is stored: codes of a matrix as codes.
+    fn packed(&self, name: &str) -> Result<Option<Weight>, Error> {
+        let tensor = self.places.get(name).and_then(|at| self.source.tensors().get(*at));
+        let Some(packed) = tensor.map(SourceTensor::packed).transpose()?.flatten() else { return self.floats(name) };
+        self.used.borrow_mut().insert(name.to_owned());
+        Ok(Some(Weight::Packed(Arc::new(packed))))
     }
 
     /// What became of them.

@@ -28,7 +28,7 @@ use crate::graph::{Graph, ValueId};
 pub use config::Config;
 pub use encoder::Pooler;
 pub use layers::{Layers, build_keeping};
-pub use weights::{Lookup, stored};
+pub use weights::{Lookup, Weight, stored};
 
 /// The graph of a model, and what callers have to know of it.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ pub struct EncoderGraph {
 pub fn open(folder: &Path) -> Result<Blueprint, Error> {
     let config = Config::open(folder)?;
     let checkpoint = Arc::new(Checkpoint::open(folder, &Limits::default()).map_err(unreadable)?);
-    build(&config, &|name| stored(&checkpoint, name)).map_err(|e| e.at(folder))
+    build(&config, &|name| Ok(stored(&checkpoint, name)?.map(Weight::from))).map_err(|e| e.at(folder))
 }
 
 /// Builds a model of weights from wherever they come.

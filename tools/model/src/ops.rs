@@ -24,6 +24,7 @@ mod movement;
 pub mod nbits;
 pub mod normalize;
 mod number;
+pub mod packed;
 pub mod pass;
 pub mod pool;
 pub mod quantize;

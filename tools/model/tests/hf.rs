@@ -190,7 +190,7 @@ fn changed(name: &str, key: &str, value: &serde_json::Value) -> Result<Blueprint
     }
     let config = Config::parse(json.to_string().as_bytes())?;
     let checkpoint = std::sync::Arc::new(Checkpoint::open(golden(name), &Limits::default()).unwrap());
-    hf::build(&config, &|name| hf::stored(&checkpoint, name))
+    hf::build(&config, &|name| Ok(hf::stored(&checkpoint, name)?.map(Into::into)))
 }
 
 #[test]
@@ -269,7 +269,8 @@ fn old_keys_say_the_same_as_new_ones() {
     keys.insert("rope_scaling".to_owned(), scaling);
     let config = Config::parse(json.to_string().as_bytes()).unwrap();
     let checkpoint = std::sync::Arc::new(Checkpoint::open(golden("llama-llama3"), &Limits::default()).unwrap());
-    let Ok(Blueprint::Decoder(graph)) = hf::build(&config, &|name| hf::stored(&checkpoint, name)) else {
+    let Ok(Blueprint::Decoder(graph)) = hf::build(&config, &|name| Ok(hf::stored(&checkpoint, name)?.map(Into::into)))
+    else {
         panic!("no decoder")
     };
     let (decoder, expected) = (Decoder::new(graph).unwrap(), expected("llama-llama3"));

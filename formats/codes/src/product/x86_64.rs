@@ -4,9 +4,8 @@ use core::arch::x86_64::*;
 
 use super::inputs::{Inputs, Kind, Rounded};
 use super::{CHUNK, SUMS, run, total};
-use crate::dequantize::{GRIDS, grids_body};
+use crate::dequantize::{GRIDS, grids};
 use crate::simd::{Level, Vnni};
-use crate::stamp;
 use crate::uniform::Parts;
 
 /// Lanes of a vector: a sum each.
@@ -40,48 +39,50 @@ const ROWS: usize = 4;
 /// The products of rows from `row` on with inputs in a form that [`can`] be taken.
 pub(super) fn products(proof: Vnni, parts: &Parts<'_>, mut row: usize, x: &Inputs<'_>, out: &mut [f32]) {
     let level = Level::Avx512(proof.avx512());
+    let mut grids = [const { Grids([0.0; GRIDS + LANES], [0; GRIDS + LANES]) }; ROWS];
     let (fours, rest) = out.as_chunks_mut::<ROWS>();
     for four in fours {
-        some_rows(level, parts, row, x, four);
+        some_rows(level, parts, row, x, (four, &mut grids));
         row += ROWS;
     }
+    let [grid, ..] = &mut grids;
     for (at, one) in rest.as_chunks_mut::<1>().0.iter_mut().enumerate() {
-        some_rows(level, parts, row + at, x, one);
+        some_rows(level, parts, row + at, x, (one, core::array::from_mut(grid)));
     }
 }
 
-stamp! {
-    /// Scales and middles of the groups from `at` of a row on, and of some more that are read and not used.
-    fn widen = grids_body(
-        parts: &Parts<'_>, at: (usize, usize), scales: &mut [f32; GRIDS + LANES], middles: &mut [i32; GRIDS + LANES],
-    ) -> ();
-}
-
-fn some_rows<const R: usize>(level: Level, parts: &Parts<'_>, row: usize, x: &Inputs<'_>, out: &mut [f32; R]) {
+/// The products of `R` rows; the grids may hold anything.
+fn some_rows<const R: usize>(
+    level: Level,
+    parts: &Parts<'_>,
+    row: usize,
+    x: &Inputs<'_>,
+    (out, all_grids): (&mut [f32; R], &mut [Grids; R]),
+) {
     let bits = parts.scheme.bits.get();
     let (chunk, run) = (chunk(parts), run(parts));
     let bytes = chunk / 8 * bits as usize;
     // As many chunks as the grids are for.
     let chunks = run.saturating_mul(GRIDS) / chunk;
     let mut sums = [[0.0; SUMS]; R];
-    let mut grids = [const { Grids([0.0; GRIDS + LANES], [0; GRIDS + LANES]) }; R];
     for at in 0..parts.cols.div_ceil(chunk).div_ceil(chunks) {
         let mut codes: [&[u8]; R] = [&[]; R];
-        for (nth, (codes, Grids(scales, middles))) in codes.iter_mut().zip(&mut grids).enumerate() {
+        for (nth, (codes, Grids(scales, middles))) in codes.iter_mut().zip(&mut *all_grids).enumerate() {
             let all = parts.row(row + nth);
             let first = at * chunks.saturating_mul(bytes);
             let end = first.saturating_add(chunks.saturating_mul(bytes)).min(all.len());
             *codes = all.get(first..end).unwrap_or(&[]);
-            widen(level, parts, (row + nth, at * GRIDS), scales, middles);
+            let count = (codes.len() / bytes + 1).saturating_mul(chunk).div_ceil(run).min(GRIDS);
+            grids(level, parts, (row + nth, at * GRIDS), &mut scales[..count], &mut middles[..count]);
         }
-        let stretch = Stretch { codes, first: at * chunks * chunk, chunk, run, grids: &grids };
+        let stretch = Stretch { codes, first: at * chunks * chunk, chunk, run, grids: all_grids };
         // SAFETY: a `Vnni` is only made by `Vnni::detect`, which saw the features.
         unsafe { stretch.add(bits, x, &mut sums) }
     }
     *out = sums.map(total);
 }
 
-/// Scales and middles of groups.
+/// Scales and middles of groups, and room for some more that are read and not used.
 struct Grids([f32; GRIDS + LANES], [i32; GRIDS + LANES]);
 
 /// Whole chunks of rows, or what is left of them, and the grids of their groups.

@@ -167,7 +167,7 @@ fn shaped(config: &Config, source: &Source<'_>) -> Result<Blueprint, niwaki_mode
     hf::build(config, &|name| {
         let Some(shape) = shapes.get(name) else { return Ok(None) };
         let bytes = zeros.slice(..elements(shape).unwrap_or(0).saturating_mul(size_of::<u16>()).min(zeros.len()));
-        Ok(Data::from_bytes(Dtype::BF16, bytes).and_then(|data| Tensor::new(*shape, data)))
+        Ok(Data::from_bytes(Dtype::BF16, bytes).and_then(|data| Tensor::new(*shape, data)).map(Into::into))
     })
 }
 

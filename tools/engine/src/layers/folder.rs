@@ -218,7 +218,7 @@ fn not_logits() -> Error {
 impl Recorded {
     /// The model with these of its layers only.
     fn keeping(&self, kept: &[usize]) -> Result<Blueprint, niwaki_model::Error> {
-        hf::build_keeping(&self.config, kept, &|name| Ok(self.weights.get(name).cloned()))
+        hf::build_keeping(&self.config, kept, &|name| Ok(self.weights.get(name).cloned().map(Into::into)))
     }
 }
 

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use niwaki_codes::simd::Level;
-use niwaki_codes::{BlockType, Grouping, Scheme, Uniform};
+use niwaki_codes::{Bits, BlockType, Elastic, Grouping, Scheme, Symmetry, Uniform};
 use niwaki_container::{Decoder, Part, ToldBy};
 use niwaki_foreign::UniformRows;
 use niwaki_gguf::hf::Transform;
+use niwaki_model::{Codes, Packed};
 
 use super::tensor::{Form, SourceTensor};
-use crate::error::Error;
+use crate::error::{Blame, Error};
 
 /// Codes of whole rows, as they are stored.
 pub(crate) enum Coded<'b> {
@@ -66,6 +67,53 @@ impl<'a> SourceTensor<'a> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// The codes of a matrix, to be multiplied as they are; none where it is stored otherwise.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`codes`](Self::codes).
+    pub(crate) fn packed(&self) -> Result<Option<Packed>, Error> {
+        let (rows, cols) = self.matrix();
+        if self.shape().dims().len() != 2 {
+            return Ok(None);
+        }
+        let codes = match self.elastic_codes() {
+            Some(codes) => codes,
+            None => match self.codes(0..rows)? {
+                Some(Coded::Blocks(kind, codes)) => Codes::Blocks(kind, codes.into_owned()),
+                Some(Coded::Uniform(scheme, UniformRows { codes, scales, zeros })) => {
+                    let zeros = (scheme.symmetry == Symmetry::Affine).then_some(zeros);
+                    Codes::Uniform { scheme, codes, scales, zeros }
+                }
+                None => return Ok(None),
+            },
+        };
+        let packed = Packed::new(rows, cols, codes).map_err(|e| Error::below(e, Blame::Input).of(self.name()))?;
+        Ok(Some(packed))
+    }
+
+    /// The planes of elastic codes that the width it is read at takes.
+    fn elastic_codes(&self) -> Option<Codes> {
+        let (Form::Ours(decoder), Some(Scheme::Elastic(scheme)), Transform::None) =
+            (&self.form, self.scheme(), self.transform)
+        else {
+            return None;
+        };
+        let (tensor, width) = (decoder.tensor(), decoder.width()?);
+        let scheme = Elastic { widths: scheme.widths.up_to(width).ok()?, ..scheme };
+        let part = |part: Part| tensor.part(part).map(<[u8]>::to_vec);
+        let fix = |bits: usize| Bits::new(bits as u32).ok().filter(|bits| scheme.has_fix(*bits));
+        Some(Codes::Elastic {
+            scheme,
+            width,
+            base: part(Part::Base)?,
+            fixes: std::array::from_fn(|bits| part(Part::Fix(fix(bits)?))),
+            planes: std::array::from_fn(|number| {
+                scheme.has_plane(number).then(|| part(Part::Plane(number as u8))).flatten()
+            }),
+        })
     }
 
     fn stored_codes(&self, rows: Range<usize>) -> Result<Option<Coded<'a>>, Error> {

@@ -15,7 +15,6 @@ use crate::operator::Operator;
 use crate::ops;
 use crate::ops::embedding::Embedding;
 use crate::ops::gate::{Activation, Gate, SoftCap};
-use crate::ops::linear::Linear;
 use crate::ops::rope::{Angles, Frequencies, Rotate};
 use crate::ops::self_attention::{Sees, SelfAttention};
 use crate::tensor::Dtype;
@@ -199,9 +198,9 @@ pub(super) fn build(config: &Config, kind: DecoderKind, lookup: Lookup<'_>) -> R
     let positions = builder.graph.input("positions", Some(Dtype::I64), Some(all("tokens")));
     let rows = builder.graph.input("rows", Some(Dtype::I64), Some(all("rows")));
     let cache = facts.cache(&mut builder.graph);
-    let table = builder.weight("model.embed_tokens.weight", &[facts.vocabulary, facts.hidden])?;
+    let table = builder.matrix("model.embed_tokens.weight", [facts.vocabulary, facts.hidden])?;
     let scale = if kind.is_gemma() { (facts.hidden as f32).sqrt() } else { 1.0 };
-    let mut x = builder.graph.node("embed", Embedding { scale }, &[ids, table]);
+    let mut x = builder.embedding("embed", ids, &table, scale);
     let mut angles: Vec<(&str, [ValueId; 2])> = Vec::new();
     let (mut grown, mut hidden) = (Vec::new(), vec![x]);
     for (at, cache) in cache.into_iter().enumerate() {
@@ -224,9 +223,9 @@ pub(super) fn build(config: &Config, kind: DecoderKind, lookup: Lookup<'_>) -> R
     let x = norm(&mut builder, &facts, "model.norm", x)?;
     let head = match facts.tied {
         true => table,
-        false => builder.weight("lm_head.weight", &[facts.vocabulary, facts.hidden])?,
+        false => builder.matrix("lm_head.weight", [facts.vocabulary, facts.hidden])?,
     };
-    let mut logits = builder.graph.node("logits", Linear::default(), &[x, head]);
+    let mut logits = builder.linear("logits", x, &head, (None, None));
     if let Some(cap) = facts.logit_cap {
         builder.graph.rename(logits, "logits, not capped");
         logits = builder.graph.node("logits", SoftCap { cap: cap as f32 }, &[logits]);
@@ -355,11 +354,9 @@ impl Layer<'_, '_> {
         (heads, bias): (Option<usize>, bool),
     ) -> Result<ValueId, Error> {
         let name = self.name(part);
-        let mut inputs = vec![x, self.builder.weight(&format!("{name}.weight"), &[out, width])?];
-        if bias {
-            inputs.push(self.builder.vector(&format!("{name}.bias"), out)?);
-        }
-        Ok(self.builder.graph.node(name, Linear { heads }, &inputs))
+        let weights = self.builder.matrix(&format!("{name}.weight"), [out, width])?;
+        let bias = bias.then(|| self.builder.vector(&format!("{name}.bias"), out)).transpose()?;
+        Ok(self.builder.linear(name, x, &weights, (heads, bias)))
     }
 
     /// What attention gives, and the cache with keys and values of the text.

@@ -7,11 +7,10 @@ use super::config::Config;
 use super::decoder::{node, onnx};
 use super::family::EncoderKind;
 use super::layers::Layers;
-use super::weights::{Builder, Lookup};
+use super::weights::{Builder, Lookup, MatrixOf};
 use crate::attributes::Attribute;
 use crate::error::{Error, ErrorKind};
 use crate::graph::{Dim, Graph, Node, ValueId};
-use crate::ops::embedding::Embedding;
 use crate::ops::gate::{Activation, Gate};
 use crate::ops::linear::Linear;
 use crate::ops::self_attention::{Sees, SelfAttention};
@@ -171,8 +170,9 @@ pub struct Pooler {
 impl Pooler {
     /// Where both weights are there.
     fn find(builder: &mut Builder<'_>, name: String, width: usize) -> Result<Option<Self>, Error> {
-        let weight = builder.weight(&format!("{name}.weight"), &[width, width])?;
+        let weight = builder.matrix(&format!("{name}.weight"), [width, width])?;
         let bias = builder.vector(&format!("{name}.bias"), width)?;
+        let MatrixOf::Value(weight) = weight else { return Ok(None) };
         let [weight, bias] = [weight, bias].map(|value| builder.graph.constant(value).cloned());
         Ok(weight.zip(bias).map(|(weight, bias)| Self { name, weight, bias }))
     }
@@ -243,8 +243,8 @@ impl Encoding<'_, '_> {
 
     fn rows(&mut self, part: &str, ids: ValueId, rows: usize) -> Result<ValueId, Error> {
         let name = format!("{}{part}", self.within);
-        let table = self.builder.weight(&format!("{name}.weight"), &[rows, self.facts.hidden])?;
-        Ok(self.builder.graph.node(name, Embedding { scale: 1.0 }, &[ids, table]))
+        let table = self.builder.matrix(&format!("{name}.weight"), [rows, self.facts.hidden])?;
+        Ok(self.builder.embedding(name, ids, &table, 1.0))
     }
 
     fn add(&mut self, part: &str, a: ValueId, b: ValueId) -> Result<ValueId, Error> {
@@ -269,9 +269,9 @@ impl Encoding<'_, '_> {
         heads: Option<usize>,
     ) -> Result<ValueId, Error> {
         let name = format!("{}{part}", self.within);
-        let weight = self.builder.weight(&format!("{name}.weight"), &[out, width])?;
+        let weight = self.builder.matrix(&format!("{name}.weight"), [out, width])?;
         let bias = self.builder.vector(&format!("{name}.bias"), out)?;
-        Ok(self.builder.graph.node(name, Linear { heads }, &[x, weight, bias]))
+        Ok(self.builder.linear(name, x, &weight, (heads, Some(bias))))
     }
 
     /// Scores of classes, of the first token's vector.

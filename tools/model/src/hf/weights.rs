@@ -9,10 +9,38 @@ use crate::error::{Error, ErrorKind};
 use crate::fault::dims;
 use crate::graph::{Graph, ValueId};
 use crate::kernels::weights::Stored;
+use crate::ops::embedding::Embedding;
+use crate::ops::linear::Linear;
+use crate::ops::packed::{PackedEmbedding, PackedLinear};
+use crate::packed::Packed;
 use crate::tensor::{Data, Tensor};
 
 /// Gives the weight of a name; none where there is none.
-pub type Lookup<'l> = &'l dyn Fn(&str) -> Result<Option<Tensor>, Error>;
+pub type Lookup<'l> = &'l dyn Fn(&str) -> Result<Option<Weight>, Error>;
+
+/// A weight as a graph takes it.
+#[derive(Clone, Debug)]
+pub enum Weight {
+    /// As floats.
+    Floats(Tensor),
+    /// As codes, which stay so. Such graphs run forward only.
+    Packed(Arc<Packed>),
+}
+
+impl From<Tensor> for Weight {
+    fn from(tensor: Tensor) -> Self {
+        Self::Floats(tensor)
+    }
+}
+
+/// A matrix in a graph.
+#[derive(Clone, Debug)]
+pub(super) enum MatrixOf {
+    /// A value of the graph.
+    Value(ValueId),
+    /// Codes.
+    Packed(Arc<Packed>),
+}
 
 /// The bytes of a tensor in the map of its file.
 struct Mapped {
@@ -66,33 +94,70 @@ impl<'b> Builder<'b> {
         Ok((self.lookup)(name)?.is_some())
     }
 
-    fn find(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>, Error> {
-        match (self.lookup)(name)? {
-            Some(tensor) if tensor.shape() == shape && Stored::of(&tensor, 0).is_ok() => Ok(Some(tensor)),
-            Some(tensor) => {
-                let (found, dtype) = (dims(tensor.shape()), tensor.dtype());
-                self.wrong.push(format!("`{name}` is {found} {dtype}, {} of floats expected", dims(shape)));
-                Ok(None)
+    fn find(&mut self, name: &str, shape: &[usize]) -> Result<Option<Weight>, Error> {
+        let needs = dims(shape);
+        self.wrong.push(match (self.lookup)(name)? {
+            Some(Weight::Floats(tensor)) if tensor.shape() == shape && Stored::of(&tensor, 0).is_ok() => {
+                return Ok(Some(Weight::Floats(tensor)));
             }
-            None => {
-                self.wrong.push(format!("`{name}` is missing, {} expected", dims(shape)));
-                Ok(None)
+            Some(Weight::Packed(packed)) if [packed.rows(), packed.cols()] == *shape => {
+                return Ok(Some(Weight::Packed(packed)));
+            }
+            Some(Weight::Floats(tensor)) => {
+                format!("`{name}` is {} {}, {needs} of floats expected", dims(tensor.shape()), tensor.dtype())
+            }
+            Some(Weight::Packed(packed)) => {
+                format!("`{name}` is {} of codes, {needs} expected", dims(&[packed.rows(), packed.cols()]))
+            }
+            None => format!("`{name}` is missing, {needs} expected"),
+        });
+        Ok(None)
+    }
+
+    /// A matrix as it is stored.
+    pub(super) fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<MatrixOf, Error> {
+        Ok(match self.find(name, &shape)? {
+            Some(Weight::Floats(tensor)) => MatrixOf::Value(self.graph.weight(name, tensor)),
+            Some(Weight::Packed(packed)) => MatrixOf::Packed(packed),
+            None => MatrixOf::Value(self.graph.value(name)),
+        })
+    }
+
+    /// A linear layer of these weights.
+    pub(super) fn linear(
+        &mut self,
+        name: impl Into<String>,
+        x: ValueId,
+        weights: &MatrixOf,
+        (heads, bias): (Option<usize>, Option<ValueId>),
+    ) -> ValueId {
+        let (name, mut inputs) = (name.into(), vec![x]);
+        match weights {
+            MatrixOf::Value(value) => {
+                inputs.push(*value);
+                inputs.extend(bias);
+                self.graph.node(name, Linear { heads }, &inputs)
+            }
+            MatrixOf::Packed(weights) => {
+                inputs.extend(bias);
+                self.graph.node(name, PackedLinear { weights: Arc::clone(weights), heads }, &inputs)
             }
         }
     }
 
-    /// A weight as it is stored.
-    pub(super) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<ValueId, Error> {
-        let found = self.find(name, shape)?;
-        Ok(match found {
-            Some(tensor) => self.graph.weight(name, tensor),
-            None => self.graph.value(name),
-        })
+    /// Rows of a table.
+    pub(super) fn embedding(&mut self, name: impl Into<String>, ids: ValueId, table: &MatrixOf, scale: f32) -> ValueId {
+        match table {
+            MatrixOf::Value(table) => self.graph.node(name.into(), Embedding { scale }, &[ids, *table]),
+            MatrixOf::Packed(table) => {
+                self.graph.node(name.into(), PackedEmbedding { table: Arc::clone(table), scale }, &[ids])
+            }
+        }
     }
 
     /// A small weight, as single floats.
     pub(super) fn vector(&mut self, name: &str, len: usize) -> Result<ValueId, Error> {
-        let Some(tensor) = self.find(name, &[len])? else { return Ok(self.graph.value(name)) };
+        let Some(Weight::Floats(tensor)) = self.find(name, &[len])? else { return Ok(self.graph.value(name)) };
         let mut wide = vec![0.0; len];
         Stored::of(&tensor, 0)?.widen(0, &mut wide);
         Ok(self.graph.weight(name, Tensor::vector(wide)))

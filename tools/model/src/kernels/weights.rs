@@ -5,6 +5,7 @@
 //! the panel goes to [`mm`].
 
 use half::{bf16, f16};
+use niwaki_codes::product::{Inputs, Kernel, Scratch, Sizes};
 use niwaki_codes::simd::Level;
 use niwaki_codes::stamp;
 use rayon::prelude::*;
@@ -12,6 +13,7 @@ use rayon::prelude::*;
 use crate::fault::Fault;
 use crate::kernels::mm::{Matrix, Target, Way, mm};
 use crate::operator::Context;
+use crate::packed::Packed;
 use crate::tensor::{Data, Tensor};
 
 /// Weights where they stand.
@@ -23,6 +25,8 @@ pub(crate) enum Stored<'w> {
     F16(&'w [f16]),
     /// The upper halves of single floats.
     Bf16(&'w [bf16]),
+    /// Codes of a few bits.
+    Packed(&'w Packed),
 }
 
 /// Inputs up to which weights are widened in registers.
@@ -56,10 +60,12 @@ impl<'w> Stored<'w> {
             Self::F32(all) => all.len(),
             Self::F16(all) => all.len(),
             Self::Bf16(all) => all.len(),
+            Self::Packed(all) => all.rows() * all.cols(),
         }
     }
 
-    /// Widens the elements from `first` on; as many as `out` has, of which all must be there.
+    /// Widens the elements from `first` on; as many as `out` has, of which all must be there. Of codes
+    /// these are whole rows.
     pub(crate) fn widen(self, first: usize, out: &mut [f32]) {
         let level = Level::best();
         let part = first..first + out.len();
@@ -67,6 +73,11 @@ impl<'w> Stored<'w> {
             Self::F32(all) => out.copy_from_slice(&all[part]),
             Self::F16(all) => widen_f16(level, &all[part], out),
             Self::Bf16(all) => widen_bf16(level, &all[part], out),
+            Self::Packed(all) => {
+                let width = all.cols().max(1);
+                let widened = all.dequantize_rows(Kernel::best(), first / width..part.end / width, out);
+                debug_assert!(widened.is_ok(), "{widened:?}");
+            }
         }
     }
 
@@ -77,6 +88,7 @@ impl<'w> Stored<'w> {
             Self::F32(all) => dot(level, x, &all[part]),
             Self::F16(all) => dot_f16(level, x, &all[part]),
             Self::Bf16(all) => dot_bf16(level, x, &all[part]),
+            Self::Packed(all) => products_of(all, row, &Inputs::plain(x), [0.0])[0],
         }
     }
 }
@@ -106,10 +118,10 @@ pub(crate) fn multiply(
         return Ok(());
     }
     match inputs {
-        1 => few(x, width, weights, out),
+        1 => few(x, width, weights, out, context)?,
         2..=FEW => {
             let mut turned = context.scratch(out.len());
-            few(x, width, weights, &mut turned);
+            few(x, width, weights, &mut turned, context)?;
             for (row, out) in out.chunks_exact_mut(outputs).enumerate() {
                 out.iter_mut().zip(turned.iter().skip(row).step_by(inputs)).for_each(|(y, x)| *y = *x);
             }
@@ -121,20 +133,65 @@ pub(crate) fn multiply(
 }
 
 /// All products, those of one row of weights side by side.
-fn few(x: &[f32], width: usize, weights: Stored<'_>, out: &mut [f32]) {
-    let level = Level::best();
+fn few(x: &[f32], width: usize, weights: Stored<'_>, out: &mut [f32], context: &Context<'_>) -> Result<(), Fault> {
     let inputs = x.len() / width;
-    let part = |(at, out): (usize, &mut [f32])| {
+    if let Stored::Packed(weights) = weights {
+        return few_of_codes(x, weights, out, context);
+    }
+    let level = Level::best();
+    parts(out, inputs, width, |first, out| {
         for (row, out) in out.chunks_exact_mut(inputs).enumerate() {
             for (x, y) in x.chunks_exact(width).zip(out) {
-                *y = weights.dot(level, at * ROWS + row, x);
+                *y = weights.dot(level, first + row, x);
             }
         }
-    };
-    if out.len() * width <= SMALL {
-        return part((0, out));
+    });
+    Ok(())
+}
+
+/// The same, of codes.
+fn few_of_codes(x: &[f32], weights: &Packed, out: &mut [f32], context: &Context<'_>) -> Result<(), Fault> {
+    let (width, inputs) = (weights.cols(), x.len() / weights.cols());
+    let form = weights.form(Kernel::best());
+    let Sizes { floats, .. } = form.sizes(width);
+    let mut scratch = context.scratch(floats * inputs);
+    let mut rest = scratch.as_mut_slice();
+    let mut ready = Vec::with_capacity(inputs);
+    for x in x.chunks_exact(width) {
+        let floats = rest.split_off_mut(..floats).unwrap_or_default();
+        let scratch = Scratch { floats, sums: &mut [], codes: &mut [] };
+        let inputs = Inputs::new(Level::best(), form, x, scratch);
+        ready.push(inputs.map_err(|e| Fault::shape(e.to_string(), format!("rows of {width}")))?);
     }
-    out.par_chunks_mut(ROWS * inputs).enumerate().for_each(part);
+    parts(out, inputs, width, |first, out| {
+        let rows = out.len() / inputs;
+        for (input, x) in ready.iter().enumerate() {
+            let products = products_of(weights, first, x, [0.0; ROWS]);
+            for (row, product) in products.iter().take(rows).enumerate() {
+                out[row * inputs + input] = *product;
+            }
+        }
+    });
+    context.put(scratch);
+    Ok(())
+}
+
+/// The products of the rows from `first` on with inputs: as many as there is room for, and rows.
+fn products_of<const N: usize>(weights: &Packed, first: usize, x: &Inputs<'_>, mut out: [f32; N]) -> [f32; N] {
+    let count = N.min(weights.rows().saturating_sub(first));
+    let done = weights.products(Kernel::best(), first..first + count, x, &mut out[..count]);
+    debug_assert!(done.is_ok(), "{done:?}");
+    out
+}
+
+/// Does `part` for some rows of weights at a time, given the first of them and room for their products.
+fn parts(out: &mut [f32], inputs: usize, width: usize, part: impl Fn(usize, &mut [f32]) + Sync) {
+    let small = out.len() * width <= SMALL;
+    let chunks = |(at, out): (usize, &mut [f32])| part(at * ROWS, out);
+    match small {
+        true => out.chunks_mut(ROWS * inputs).enumerate().for_each(chunks),
+        false => out.par_chunks_mut(ROWS * inputs).enumerate().for_each(chunks),
+    }
 }
 
 fn many(

@@ -27,36 +27,49 @@ impl Operator for Embedding {
         let &[rows, width] = table.shape() else {
             return Err(Fault::shape(format!("a table {}", dims(table.shape())), "[rows, width]"));
         };
-        let mut shape = inputs.get(0)?.shape().to_vec();
-        shape.push(width);
-        let place = |id: &i64| {
-            let row = usize::try_from(*id).ok().filter(|row| *row < rows);
-            row.ok_or_else(|| Fault::shape(format!("row {id}"), format!("less than {rows}")))
-        };
         if let Some(table) = table.get::<f64>() {
+            let mut shape = inputs.get(0)?.shape().to_vec();
+            shape.push(width);
             let mut out = Vec::with_capacity(ids.len() * width);
             for id in &ids {
-                let row = place(id)?;
+                let row = place(*id, rows)?;
                 out.extend(table[row * width..][..width].iter().map(|x| x * f64::from(self.scale)));
             }
             let len = out.len();
             return crate::real::made(shape, Data::F64(Buffer::from(out)), len).map(|y| vec![y]);
         }
-        let stored = Stored::of(table, 1)?;
-        let mut out = context.buffer(&shape)?;
-        for (id, out) in ids.iter().zip(out.chunks_exact_mut(width.max(1))) {
-            let row = place(id)?;
-            stored.widen(row * width, out);
-            if self.scale != 1.0 {
-                out.iter_mut().for_each(|x| *x *= self.scale);
-            }
-        }
-        made(shape, out)
+        rows_of(inputs, (Stored::of(table, 1)?, [rows, width]), self.scale, context)
     }
 
     fn reverse(&self) -> Reverse<'_> {
         Reverse::Flows(self)
     }
+}
+
+/// The row of a number.
+fn place(id: i64, rows: usize) -> Result<usize, Fault> {
+    let row = usize::try_from(id).ok().filter(|row| *row < rows);
+    row.ok_or_else(|| Fault::shape(format!("row {id}"), format!("less than {rows}")))
+}
+
+/// The one result of a table: the rows of the numbers that are the first input, times `scale`.
+pub(super) fn rows_of(
+    inputs: &Inputs,
+    (table, [rows, width]): (Stored<'_>, [usize; 2]),
+    scale: f32,
+    context: &Context<'_>,
+) -> Result<Vec<Tensor>, Fault> {
+    let ids = inputs.integers(0)?;
+    let mut shape = inputs.get(0)?.shape().to_vec();
+    shape.push(width);
+    let mut out = context.buffer(&shape)?;
+    for (id, out) in ids.iter().zip(out.chunks_exact_mut(width.max(1))) {
+        table.widen(place(*id, rows)? * width, out);
+        if scale != 1.0 {
+            out.iter_mut().for_each(|x| *x *= scale);
+        }
+    }
+    made(shape, out)
 }
 
 #[cfg(test)]

@@ -25,37 +25,60 @@ fn before(x: &[usize], width: usize) -> Option<&[usize]> {
     })
 }
 
+fn wrong(x: &Tensor, weights: &[usize]) -> Fault {
+    let found = format!("inputs {} and weights {}", dims(x.shape()), dims(weights));
+    Fault::shape(found, "[.., in] and [out, in]")
+}
+
+/// The shape of results.
+fn laid_out(x: &Tensor, [out, width]: [usize; 2], heads: Option<usize>) -> Result<Vec<usize>, Fault> {
+    let rows = before(x.shape(), width).filter(|_| width > 0);
+    let mut shape = rows.ok_or_else(|| wrong(x, &[out, width]))?.to_vec();
+    match heads {
+        None => shape.push(out),
+        Some(heads) if heads > 0 && out.is_multiple_of(heads) => shape.extend([heads, out / heads]),
+        Some(heads) => return Err(Fault::shape(format!("{out} outputs"), format!("a multiple of {heads} heads"))),
+    }
+    Ok(shape)
+}
+
+/// The one result of a linear layer: products of single floats with weights `[out, in]`, and a bias.
+pub(super) fn product(
+    x: &Tensor,
+    (weights, size): (Stored<'_>, [usize; 2]),
+    bias: Option<&[f32]>,
+    heads: Option<usize>,
+    context: &Context<'_>,
+) -> Result<Vec<Tensor>, Fault> {
+    let (shape, [out, width]) = (laid_out(x, size, heads)?, size);
+    let elements = x.get::<f32>().ok_or_else(|| Fault::dtype(0, x, "float"))?;
+    let mut y = context.buffer(&shape)?;
+    multiply(elements, width, weights, &mut y, context)?;
+    if let Some(bias) = bias {
+        if bias.len() != out {
+            return Err(Fault::shape(format!("a bias of {}", bias.len()), out.to_string()));
+        }
+        for row in y.chunks_exact_mut(out.max(1)) {
+            row.iter_mut().zip(bias).for_each(|(y, b)| *y += *b);
+        }
+    }
+    made(shape, y)
+}
+
 impl Operator for Linear {
     fn name(&self) -> &'static str {
         "Linear"
     }
 
     fn run(&self, inputs: &mut Inputs, context: &Context<'_>) -> Result<Vec<Tensor>, Fault> {
-        let (x, weights) = (inputs.get(0)?.shape(), inputs.get(1)?.shape());
-        let wrong =
-            || Fault::shape(format!("inputs {} and weights {}", dims(x), dims(weights)), "[.., in] and [out, in]");
-        let &[out, width] = weights else { return Err(wrong()) };
-        let mut shape = before(x, width).filter(|_| width > 0).ok_or_else(wrong)?.to_vec();
-        match self.heads {
-            None => shape.push(out),
-            Some(heads) if heads > 0 && out.is_multiple_of(heads) => shape.extend([heads, out / heads]),
-            Some(heads) => return Err(Fault::shape(format!("{out} outputs"), format!("a multiple of {heads} heads"))),
-        }
-        if inputs.get(0)?.dtype() == Dtype::F64 {
+        let (x, weights) = (inputs.get(0)?, inputs.get(1)?);
+        let &[out, width] = weights.shape() else { return Err(wrong(x, weights.shape())) };
+        if x.dtype() == Dtype::F64 {
+            let shape = laid_out(x, [out, width], self.heads)?;
             return doubles(inputs, shape, [out, width]);
         }
-        let mut y = context.buffer(&shape)?;
-        multiply(inputs.elements::<f32>(0, "float")?, width, Stored::of(inputs.get(1)?, 1)?, &mut y, context)?;
-        if inputs.optional(2).is_some() {
-            let bias = inputs.elements::<f32>(2, "float")?;
-            if bias.len() != out {
-                return Err(Fault::shape(format!("a bias of {}", bias.len()), out.to_string()));
-            }
-            for row in y.chunks_exact_mut(out.max(1)) {
-                row.iter_mut().zip(bias).for_each(|(y, b)| *y += *b);
-            }
-        }
-        made(shape, y)
+        let bias = inputs.optional(2).map(|_| inputs.elements::<f32>(2, "float")).transpose()?;
+        product(x, (Stored::of(weights, 1)?, [out, width]), bias, self.heads, context)
     }
 
     fn macs(&self, inputs: &[Option<&[usize]>], outputs: &[&[usize]]) -> u64 {

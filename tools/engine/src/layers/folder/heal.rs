@@ -87,7 +87,7 @@ impl Kept<'_> {
         layers: &[usize],
         healed: &BTreeMap<String, Tensor>,
     ) -> Result<Decoder, Error> {
-        let weight = |name: &str| Ok(healed.get(name).or_else(|| recorded.weights.get(name)).cloned());
+        let weight = |name: &str| Ok(healed.get(name).or_else(|| recorded.weights.get(name)).cloned().map(Into::into));
         match hf::build_keeping(&recorded.config, layers, &weight).map_err(|e| e.at(self.model))? {
             Blueprint::Decoder(graph) => Ok(Decoder::new(graph).map_err(|e| e.at(self.model))?),
             Blueprint::Encoder(_) => Err(self.encoder()),
