@@ -44,7 +44,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     codes: &'a [u8],
-    scales: &'a [u8],
+    pub(crate) scales: &'a [u8],
     zeros: Option<&'a [u8]>,
 }
 

@@ -4,12 +4,11 @@ mod stretch;
 
 use super::inputs::{Inputs, Kind, Rounded};
 use super::{CHUNK, SUMS, run};
-use stretch::{Stretch, totals};
+use stretch::{Stretch, halves, totals};
 
-use crate::Symmetry;
-use crate::dequantize::{GRIDS, grids};
-use crate::simd::{Level, Vnni};
+use crate::simd::Vnni;
 use crate::uniform::Parts;
+use crate::{ScaleType, Symmetry};
 
 /// Lanes of a vector: a sum each.
 const LANES: usize = SUMS;
@@ -39,7 +38,10 @@ pub(super) fn fits(parts: &Parts<'_>) -> bool {
 /// Rows that are multiplied at a time, so that inputs are read once for all of them.
 const ROWS: usize = 4;
 
-/// Grids that are widened at a time, and room for some more that are read and not used.
+/// Grids of a row that are widened at a time: few, so that room for them costs little.
+const GRIDS: usize = 32;
+
+/// Room for those of some rows, and for some more that are read and not used.
 const WIDENED: usize = ROWS * GRIDS + LANES;
 
 /// How rows lie in chunks and groups.
@@ -112,7 +114,6 @@ fn some_rows<const R: usize>(
     x: &Inputs<'_>,
     grids: &mut Grids,
 ) -> [f32; R] {
-    let level = Level::Avx512(proof.avx512());
     let mut sums = [[0.0; SUMS]; R];
     for at in 0..plan.stretches {
         let first = at * plan.chunks.saturating_mul(plan.bytes);
@@ -121,7 +122,7 @@ fn some_rows<const R: usize>(
             let all = parts.row(row + nth);
             all.get(first..last.min(all.len())).unwrap_or(&[])
         });
-        let apart = grids.widen(level, (parts, plan), (row, R), at);
+        let apart = grids.widen(proof, (parts, plan), (row, R), at);
         let grids = core::array::from_fn(|nth| {
             let first = nth * apart;
             (&grids.scales[first..], &grids.middles[first..])
@@ -138,23 +139,34 @@ impl Grids {
     /// Widens those of a stretch of some rows; says how far apart they are.
     fn widen(
         &mut self,
-        level: Level,
+        proof: Vnni,
         (parts, plan): (&Parts<'_>, &Plan),
         (row, rows): (usize, usize),
         stretch: usize,
     ) -> usize {
+        let all = parts.cols.div_ceil(plan.run);
         if plan.stretches == 1 && plan.apart <= GRIDS {
             // Those of the rows stand one after the other.
-            let count = plan.apart * (rows - 1) + parts.cols.div_ceil(plan.run).min(GRIDS);
-            grids(level, parts, (row, 0), &mut self.scales[..count], &mut self.middles[..count]);
+            self.read(proof, parts, parts.group(row, 0), (0, plan.apart * (rows - 1) + all.min(GRIDS)));
             return plan.apart;
         }
-        let left = parts.cols.div_ceil(plan.run).saturating_sub(stretch * GRIDS).min(GRIDS);
+        let count = all.saturating_sub(stretch * GRIDS).min(GRIDS);
         for nth in 0..rows {
-            let places = nth * GRIDS..nth * GRIDS + left;
-            let (scales, middles) = (&mut self.scales[places.clone()], &mut self.middles[places]);
-            grids(level, parts, (row + nth, stretch * GRIDS), scales, middles);
+            self.read(proof, parts, parts.group(row + nth, stretch * GRIDS), (nth * GRIDS, count));
         }
         GRIDS
+    }
+
+    /// Reads those of some groups from `group` on to places from `at` on.
+    fn read(&mut self, _: Vnni, parts: &Parts<'_>, group: usize, (at, count): (usize, usize)) {
+        let (scales, middles) = (&mut self.scales[at..][..count], &mut self.middles[at..][..count]);
+        match (parts.scheme.scale_type(), parts.scales.get(group.saturating_mul(2)..)) {
+            // SAFETY: a `Vnni` is only made by `Vnni::detect`, which saw the features.
+            (ScaleType::F16, Some(from)) => unsafe { halves(from, scales) },
+            _ => parts.scales_from(group, scales),
+        }
+        if parts.scheme.symmetry == Symmetry::Affine {
+            parts.middles_from(group, middles);
+        }
     }
 }

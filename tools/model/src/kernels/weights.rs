@@ -32,7 +32,7 @@ pub(crate) enum Stored<'w> {
 /// Inputs up to which weights are widened in registers.
 const FEW: usize = 4;
 /// Rows of weights that one thread does at a time.
-const ROWS: usize = 32;
+const ROWS: usize = 64;
 /// Rows of weights that are widened at a time.
 const PANEL: usize = 256;
 /// Multiplications up to which one thread does them all: others would come too late to help.

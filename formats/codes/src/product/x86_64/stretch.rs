@@ -342,3 +342,16 @@ pub(super) fn totals<const R: usize>(sums: &[[f32; SUMS]; R]) -> [f32; R] {
     };
     sums.each_ref().map(total)
 }
+
+/// Widens little-endian IEEE halves, of which there are as many as there is room for, or fewer.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) fn halves(from: &[u8], to: &mut [f32]) {
+    for (from, to) in from.chunks(2 * LANES).zip(to.chunks_mut(LANES)) {
+        let some = |count: usize| u16::MAX.checked_shr(LANES.saturating_sub(count) as u32).unwrap_or(0);
+        // SAFETY: the masks let only elements of the slices be read and written, which have as many.
+        unsafe {
+            let halves = _mm256_maskz_loadu_epi16(some(from.len() / 2), from.as_ptr().cast());
+            _mm512_mask_storeu_ps(to.as_mut_ptr(), some(to.len()), _mm512_cvtph_ps(halves));
+        }
+    }
+}
