@@ -194,12 +194,18 @@ impl Operand<'_> {
         x: &[Inputs<'_>],
         to: &mut Results<'_>,
     ) -> Result<(), Error> {
-        if let (View::Uniform(view), None) = (&weights.view, self.mask) {
+        if self.mask.is_none() && matches!(weights.view, View::Uniform(_) | View::Elastic(..) | View::Blocks(_)) {
             let step = if x.len() > 1 { ROWS } else { rows.len().max(1) };
             for first in (0..rows.len()).step_by(step) {
                 let some = rows.start + first..rows.end.min(rows.start + first + step);
                 for (at, x) in x.iter().enumerate() {
-                    view.products(self.kernel, some.clone(), x, to.run(at, first, some.len()))?;
+                    let (kernel, y) = (self.kernel, to.run(at, first, some.len()));
+                    match &weights.view {
+                        View::Uniform(view) => view.products(kernel, some.clone(), x, y)?,
+                        View::Elastic(view, width) => view.products(kernel, *width, some.clone(), x, y)?,
+                        View::Blocks(view) => view.products(kernel, some.clone(), x, y)?,
+                        View::Plain(_) | View::Kept(_) | View::Floats(_) => {}
+                    }
                 }
             }
             return Ok(());

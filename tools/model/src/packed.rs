@@ -117,8 +117,8 @@ impl Packed {
     ) -> Result<(), Error> {
         match self.view()? {
             View::Uniform(view) => view.products(kernel, rows, x, out),
-            View::Blocks(view) => view.products(kernel.level(), rows, x, out),
-            View::Elastic(view, width) => view.products(kernel.level(), width, rows, x, out),
+            View::Blocks(view) => view.products(kernel, rows, x, out),
+            View::Elastic(view, width) => view.products(kernel, width, rows, x, out),
         }
     }
 

@@ -49,6 +49,24 @@ impl ElasticView<'_> {
         (bases.get(group..).unwrap_or(&[]), fixes.get(group..).unwrap_or(&[]))
     }
 
+    /// The cubics of some groups from a flat index on; of groups past the last they mean nothing.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn cubics(&self, level: Level, width: Bits, group: usize) -> [[f32; 4]; LANES] {
+        let (bases, fixes) = self.parameters(width, group);
+        cubics(level, width, bases, fixes)
+    }
+
+    /// The planes of a row that `width` takes, the most significant first.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn row_planes(&self, width: Bits, row: usize) -> [&[u8]; 8] {
+        let bytes = self.cols.div_ceil(8);
+        let places = row.saturating_mul(bytes)..row.saturating_add(1).saturating_mul(bytes);
+        core::array::from_fn(|nth| {
+            let plane = self.parts.planes.get(7 - nth).copied().flatten().filter(|_| nth < width.get() as usize);
+            plane.and_then(|plane| plane.get(places.clone())).unwrap_or(&[])
+        })
+    }
+
     /// Codes `from..from + out.len()` of a row; `from` is a multiple of eight.
     pub(super) fn merge(&self, level: Level, width: Bits, row: usize, from: usize, out: &mut [u8]) {
         let start = row.saturating_mul(self.cols.div_ceil(8)).saturating_add(from / 8);
@@ -110,6 +128,11 @@ fn turn_body(
         bases = bases.get(LANES..).unwrap_or(&[]);
         fixes = fixes.get(LANES..).unwrap_or(&[]);
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+stamp! {
+    fn cubics = levels_of(width: Bits, bases: &[[u8; 4]], fixes: &[u8]) -> [[f32; 4]; LANES];
 }
 
 /// Levels of the first groups, as far as there are some.

@@ -4,7 +4,9 @@ use core::convert::Infallible;
 use core::ops::Range;
 
 use super::inputs::{Inputs, Kind};
-use super::{CHUNK, SUMS, check, total};
+#[cfg(target_arch = "x86_64")]
+use super::x86_64;
+use super::{CHUNK, Kernel, SUMS, check, total};
 use crate::simd::Level;
 use crate::uniform::Parts;
 use crate::{Bits, BlockView, ElasticView, Error, dequantize, stamp};
@@ -119,7 +121,7 @@ impl ElasticView<'_> {
     /// [`UniformView::products`](crate::UniformView::products).
     pub fn products(
         &self,
-        level: Level,
+        kernel: Kernel,
         width: Bits,
         rows: Range<usize>,
         x: &Inputs<'_>,
@@ -127,6 +129,14 @@ impl ElasticView<'_> {
     ) -> Result<(), Error> {
         check(&rows, (self.rows(), self.cols()), x, out.len())?;
         self.scheme().widths.up_to(width)?;
+        #[cfg(target_arch = "x86_64")]
+        if let (Kernel::Vnni(proof), Kind::Plain(x)) = (kernel, x.kind)
+            && x86_64::elastic::fits(self)
+        {
+            x86_64::elastic::products(proof, (self, width), rows.start, x, out);
+            return Ok(());
+        }
+        let level = kernel.level();
         for (row, y) in rows.zip(out) {
             *y = product(level, self.cols(), x, |first, out| self.decode(level, width, row, first, out));
         }
@@ -140,9 +150,9 @@ impl BlockView<'_> {
     /// # Errors
     ///
     /// Those of [`UniformView::products`](crate::UniformView::products).
-    pub fn products(&self, level: Level, rows: Range<usize>, x: &Inputs<'_>, out: &mut [f32]) -> Result<(), Error> {
+    pub fn products(&self, kernel: Kernel, rows: Range<usize>, x: &Inputs<'_>, out: &mut [f32]) -> Result<(), Error> {
         check(&rows, (self.rows(), self.cols()), x, out.len())?;
-        let kind = self.block_type();
+        let (level, kind) = (kernel.level(), self.block_type());
         for (row, y) in rows.zip(out) {
             let codes = self.row_codes(row);
             *y = product(level, self.cols(), x, |first, out| {

@@ -170,44 +170,78 @@ fn inputs_that_are_not_finite_make_products_that_are_none() {
     }
 }
 
+/// Compares products with the exact ones of the weights.
+fn assert_near(weights: &[f32], x: &[f32], y: &[f32], what: &str) {
+    for (row, (weights, y)) in weights.chunks(x.len()).zip(y).enumerate() {
+        let size: f64 = weights.iter().zip(x).map(|(w, x)| f64::from((w * x).abs())).sum();
+        let apart = (f64::from(*y) - exact(weights, x)).abs();
+        assert!(apart <= size * x.len() as f64 * f64::from(f32::EPSILON), "{what}, row {row}: {apart}");
+    }
+}
+
 #[test]
-fn products_of_elastic_rows_and_of_blocks_are_those_of_the_decoded_weights() {
+fn products_of_elastic_rows_are_those_of_the_decoded_weights() {
     let mut next = numbers(11);
+    for (scheme, cols) in
+        [("elastic/g64", 1024), ("elastic/g128/2,5", 1100), ("elastic/g256/3,6", 200), ("elastic/g32", 96)]
+    {
+        let rows = 5;
+        let Scheme::Elastic(elastic) = scheme.parse().unwrap() else { panic!("not elastic") };
+        let sizes = elastic.parts(rows, cols).unwrap();
+        // Middles and halves of small exponents, all of them finite; half of the groups are curved.
+        let mut base_byte = |at: usize| match at % 4 {
+            0 | 2 => next() as u8,
+            1 => 0x28,
+            _ => 0x30 | (next() as u8 & 0x80),
+        };
+        let base: Vec<u8> = (0..sizes.base).map(&mut base_byte).collect();
+        let mut of = |n: usize| (0..n).map(|_| next() as u8).collect::<Vec<u8>>();
+        let (fixes, planes) = ([(); 9].map(|()| of(sizes.fix)), [(); 8].map(|()| of(sizes.plane)));
+        let mut parts = ElasticParts { base: &base, ..ElasticParts::default() };
+        for (bits, fix) in (0..).zip(&fixes) {
+            let there = Bits::new(bits).is_ok_and(|bits| elastic.has_fix(bits));
+            parts.fixes[bits as usize] = there.then_some(fix.as_slice());
+        }
+        for (number, plane) in planes.iter().enumerate() {
+            parts.planes[number] = elastic.has_plane(number).then_some(plane.as_slice());
+        }
+        let view = ElasticView::new(elastic, rows, cols, parts).unwrap();
+        let x = floats(cols, 5);
+        let (mut weights, mut y) = (std::vec![0.0; rows * cols], std::vec![9.0; rows]);
+        for kernel in Kernel::all() {
+            for width in elastic.widths.iter() {
+                view.dequantize_rows(Level::Scalar, width, 0..rows, &mut weights).unwrap();
+                view.products(kernel, width, 0..rows, &Inputs::plain(&x), &mut y).unwrap();
+                let what = std::format!("{scheme} at {width}, {}", kernel.name());
+                assert_near(&weights, &x, &y, &what);
+                // Some rows are the same bits.
+                let mut some = [0.0; 2];
+                view.products(kernel, width, 2..4, &Inputs::plain(&x), &mut some).unwrap();
+                assert_eq!(some.map(f32::to_bits), [y[2], y[3]].map(f32::to_bits), "{what}");
+            }
+        }
+        if scheme == "elastic/g128/2,5" {
+            let three = Bits::new(3).unwrap();
+            assert!(view.products(Kernel::best(), three, 0..rows, &Inputs::plain(&x), &mut y).is_err());
+        }
+    }
+}
+
+#[test]
+fn products_of_blocks_are_those_of_the_decoded_weights() {
+    let mut next = numbers(12);
     let (rows, cols) = (3, 1024);
-    let Scheme::Elastic(scheme) = "elastic/g64/2,4,8".parse().unwrap() else { panic!("not elastic") };
-    let sizes = scheme.parts(rows, cols).unwrap();
-    // Middles and halves of small exponents: all of them finite.
-    let base: Vec<u8> = (0..sizes.base).map(|at| if at % 2 == 0 { next() as u8 } else { 0x30 }).collect();
-    let mut of = |n: usize| (0..n).map(|_| next() as u8).collect::<Vec<u8>>();
-    let (fixes, planes) = ([of(sizes.fix), of(sizes.fix)], [(); 8].map(|()| of(sizes.plane)));
-    let mut parts = ElasticParts { base: &base, ..ElasticParts::default() };
-    (parts.fixes[2], parts.fixes[4]) = (fixes.first().map(Vec::as_slice), fixes.last().map(Vec::as_slice));
-    parts.planes.iter_mut().zip(&planes).for_each(|(part, plane)| *part = Some(plane));
-    let elastic = ElasticView::new(scheme, rows, cols, parts).unwrap();
-    let mut q4_k = of(rows * BlockType::Q4K.row_bytes(cols).unwrap());
+    let mut q4_k: Vec<u8> = (0..rows * BlockType::Q4K.row_bytes(cols).unwrap()).map(|_| next() as u8).collect();
     // Scale and minimum of each block.
     q4_k.chunks_mut(144).for_each(|block| (block[1], block[3]) = (0x30, 0x30));
     let blocks = BlockView::new(BlockType::Q4K, rows, cols, &q4_k).unwrap();
-
     let x = floats(cols, 5);
-    let near = |weights: &[f32], y: &[f32]| {
-        for (row, y) in weights.chunks(cols).zip(y) {
-            let size: f64 = row.iter().zip(&x).map(|(w, x)| f64::from((w * x).abs())).sum();
-            assert!((f64::from(*y) - exact(row, &x)).abs() <= size * cols as f64 * f64::from(f32::EPSILON));
-        }
-    };
-    for level in Level::all() {
-        let (mut weights, mut y) = (std::vec![0.0; rows * cols], std::vec![9.0; rows]);
-        for width in [2, 4, 8].map(|bits| Bits::new(bits).unwrap()) {
-            elastic.dequantize_rows(Level::Scalar, width, 0..rows, &mut weights).unwrap();
-            elastic.products(level, width, 0..rows, &Inputs::plain(&x), &mut y).unwrap();
-            near(&weights, &y);
-        }
-        assert!(elastic.products(level, Bits::new(3).unwrap(), 0..rows, &Inputs::plain(&x), &mut y).is_err());
+    let (mut weights, mut y) = (std::vec![0.0; rows * cols], std::vec![9.0; rows]);
+    for kernel in Kernel::all() {
         blocks.dequantize_rows(Level::Scalar, 0..rows, &mut weights).unwrap();
-        blocks.products(level, 0..rows, &Inputs::plain(&x), &mut y).unwrap();
-        near(&weights, &y);
-        assert!(blocks.products(level, 0..rows, &Inputs::plain(&x[1..]), &mut y).is_err());
+        blocks.products(kernel, 0..rows, &Inputs::plain(&x), &mut y).unwrap();
+        assert_near(&weights, &x, &y, kernel.name());
+        assert!(blocks.products(kernel, 0..rows, &Inputs::plain(&x[1..]), &mut y).is_err());
     }
 }
 

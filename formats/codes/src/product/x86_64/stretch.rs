@@ -309,7 +309,7 @@ fn floats(x: &[f32]) -> [__m512; 4] {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(from: &[f32; LANES]) -> __m512 {
+pub(super) fn load(from: &[f32; LANES]) -> __m512 {
     // SAFETY: there are sixteen floats.
     unsafe { _mm512_loadu_ps(from.as_ptr()) }
 }
@@ -323,7 +323,7 @@ fn whole(from: &[i32; LANES]) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn stored(sums: __m512) -> [f32; LANES] {
+pub(super) fn stored(sums: __m512) -> [f32; LANES] {
     let mut to = [0.0; LANES];
     // SAFETY: there are sixteen floats.
     unsafe { _mm512_storeu_ps(to.as_mut_ptr(), sums) }

@@ -1,0 +1,197 @@
+//! Elastic codes and floats, 64 columns at a time: planes are joined to codes in registers, and codes
+//! choose their level from a table of the group, or its cubic is computed.
+//!
+//! ```text
+//! plane 7   1 0 1 1 ..  64 bits, a mask of bytes
+//! plane 6   0 0 1 0 ..                             codes = 2 * plane 7 + plane 6
+//! ```
+
+use core::arch::x86_64::*;
+
+use super::LANES;
+use super::stretch::{load, stored, totals};
+use crate::product::SUMS;
+use crate::simd::{Level, Vnni};
+use crate::{Bits, ElasticView};
+
+/// Columns that the kernel takes at a time.
+const CHUNK: usize = 64;
+
+/// Rows that are multiplied at a time.
+const ROWS: usize = 2;
+
+/// Groups whose levels are found together.
+const GROUPS: usize = 16;
+
+/// Whether groups begin and end with chunks.
+pub(in crate::product) fn fits(view: &ElasticView<'_>) -> bool {
+    let group = view.scheme().group.get();
+    group.is_multiple_of(CHUNK) || group >= view.cols()
+}
+
+/// The products of rows from `row` on, whose groups fit, at a width that is served.
+pub(in crate::product) fn products(
+    proof: Vnni,
+    (view, width): (&ElasticView<'_>, Bits),
+    mut row: usize,
+    x: &[f32],
+    out: &mut [f32],
+) {
+    let (some, rest) = out.as_chunks_mut::<ROWS>();
+    for some in some {
+        *some = some_rows(proof, (view, width), row, x);
+        row += ROWS;
+    }
+    for (at, one) in rest.as_chunks_mut::<1>().0.iter_mut().enumerate() {
+        *one = some_rows(proof, (view, width), row + at, x);
+    }
+}
+
+/// The cubics of some groups of some rows.
+type Levels<const R: usize> = [[[f32; 4]; GROUPS]; R];
+
+fn some_rows<const R: usize>(proof: Vnni, (view, width): (&ElasticView<'_>, Bits), row: usize, x: &[f32]) -> [f32; R] {
+    let level = Level::Avx512(proof.avx512());
+    let chunks = x.len() / CHUNK;
+    let (group, groups) = (view.scheme().group.get(), view.scheme().groups(view.cols()));
+    let each = (group / CHUNK).max(1).min(chunks.max(1));
+    let planes = core::array::from_fn(|nth| view.row_planes(width, row + nth));
+    let mut sums = [[0.0; SUMS]; R];
+    for first in (0..groups).step_by(GROUPS) {
+        let levels = core::array::from_fn(|nth| view.cubics(level, width, (row + nth) * groups + first));
+        let some = Some { planes, levels, first: first * each, each };
+        let chunks = chunks.min((first + GROUPS).saturating_mul(each));
+        // SAFETY: a `Vnni` is only made by `Vnni::detect`, which saw the features.
+        unsafe { some.add(width, x.as_chunks().0.get(..chunks).unwrap_or(&[]), &mut sums) }
+    }
+    let rest = x.get(chunks * CHUNK..).unwrap_or(&[]);
+    for (nth, sums) in sums.iter_mut().enumerate() {
+        let mut weights = [0.0; CHUNK];
+        let Some(weights) = weights.get_mut(..rest.len()) else { continue };
+        view.decode(level, width, row + nth, chunks * CHUNK, weights);
+        for (at, (w, x)) in weights.iter().zip(rest).enumerate() {
+            sums[at % SUMS] += w * x;
+        }
+    }
+    // SAFETY: as above.
+    unsafe { totals(&sums) }
+}
+
+/// Some groups of some rows.
+struct Some<'a, const R: usize> {
+    /// The planes of each row, the most significant first.
+    planes: [[&'a [u8]; 8]; R],
+    levels: Levels<R>,
+    /// The first chunk of the first group.
+    first: usize,
+    /// Chunks of a group.
+    each: usize,
+}
+
+impl<const R: usize> Some<'_, R> {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
+    fn add(&self, width: Bits, x: &[[f32; CHUNK]], sums: &mut [[f32; SUMS]; R]) {
+        match width.get() {
+            2 => self.of::<2>(x, sums),
+            3 => self.of::<3>(x, sums),
+            4 => self.of::<4>(x, sums),
+            5 => self.of::<5>(x, sums),
+            6 => self.of::<6>(x, sums),
+            7 => self.of::<7>(x, sums),
+            _ => self.of::<8>(x, sums),
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
+    fn of<const B: usize>(&self, x: &[[f32; CHUNK]], sums: &mut [[f32; SUMS]; R]) {
+        // Byte 4 l + j of the codes in order is that of column 16 j + l.
+        let order: [i8; CHUNK] = core::array::from_fn(|at| (at % 4 * LANES + at / 4) as i8);
+        // SAFETY: there are 64 bytes.
+        let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+        let mut all = sums.each_ref().map(|sums| load(sums));
+        for (nth, group) in x.get(self.first..).unwrap_or(&[]).chunks(self.each).enumerate() {
+            let Some(levels) = self.group(nth) else { break };
+            let levels = levels.map(|levels| Values::of::<B>(levels));
+            for (at, x) in group.iter().enumerate() {
+                let at = self.first + nth * self.each + at;
+                let x: [__m512; 4] = core::array::from_fn(|part| {
+                    let x: &[f32; LANES] = x[part * LANES..].first_chunk().unwrap_or(&[0.0; LANES]);
+                    load(x)
+                });
+                for row in 0..R {
+                    let codes = _mm512_permutexvar_epi8(order, codes::<B>(&self.planes[row], at));
+                    all[row] = _mm512_fmadd_ps(levels[row].at::<B>(codes), x[0], all[row]);
+                    all[row] = _mm512_fmadd_ps(levels[row].at::<B>(_mm512_srli_epi32::<8>(codes)), x[1], all[row]);
+                    all[row] = _mm512_fmadd_ps(levels[row].at::<B>(_mm512_srli_epi32::<16>(codes)), x[2], all[row]);
+                    all[row] = _mm512_fmadd_ps(levels[row].at::<B>(_mm512_srli_epi32::<24>(codes)), x[3], all[row]);
+                }
+            }
+        }
+        *sums = all.map(|all| stored(all));
+    }
+
+    /// The cubics of a group of each row.
+    #[inline(always)]
+    fn group(&self, nth: usize) -> Option<[[f32; 4]; R]> {
+        (nth < GROUPS).then(|| self.levels.each_ref().map(|levels| levels[nth]))
+    }
+}
+
+/// The codes of 64 columns, a byte each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn codes<const B: usize>(planes: &[&[u8]; 8], at: usize) -> __m512i {
+    let mut codes = _mm512_setzero_si512();
+    for (plane, bits) in planes.iter().take(B).enumerate() {
+        let bits = bits.get(at * 8..).and_then(|bits| bits.first_chunk()).map_or(0, |bits| u64::from_le_bytes(*bits));
+        let one = _mm512_set1_epi8((1u32 << (B - 1 - plane)) as i8);
+        codes = _mm512_mask_add_epi8(codes, bits, codes, one);
+    }
+    codes
+}
+
+/// What the codes of a group stand for: a table, or above five bits a cubic.
+#[derive(Clone, Copy)]
+struct Values([__m512; 4]);
+
+impl Values {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn of<const B: usize>(levels: [f32; 4]) -> Self {
+        let cubic = levels.map(|c| _mm512_set1_ps(c));
+        if B > 5 {
+            return Self(cubic);
+        }
+        let numbers: [[f32; LANES]; 2] =
+            core::array::from_fn(|half| core::array::from_fn(|code| (half * LANES + code) as f32));
+        let [low, high] = numbers.each_ref().map(|numbers| value::<B>(cubic, load(numbers)));
+        Self([low, high, low, high])
+    }
+
+    /// The values of the codes that are the lowest bytes of lanes.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn at<const B: usize>(&self, codes: __m512i) -> __m512 {
+        let Self([low, high, ..]) = *self;
+        match B {
+            // The lowest bits of each lane choose.
+            2..=4 => _mm512_permutexvar_ps(codes, low),
+            5 => _mm512_permutex2var_ps(low, codes, high),
+            _ => {
+                let code = _mm512_and_si512(codes, _mm512_set1_epi32(0xFF));
+                value::<B>(self.0, _mm512_cvtepi32_ps(code))
+            }
+        }
+    }
+}
+
+/// Each operation rounded by itself, as weights are decoded.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn value<const B: usize>([c0, c1, c2, c3]: [__m512; 4], code: __m512) -> __m512 {
+    let low = _mm512_set1_ps((1 - (1i32 << B)) as f32);
+    let u = _mm512_fmadd_ps(code, _mm512_set1_ps(2.0), low);
+    let x = _mm512_add_ps(c2, _mm512_mul_ps(u, c3));
+    let x = _mm512_add_ps(c1, _mm512_mul_ps(u, x));
+    _mm512_add_ps(c0, _mm512_mul_ps(u, x))
+}
