@@ -3,7 +3,11 @@
 use std::ops::Range;
 
 use niwaki_codes::product::{Form, Inputs, Kernel};
-use niwaki_codes::{Bits, BlockType, BlockView, Elastic, ElasticParts, ElasticView, Error, Uniform, UniformView};
+use niwaki_codes::simd::Level;
+use niwaki_codes::{
+    Bits, BlockType, BlockView, Elastic, ElasticParts, ElasticView, Error, GroupSize, Grouping, Symmetry, Uniform,
+    UniformView, pack_row, unpack_blocks,
+};
 
 /// The weights of a matrix `[rows, cols]`, as stored.
 ///
@@ -53,6 +57,31 @@ pub enum Codes {
         /// Planes by number.
         planes: [Option<Vec<u8>>; 8],
     },
+}
+
+impl Codes {
+    /// Blocks of ggml; those of one scale as evenly spaced codes in groups of 32, which stand for the
+    /// same numbers and are faster to multiply.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are no whole number of blocks.
+    pub fn of_blocks(kind: BlockType, blocks: Vec<u8>) -> Result<Self, Error> {
+        if !matches!(kind, BlockType::Q4_0 | BlockType::Q5_0 | BlockType::Q8_0) {
+            return Ok(Self::Blocks(kind, blocks));
+        }
+        let (each, bits) = (kind.elements(), kind.code_bits());
+        let scheme = Uniform::new(bits, Grouping::Group(GroupSize::new(each)?), Symmetry::Symmetric);
+        let count = blocks.len().div_ceil(kind.bytes());
+        let (mut codes, mut scales) = (vec![0; count * each * bits.get() as usize / 8], Vec::with_capacity(2 * count));
+        let mut all = vec![0; each];
+        for (block, codes) in blocks.chunks(kind.bytes()).zip(codes.chunks_mut(each * bits.get() as usize / 8)) {
+            unpack_blocks(Level::best(), kind, block, &mut all)?;
+            pack_row(Level::best(), bits, &all, codes)?;
+            scales.extend(block.iter().take(2));
+        }
+        Ok(Self::Uniform { scheme, codes, scales, zeros: None })
+    }
 }
 
 /// The same, borrowed.
@@ -144,5 +173,35 @@ impl Packed {
                 View::Elastic(ElasticView::new(*scheme, rows, cols, parts)?, *width)
             }
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_one_scale_are_the_same_numbers_in_groups() {
+        let mut state = 7u32;
+        let mut byte = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        for kind in [BlockType::Q4_0, BlockType::Q5_0, BlockType::Q8_0, BlockType::Q4_1] {
+            let (rows, cols) = (3, 96);
+            let mut bytes: Vec<u8> = (0..rows * kind.row_bytes(cols).unwrap()).map(|_| byte()).collect();
+            // Finite scales and minima.
+            bytes.chunks_mut(kind.bytes()).for_each(|block| (block[1], block[3]) = (0x31, 0x2d));
+            let mut expected = vec![0.0; rows * cols];
+            let view = BlockView::new(kind, rows, cols, &bytes).unwrap();
+            view.dequantize_rows(Level::Scalar, 0..rows, &mut expected).unwrap();
+            let packed = Packed::new(rows, cols, Codes::of_blocks(kind, bytes.clone()).unwrap()).unwrap();
+            assert_eq!(matches!(packed.codes, Codes::Blocks(..)), kind == BlockType::Q4_1);
+            let mut found = vec![1.0; rows * cols];
+            packed.dequantize_rows(Kernel::best(), 0..rows, &mut found).unwrap();
+            assert_eq!(found, expected, "{kind}");
+        }
+        assert!(Codes::of_blocks(BlockType::Q4_0, vec![0; 17]).is_err());
     }
 }

@@ -79,10 +79,11 @@ impl<'a> SourceTensor<'a> {
         if self.shape().dims().len() != 2 {
             return Ok(None);
         }
+        let wrong = |e| Error::below(e, Blame::Input).of(self.name());
         let codes = match self.elastic_codes() {
             Some(codes) => codes,
             None => match self.codes(0..rows)? {
-                Some(Coded::Blocks(kind, codes)) => Codes::Blocks(kind, codes.into_owned()),
+                Some(Coded::Blocks(kind, codes)) => Codes::of_blocks(kind, codes.into_owned()).map_err(wrong)?,
                 Some(Coded::Uniform(scheme, UniformRows { codes, scales, zeros })) => {
                     let zeros = (scheme.symmetry == Symmetry::Affine).then_some(zeros);
                     Codes::Uniform { scheme, codes, scales, zeros }
@@ -90,8 +91,7 @@ impl<'a> SourceTensor<'a> {
                 None => return Ok(None),
             },
         };
-        let packed = Packed::new(rows, cols, codes).map_err(|e| Error::below(e, Blame::Input).of(self.name()))?;
-        Ok(Some(packed))
+        Ok(Some(Packed::new(rows, cols, codes).map_err(wrong)?))
     }
 
     /// The planes of elastic codes that the width it is read at takes.
