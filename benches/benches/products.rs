@@ -14,31 +14,15 @@
 
 use std::hint::black_box;
 
-use niwaki_benches::{in_turns, normal};
+use niwaki_benches::{in_turns, normal, read};
 use niwaki_codes::product::{Form, Inputs, Kernel, Scratch};
 use niwaki_codes::simd::Level;
-use niwaki_codes::{Scheme, Uniform, UniformView, stamp};
+use niwaki_codes::{Scheme, Uniform, UniformView};
 use niwaki_quant::{Fit, UniformOut, Values, encode_rows};
 
 const ROWS: usize = 4096;
 const COLS: usize = 14336;
 const TURNS: usize = 15;
-
-stamp! {
-    fn read = read_body(bytes: &[u8]) -> u64;
-}
-
-/// Adds up all bytes, by words, in sixty-four sums.
-#[inline(always)]
-fn read_body(bytes: &[u8]) -> u64 {
-    let mut sums = [0u64; 64];
-    for chunk in bytes.as_chunks::<512>().0 {
-        for (sum, word) in sums.iter_mut().zip(chunk.as_chunks::<8>().0) {
-            *sum = sum.wrapping_add(u64::from_le_bytes(*word));
-        }
-    }
-    sums.iter().fold(0, |all, sum| all.wrapping_add(*sum))
-}
 
 struct Coded {
     scheme: Uniform,

@@ -40,3 +40,19 @@ pub fn cpu_time() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
+
+niwaki_codes::stamp! {
+    /// Adds up all bytes, by words, in sixty-four sums: about as fast as memory is read.
+    pub fn read = read_body(bytes: &[u8]) -> u64;
+}
+
+#[inline(always)]
+fn read_body(bytes: &[u8]) -> u64 {
+    let mut sums = [0u64; 64];
+    for chunk in bytes.as_chunks::<512>().0 {
+        for (sum, word) in sums.iter_mut().zip(chunk.as_chunks::<8>().0) {
+            *sum = sum.wrapping_add(u64::from_le_bytes(*word));
+        }
+    }
+    sums.iter().fold(0, |all, sum| all.wrapping_add(*sum))
+}
