@@ -31,7 +31,7 @@ pub fn dequantize_run(
 }
 
 /// Groups whose grids are widened at a time.
-const GRIDS: usize = 128;
+pub(crate) const GRIDS: usize = 128;
 
 /// Decodes whole rows; lengths were checked by the view.
 pub(crate) fn rows(level: Level, parts: &Parts<'_>, rows: Range<usize>, out: &mut [f32]) {
@@ -88,7 +88,7 @@ fn groups(level: Level, parts: &Parts<'_>, row: usize, mut at: usize, mut out: &
 
 stamp! {
     /// Scales and middle codes of the groups from `at` of a row on.
-    fn grids = grids_body(
+    pub(crate) fn grids = grids_body(
         parts: &Parts<'_>, at: (usize, usize), scales: &mut [f32], middles: &mut [i32],
     ) -> ();
 }

@@ -15,6 +15,8 @@
 //! kernel's own, one for any number of threads; each lies within `cols * 2^-24 * sum s 2^b |x|` of
 //! the exact product of the decoded weights.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod decoded;
 mod inputs;
 mod plain;
@@ -34,7 +36,7 @@ use crate::uniform::Parts;
 use crate::{Error, ErrorKind, UniformView};
 
 #[cfg(target_arch = "x86_64")]
-use crate::simd::Vnni;
+use crate::simd::{Avx2, Vnni};
 
 /// Sums that a row is spread over.
 pub(crate) const SUMS: usize = 16;
@@ -47,6 +49,9 @@ pub(crate) const CHUNK: usize = 128;
 pub enum Kernel {
     /// One body for every instruction set, stamped: the definition.
     Plain(Level),
+    /// AVX2 with FMA, F16C and BMI2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
     /// AVX-512 with VNNI and VBMI.
     #[cfg(target_arch = "x86_64")]
     Vnni(Vnni),
@@ -59,22 +64,28 @@ impl Kernel {
         if let Some(proof) = Vnni::detect() {
             return Self::Vnni(proof);
         }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(proof) = Avx2::detect() {
+            return Self::Avx2(proof);
+        }
         Self::Plain(Level::best())
     }
 
     /// Every one of this CPU, slowest first.
     pub fn all() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
-        let more = Vnni::detect().map(Self::Vnni);
+        let more = [Avx2::detect().map(Self::Avx2), Vnni::detect().map(Self::Vnni)];
         #[cfg(not(target_arch = "x86_64"))]
-        let more = None;
-        Level::all().map(Self::Plain).chain(more)
+        let more = [None; 0];
+        Level::all().map(Self::Plain).chain(more.into_iter().flatten())
     }
 
     /// What it is called.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Plain(level) => level.name(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2-products",
             #[cfg(target_arch = "x86_64")]
             Self::Vnni(_) => "avx512-vnni",
         }
@@ -84,6 +95,8 @@ impl Kernel {
     pub fn level(self) -> Level {
         match self {
             Self::Plain(level) => level,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(proof) => Level::Avx2(proof),
             #[cfg(target_arch = "x86_64")]
             Self::Vnni(proof) => Level::Avx512(proof.avx512()),
         }
@@ -123,6 +136,13 @@ impl UniformView<'_> {
             && x86_64::can(parts, x)
         {
             x86_64::products(proof, parts, rows.start, x, out);
+            return Ok(());
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Kernel::Avx2(proof) = kernel
+            && avx2::can(parts, x)
+        {
+            rows.zip(out).for_each(|(row, y)| *y = avx2::product(proof, parts, row, x));
             return Ok(());
         }
         let exact = x.form() == self.form(kernel, true) && lanes_fit(parts);

@@ -59,7 +59,7 @@ fn some_rows<const R: usize>(proof: Vnni, (view, width): (&ElasticView<'_>, Bits
     let mut sums = [[0.0; SUMS]; R];
     for first in (0..groups).step_by(GROUPS) {
         let levels = core::array::from_fn(|nth| view.cubics(level, width, (row + nth) * groups + first));
-        let some = Some { planes, levels, first: first * each, each };
+        let some = Groups { planes, levels, first: first * each, each };
         let chunks = chunks.min((first + GROUPS).saturating_mul(each));
         // SAFETY: a `Vnni` is only made by `Vnni::detect`, which saw the features.
         unsafe { some.add(width, x.as_chunks().0.get(..chunks).unwrap_or(&[]), &mut sums) }
@@ -78,7 +78,7 @@ fn some_rows<const R: usize>(proof: Vnni, (view, width): (&ElasticView<'_>, Bits
 }
 
 /// Some groups of some rows.
-struct Some<'a, const R: usize> {
+struct Groups<'a, const R: usize> {
     /// The planes of each row, the most significant first.
     planes: [[&'a [u8]; 8]; R],
     levels: Levels<R>,
@@ -88,7 +88,7 @@ struct Some<'a, const R: usize> {
     each: usize,
 }
 
-impl<const R: usize> Some<'_, R> {
+impl<const R: usize> Groups<'_, R> {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
     fn add(&self, width: Bits, x: &[[f32; CHUNK]], sums: &mut [[f32; SUMS]; R]) {
         match width.get() {
