@@ -19,6 +19,7 @@
 mod avx2;
 mod decoded;
 mod inputs;
+mod kept;
 mod plain;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
@@ -30,6 +31,7 @@ use core::ops::Range;
 
 pub use decoded::{BLOCK, INPUTS, row_products};
 pub use inputs::{Form, Inputs, Scratch, Sizes};
+pub use kept::KeptSums;
 
 use crate::simd::Level;
 use crate::uniform::Parts;

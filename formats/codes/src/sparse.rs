@@ -202,7 +202,7 @@ impl<'a> SparseView<'a> {
             let end = if self.scale_per_row() { row + 1 } else { rows.end };
             next += self.support.visit_rows(row..end, next, |first, places| {
                 let mut decoded = [0.0; BLOCK + 16];
-                let values = self.values(level, row, first, places.len(), &mut decoded)?;
+                let values = self.values(level, row, (first, places.len()), &mut decoded)?;
                 take(places, values);
                 Ok::<(), Error>(())
             })?;
@@ -239,7 +239,7 @@ impl<'a> SparseView<'a> {
             let bits = bits.get(..out.len().div_ceil(8)).unwrap_or(bits);
             let count = MaskView::new(1, out.len(), bits)?.kept();
             let mut decoded = [0.0; BLOCK + 16];
-            next += scatter(level, bits, self.values(level, row, next, count, &mut decoded)?, out)?;
+            next += scatter(level, bits, self.values(level, row, (next, count), &mut decoded)?, out)?;
         }
         Ok(next - before)
     }
@@ -265,15 +265,18 @@ impl<'a> SparseView<'a> {
         Ok(next - before)
     }
 
-    /// Decodes `count` kept weights from number `next` on, at most [`BLOCK`]; where rows have
-    /// scales, all of them stand in `row`.
-    fn values<'b>(
+    /// Decodes `count` kept weights from number `next` on, where rows have scales all of `row`. There
+    /// is room for them and for sixteen more.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Range`] for kept weights that are not there, and for less room.
+    pub fn values<'b>(
         &self,
         level: Level,
         row: usize,
-        next: usize,
-        count: usize,
-        decoded: &'b mut [f32; BLOCK + 16],
+        (next, count): (usize, usize),
+        decoded: &'b mut [f32],
     ) -> Result<&'b [f32], Error> {
         // Codes go by eights: whole ones are decoded, and what is too much is left out.
         let skip = next % 8;
@@ -283,7 +286,8 @@ impl<'a> SparseView<'a> {
             return Err(ErrorKind::Range { needs, has: self.kept }.into());
         }
         let some = (skip + count).next_multiple_of(8).min(self.kept - first);
-        let Some(decoded) = decoded.get_mut(..some) else { return Ok(&[]) };
+        let has = decoded.len();
+        let decoded = decoded.get_mut(..some).ok_or(ErrorKind::Range { needs: some, has })?;
         match &self.stored {
             Stored::Uniform { codes, grids } => stretch(level, codes, grids, row, first, decoded)?,
             Stored::Elastic { view, width } => view.dequantize_cols(level, *width, 0, first, decoded)?,

@@ -128,6 +128,25 @@ impl KeptView<'_> {
         }
     }
 
+    /// Decodes `count` kept weights from number `next` on, of which all that have a row's scale are of
+    /// `row`. There is room for them and for sixteen more.
+    pub(crate) fn values<'b>(
+        &self,
+        level: Level,
+        row: usize,
+        (next, count): (usize, usize),
+        room: &'b mut [f32],
+    ) -> Result<&'b [f32], Error> {
+        match &self.form {
+            KeptForm::Codes(view) => Ok(view.values(level, row, (next, count), room)?),
+            KeptForm::Values(dtype, values) => {
+                let room = room.get_mut(..count).unwrap_or_default();
+                decode_f32(*dtype, elements(values, *dtype, next, count), room)?;
+                Ok(room)
+            }
+        }
+    }
+
     /// Which weights are kept.
     pub(crate) fn support(&self) -> Support<'_> {
         self.counted.support

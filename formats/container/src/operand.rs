@@ -14,7 +14,7 @@
 use std::ops::Range;
 
 use niwaki_codes::patch::factor;
-use niwaki_codes::product::{Form, INPUTS, Inputs, Kernel, row_products};
+use niwaki_codes::product::{Form, INPUTS, Inputs, KeptSums, Kernel, row_products};
 use niwaki_codes::{Bits, MaskView, PatchKind};
 use niwaki_tensors::decode_f32;
 
@@ -22,6 +22,9 @@ use crate::error::{Error, ErrorKind};
 use crate::kept::{KeptView, elements};
 use crate::overlay::{Layer, OverlaidDecoder, Overlay, Values};
 use crate::tensor::{Decoder, Tensor, View};
+
+/// Columns of which the kept weights are decoded at a time.
+const KEPT: usize = 2048;
 
 /// Rows that are done at a time: their codes stay in the nearest caches for all inputs.
 const ROWS: usize = 16;
@@ -210,40 +213,78 @@ impl Operand<'_> {
             }
             return Ok(());
         }
+        if let View::Kept(view) = &weights.view {
+            return match view.support().mask() {
+                Some(bits) => self.kept_by_mask(view, bits, rows, x, to),
+                None => self.kept_by_positions(view, rows, x, to),
+            };
+        }
         for (at, row) in rows.enumerate() {
-            let products = match &weights.view {
-                View::Kept(view) => self.kept(view, row, x)?,
-                _ => row_products(self.kernel.level(), self.cols(), x, |first, out| {
-                    self.columns(weights, (row, first), out)
-                })?,
+            let products = row_products(self.kernel.level(), self.cols(), x, |first, out| {
+                self.columns(weights, (row, first), out)
+            })?;
+            to.row(at).zip(products).for_each(|(y, product)| *y = product);
+        }
+        Ok(())
+    }
+
+    /// The products of rows of which a mask tells the weights that are stored.
+    fn kept_by_mask(
+        &self,
+        view: &KeptView<'_>,
+        bits: MaskView<'_>,
+        rows: Range<usize>,
+        x: &[Inputs<'_>],
+        to: &mut Results<'_>,
+    ) -> Result<(), Error> {
+        let (level, mut before) = (self.kernel.level(), view.counted.before(rows.start));
+        let plain = self.mask.is_none() && x.iter().all(|x| x.as_plain().is_some());
+        for (at, row) in rows.enumerate() {
+            let products = if plain {
+                let mut sums = [KeptSums::default(); INPUTS];
+                for (nth, bits) in bits.row(row).unwrap_or_default().chunks(KEPT / 8).enumerate() {
+                    let first = nth * KEPT;
+                    let count = MaskView::new(1, KEPT.min(self.cols() - first), bits)?.kept();
+                    let mut room = [0.0; KEPT + 16];
+                    let values = view.values(level, row, (before, count), &mut room)?;
+                    for (sums, x) in sums.iter_mut().zip(x) {
+                        sums.add(level, bits, values, x.as_plain().and_then(|x| x.get(first..)).unwrap_or_default());
+                    }
+                    before += count;
+                }
+                sums.map(KeptSums::total)
+            } else {
+                row_products(level, self.cols(), x, |first, out| {
+                    before += view.dequantize_cols(level, (row, first), before, out)?;
+                    self.drop(row, first, out);
+                    Ok::<(), Error>(())
+                })?
             };
             to.row(at).zip(products).for_each(|(y, product)| *y = product);
         }
         Ok(())
     }
 
-    /// The products of a row of which only some weights are stored.
-    fn kept(&self, view: &KeptView<'_>, row: usize, x: &[Inputs<'_>]) -> Result<[f32; INPUTS], Error> {
-        let mut before = view.counted.before(row);
-        if view.support().mask().is_some() {
-            return row_products(self.kernel.level(), self.cols(), x, |first, out| {
-                before += view.dequantize_cols(self.kernel.level(), (row, first), before, out)?;
-                self.drop(row, first, out);
-                Ok(())
-            });
-        }
-        let (mut sums, first) = ([0.0; INPUTS], row * self.cols());
-        view.visit_rows(self.kernel.level(), row..row + 1, |places, values| {
+    /// The products of rows of which positions tell the weights that are stored.
+    fn kept_by_positions(
+        &self,
+        view: &KeptView<'_>,
+        rows: Range<usize>,
+        x: &[Inputs<'_>],
+        to: &mut Results<'_>,
+    ) -> Result<(), Error> {
+        let cols = self.cols().max(1);
+        (0..rows.len()).for_each(|at| to.row(at).take(x.len()).for_each(|y| *y = 0.0));
+        view.visit_rows(self.kernel.level(), rows.clone(), |places, values| {
             for (place, value) in places.iter().zip(values) {
-                let column = place.saturating_sub(first);
-                if self.mask.is_none_or(|mask| mask.keeps(row, column) == Some(true)) {
-                    for (sum, x) in sums.iter_mut().zip(x) {
-                        *sum += value * x.get(column).unwrap_or(0.0);
+                let (row, column) = (place / cols, place % cols);
+                if row >= rows.start && self.mask.is_none_or(|mask| mask.keeps(row, column) == Some(true)) {
+                    for (y, x) in to.row(row - rows.start).zip(x) {
+                        *y += value * x.get(column).unwrap_or(0.0);
                     }
                 }
             }
-        })?;
-        Ok(sums)
+        })
     }
 
     /// The weights of a row from column `first` on, those that the mask drops zero.

@@ -162,6 +162,14 @@ impl<'a> Inputs<'a> {
         }
     }
 
+    /// The floats, where they are as they were given.
+    pub const fn as_plain(&self) -> Option<&'a [f32]> {
+        match self.kind {
+            Kind::Plain(x) => Some(x),
+            _ => None,
+        }
+    }
+
     /// The input of a column, or what it was rounded to; none past the last.
     pub fn get(&self, column: usize) -> Option<f32> {
         let mut chunk = [0.0; CHUNK];
