@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+use niwaki_codes::Bits;
 use niwaki_codes::half_floats::{narrow_bf16, narrow_f16};
 
 use super::Operand;
@@ -57,6 +58,11 @@ impl Floats<'_> {
 }
 
 impl Operand<'_> {
+    /// The width at which an elastic tensor is decoded.
+    pub fn width(&self) -> Option<Bits> {
+        self.weights.base.width()
+    }
+
     /// What [`dequantize_rows`](Self::dequantize_rows) asks of its scratch, whatever it decodes to.
     pub fn row_sizes(&self) -> RowSizes {
         let cols = self.cols();
