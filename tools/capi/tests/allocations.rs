@@ -1,5 +1,6 @@
 //! What the library asks of the allocator: nothing in products and in decoding; at opening, what a header takes.
 #![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
+#![allow(clippy::print_stdout, reason = "it says what it skipped and measured")]
 #![allow(clippy::undocumented_unsafe_blocks, reason = "it calls the library as C does, with handles that it keeps")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -2,6 +2,7 @@
 //!
 //! What is missing on a machine, a compiler or valgrind, is said with the word *skipped*.
 #![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
+#![allow(clippy::print_stdout, reason = "it says what it skipped and measured")]
 
 use std::collections::BTreeSet;
 use std::fs;
