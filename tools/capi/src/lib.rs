@@ -14,8 +14,8 @@
 //! - Handles never change: any number of threads may use one at once. They may be freed in any order; what
 //!   another handle needs lives on inside it.
 //! - Products and decoding allocate nothing when they succeed, start no thread and take no lock.
-//! - No global state, no output, no environment variable. A Rust panic is an answer, never an unwinding
-//!   into C.
+//! - No global state, no environment variable, no output. A panic would be a fault of ours: it is an answer,
+//!   never an unwinding into C, and Rust prints a line about it.
 //! - Null handles, misaligned memory and buffers of other lengths are refused, with one line that says found
 //!   and expected.
 //!

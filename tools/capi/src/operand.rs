@@ -11,7 +11,7 @@ use niwaki_container::{Floats, Operand as Ready, Overlay as Stack, RowScratch};
 
 use crate::artifact::{Artifact, Opened, give, the};
 use crate::error::{Error, Line, Status, Text, ask, fenced, free};
-use crate::memory::{Room, Scratch, apart, padded, read, span, write};
+use crate::memory::{Room, Scratch, apart, check, padded, read, span, write};
 use crate::overlay::Overlay;
 
 /// The weights of one tensor at one width, with whatever is laid over them. `niwaki_operand_free`.
@@ -121,10 +121,15 @@ pub struct Weights {
 }
 
 impl Operand {
-    fn new(artifact: &Artifact, index: usize, width: u32, laid: (Option<&Overlay>, &[u8])) -> Result<Self, Error> {
+    fn new(
+        artifact: &Artifact,
+        index: usize,
+        width: u32,
+        laid: (Option<&Overlay>, Option<&[u8]>),
+    ) -> Result<Self, Error> {
         let (overlay, mask) = laid;
         let artifact = Arc::clone(&artifact.opened);
-        let mask: Option<Arc<[u8]>> = (!mask.is_empty()).then(|| mask.into());
+        let mask: Option<Arc<[u8]>> = mask.map(Into::into);
         let layers = overlay.map_or(&[][..], |overlay| &overlay.layers);
         let signatures: Vec<_> = layers.iter().map(|(signature, _)| Arc::clone(signature)).collect();
 
@@ -228,7 +233,7 @@ pub unsafe extern "C" fn niwaki_prepare(
             let plain = Preparation { width: 0, overlay: ptr::null(), mask: ptr::null(), mask_len: 0 };
             let preparation = preparation.as_ref().unwrap_or(&plain);
             let mask = read(preparation.mask, preparation.mask_len, "mask")?;
-            let laid = (preparation.overlay.as_ref(), mask);
+            let laid = (preparation.overlay.as_ref(), (!preparation.mask.is_null()).then_some(mask));
             give(out, "out", || Operand::new(artifact, index, preparation.width, laid))
         })
     }
@@ -353,6 +358,8 @@ unsafe fn product(operand: *const Operand, rows: Rows, x: Inputs, y: Outputs, sc
     if cols > 0 && y.len != needs {
         return Err(Error::caller(format!("`y` needs {needs} floats, has {}", y.len)));
     }
+    check(x.data, x.len, "x")?;
+    check(y.data, y.len, "y")?;
     let bytes = operand.product_bytes(precision, count);
     let used = scratch.len.min(bytes);
     let spans = [
@@ -361,7 +368,7 @@ unsafe fn product(operand: *const Operand, rows: Rows, x: Inputs, y: Outputs, sc
         ("scratch", span(scratch.data, used)),
     ];
     apart(&spans)?;
-    // SAFETY: the condition of this function; they do not overlap.
+    // SAFETY: the condition of this function; `apart` has seen that they do not overlap.
     let (x, y, room) = unsafe { (read(x.data, x.len, "x")?, write(y.data, y.len, "y")?, scratch.room(bytes)?) };
     match (cols, rows.len()) {
         // A sum of nothing.

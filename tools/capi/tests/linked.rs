@@ -136,6 +136,12 @@ fn the_example_classifies_with_packed_weights_as_with_decoded_ones() {
 }
 
 #[test]
+fn the_example_of_the_readme_multiplies() {
+    let Some(program) = Program::of("examples/dot.c", &SANITIZERS) else { return };
+    assert_eq!(program.run(&[&format!("{ROOT}/tests/golden/example.safetensors"), "w"]), "3.5 -4\n");
+}
+
+#[test]
 fn the_shared_library_exports_the_header_and_nothing_else() {
     if !cfg!(target_os = "linux") || !there("nm") {
         return;

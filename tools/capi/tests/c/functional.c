@@ -259,6 +259,10 @@ static void overlays(const char *folder) {
     niwaki_operand *masked = prepare(model, index, &(niwaki_preparation){0, overlay, mask, 2});
     REFUSES(niwaki_prepare(model, index, &(niwaki_preparation){0, NULL, mask, 1}, &(niwaki_operand *){NULL}, &error),
             "`mask` needs 2 bytes, has 1");
+    REFUSES(niwaki_prepare(model, index, &(niwaki_preparation){0, NULL, mask, 0}, &(niwaki_operand *){NULL}, &error),
+            "`mask` needs 2 bytes, has 0");
+    REFUSES(niwaki_prepare(model, index, &(niwaki_preparation){0, NULL, NULL, 2}, &(niwaki_operand *){NULL}, &error),
+            "`mask` is null; 2 elements expected");
     free(mask);
     niwaki_overlay_free(overlay);
 
@@ -337,6 +341,9 @@ static void refusals(const char *folder) {
             "`x` needs whole rows of 24 floats, has 23");
     REFUSES(niwaki_gemv(operand, all, (niwaki_inputs){x, 24, 2}, to, scratch, &error), "precision 2 is not known; known: 0, 1");
     REFUSES(niwaki_gemv(operand, all, (niwaki_inputs){NULL, 24, 0}, to, scratch, &error), "`x` is null; 24 elements expected");
+    REFUSES(niwaki_gemv(operand, all, (niwaki_inputs){NULL, 24, 0}, (niwaki_outputs){NULL, 5}, scratch, &error),
+            "`x` is null; 24 elements expected");
+    REFUSES(niwaki_gemv(operand, all, in, (niwaki_outputs){NULL, 5}, scratch, &error), "`y` is null; 5 elements expected");
     REFUSES(niwaki_gemv(operand, all, in, (niwaki_outputs){y, 4}, scratch, &error), "`y` needs 5 floats, has 4");
     REFUSES(niwaki_gemv(operand, all, in, (niwaki_outputs){x + 19, 5}, scratch, &error), "`x` and `y` overlap");
     REFUSES(niwaki_gemv(operand, all, in, (niwaki_outputs){(float *)((char *)y + 1), 5}, scratch, &error),
