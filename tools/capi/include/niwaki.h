@@ -247,6 +247,40 @@ typedef struct {
 } niwaki_rows;
 
 /**
+ * Where decoded weights go.
+ */
+typedef struct {
+    /**
+     * The first, aligned as its type is.
+     */
+    void *data;
+    /**
+     * How many there are: rows of the call times columns.
+     */
+    size_t len;
+    /**
+     * A `niwaki_float_type`.
+     */
+    uint32_t type;
+} niwaki_weights;
+
+/**
+ * Memory that a call may use for its own purposes, and whose contents mean nothing before and after it. It
+ * begins at a multiple of `NIWAKI_SCRATCH_ALIGNMENT` bytes, and no other call uses it at the same time. Null
+ * and 0 where none is needed.
+ */
+typedef struct {
+    /**
+     * The first byte.
+     */
+    void *data;
+    /**
+     * Bytes.
+     */
+    size_t len;
+} niwaki_scratch;
+
+/**
  * Rows of inputs, one behind the other.
  */
 typedef struct {
@@ -277,40 +311,6 @@ typedef struct {
      */
     size_t len;
 } niwaki_outputs;
-
-/**
- * Memory that a call may use for its own purposes, and whose contents mean nothing before and after it. It
- * begins at a multiple of `NIWAKI_SCRATCH_ALIGNMENT` bytes, and no other call uses it at the same time. Null
- * and 0 where none is needed.
- */
-typedef struct {
-    /**
-     * The first byte.
-     */
-    void *data;
-    /**
-     * Bytes.
-     */
-    size_t len;
-} niwaki_scratch;
-
-/**
- * Where decoded weights go.
- */
-typedef struct {
-    /**
-     * The first, aligned as its type is.
-     */
-    void *data;
-    /**
-     * How many there are: rows of the call times columns.
-     */
-    size_t len;
-    /**
-     * A `niwaki_float_type`.
-     */
-    uint32_t type;
-} niwaki_weights;
 
 #ifdef __cplusplus
 extern "C" {
@@ -581,6 +581,30 @@ void niwaki_operand_free(niwaki_operand *operand);
 niwaki_operand_info_t niwaki_operand_info(const niwaki_operand *operand);
 
 /**
+ * Bytes of scratch for decoding: what a row takes, once or a few times. 0 for null.
+ *
+ * # Safety
+ *
+ * `operand` is null or was not freed.
+ */
+size_t niwaki_dequantize_scratch(const niwaki_operand *operand);
+
+/**
+ * Decodes some rows, patches laid over them, and zeros where a mask drops weights. Halves and bfloat16 are the
+ * nearest to the floats that `NIWAKI_FLOAT_TYPE_F32` gives. The same bits on every machine.
+ *
+ * # Safety
+ *
+ * `operand` was not freed; `out` and `scratch` can be read and written, by nobody else during the call;
+ * `error` is null or can be written.
+ */
+niwaki_status niwaki_dequantize(const niwaki_operand *operand,
+                                niwaki_rows rows,
+                                niwaki_weights out,
+                                niwaki_scratch scratch,
+                                niwaki_error **error);
+
+/**
  * Bytes of scratch for products with `count` rows of inputs of that `niwaki_precision`: no more for many than
  * for 8. 0 for null, and for a precision that is not known.
  *
@@ -589,15 +613,6 @@ niwaki_operand_info_t niwaki_operand_info(const niwaki_operand *operand);
  * `operand` is null or was not freed.
  */
 size_t niwaki_product_scratch(const niwaki_operand *operand, uint32_t precision, size_t count);
-
-/**
- * Bytes of scratch for decoding: what a row takes, once or a few times. 0 for null.
- *
- * # Safety
- *
- * `operand` is null or was not freed.
- */
-size_t niwaki_dequantize_scratch(const niwaki_operand *operand);
 
 /**
  * Multiplies some rows with one row of inputs: `y[i]` is the product of row `rows.start + i`.
@@ -631,21 +646,6 @@ niwaki_status niwaki_gemm(const niwaki_operand *operand,
                           niwaki_outputs y,
                           niwaki_scratch scratch,
                           niwaki_error **error);
-
-/**
- * Decodes some rows, patches laid over them, and zeros where a mask drops weights. Halves and bfloat16 are the
- * nearest to the floats that `NIWAKI_FLOAT_TYPE_F32` gives. The same bits on every machine.
- *
- * # Safety
- *
- * `operand` was not freed; `out` and `scratch` can be read and written, by nobody else during the call;
- * `error` is null or can be written.
- */
-niwaki_status niwaki_dequantize(const niwaki_operand *operand,
-                                niwaki_rows rows,
-                                niwaki_weights out,
-                                niwaki_scratch scratch,
-                                niwaki_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

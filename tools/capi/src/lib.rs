@@ -30,6 +30,7 @@ mod error;
 mod memory;
 mod operand;
 mod overlay;
+mod product;
 mod verification;
 
 pub use artifact::{
@@ -42,11 +43,11 @@ pub use error::{
 };
 pub use memory::{SCRATCH_ALIGNMENT, Scratch};
 pub use operand::{
-    FloatType, Inputs, Operand, OperandInfo, Outputs, Precision, Preparation, Rows, Weights, niwaki_dequantize,
-    niwaki_dequantize_scratch, niwaki_gemm, niwaki_gemv, niwaki_operand_free, niwaki_operand_info, niwaki_prepare,
-    niwaki_product_scratch,
+    FloatType, Operand, OperandInfo, Preparation, Rows, Weights, niwaki_dequantize, niwaki_dequantize_scratch,
+    niwaki_operand_free, niwaki_operand_info, niwaki_prepare,
 };
 pub use overlay::{Overlay, niwaki_overlay_free, niwaki_overlay_new};
+pub use product::{Inputs, Outputs, Precision, niwaki_gemm, niwaki_gemv, niwaki_product_scratch};
 pub use verification::{
     Verification, niwaki_verification_count, niwaki_verification_fault, niwaki_verification_free, niwaki_verify,
 };

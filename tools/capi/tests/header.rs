@@ -14,7 +14,7 @@ fn generated() -> String {
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
     let mut builder = cbindgen::Builder::new().with_config(config);
     // In this order, so that it reads from the beginning.
-    for module in ["error", "artifact", "verification", "overlay", "memory", "operand"] {
+    for module in ["error", "artifact", "verification", "overlay", "memory", "operand", "product"] {
         builder = builder.with_src(root.join(format!("src/{module}.rs")));
     }
     let mut out = Vec::new();
