@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use niwaki_engine::layers::Fewer;
 use niwaki_engine::recipe::{Preset, scheme};
 use niwaki_engine::signature::{self, Application, Patch, Signature};
 use niwaki_engine::{Destination, Error, Names, Opened, Options, Plan, Recipe, Tail};
@@ -58,21 +59,20 @@ pub(crate) fn compress<'py>(
     let report = py.detach(|| -> Result<_, Told> {
         let opened = Opened::open(&source, &Limits::default())?;
         let recipe = self::recipe(&opened, how)?;
-        let source = opened.source(None, Names::HuggingFace)?;
-        refuse_patches(&recipe)?;
+        let fewer = recipe.layers.as_ref().map(|rule| Fewer::new(&opened, rule)).transpose()?;
+        let rules = recipe.patches.iter().map(|rule| (rule.signature.clone(), rule.alpha));
+        let signatures = self::signatures(&rules.collect::<Vec<_>>())?;
+        let transfers = recipe.patches.iter().map(|rule| rule.transfer);
+        let patches: Vec<_> = signatures.iter().zip(transfers).map(|(of, transfer)| patch(of, transfer)).collect();
+        let source = signature::overlaid(&opened, None, Names::HuggingFace, &patches)?;
+        let source = match &fewer {
+            Some(fewer) => fewer.over(source)?,
+            None => source,
+        };
         let mut plan = Plan::new(&source, recipe, Tail::Short, Destination::default())?;
         Ok(niwaki_engine::compress(&source, &mut plan, &out, &options(threads, force), &|_, _| {})?)
     })?;
     said(py, serde_json::to_string(&report))
-}
-
-/// What a plan alone does not do: the command line lays patches and takes blocks out before it.
-fn refuse_patches(recipe: &Recipe) -> Result<(), Told> {
-    match (recipe.patches.as_slice(), &recipe.layers) {
-        ([], None) => Ok(()),
-        ([], Some(_)) => Err(Told::caller("a recipe with `[[layers]]` is for the program `niwaki compress`")),
-        _ => Err(Told::caller("a recipe with `[[patch]]` is for the program `niwaki compress`")),
-    }
 }
 
 /// Writes a checkpoint with signatures merged into it, and what takes them off again.
@@ -91,10 +91,8 @@ pub(crate) fn apply<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let applied = py.detach(|| -> Result<_, Told> {
         let opened = open(&checkpoint)?;
-        let open = |(path, alpha): &(PathBuf, f64)| Ok((Signature::open(path, &Limits::default())?, *alpha));
-        let signatures = signatures.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
-        let patch = |(signature, alpha)| Patch { signature, alpha, transfer };
-        let patches: Vec<_> = signatures.iter().map(|(signature, alpha)| patch((signature, *alpha))).collect();
+        let signatures = self::signatures(&signatures)?;
+        let patches: Vec<_> = signatures.iter().map(|of| patch(of, transfer)).collect();
         let how = Application { out: Some(&out), allow_loss };
         Ok(signature::apply(&opened, &patches, how, &options(threads, force), &|_, _| {})?)
     })?;
@@ -127,4 +125,13 @@ pub(crate) fn patches(py: Python<'_>, checkpoint: PathBuf) -> PyResult<Bound<'_,
 
 fn open(path: &Path) -> Result<Opened, Error> {
     Opened::open(path, &Limits::default())
+}
+
+/// Signatures with their alphas.
+fn signatures(paths: &[(PathBuf, f64)]) -> Result<Vec<(Signature, f64)>, Error> {
+    paths.iter().map(|(path, alpha)| Ok((Signature::open(path, &Limits::default())?, *alpha))).collect()
+}
+
+fn patch((signature, alpha): &(Signature, f64), transfer: bool) -> Patch<'_> {
+    Patch { signature, alpha: *alpha, transfer }
 }

@@ -42,6 +42,20 @@ def test_a_recipe_compresses_by_name(source, tmp_path):
     assert model.recipe == recipe.replace("\n", "\nseed = 0\n\n", 1)
 
 
+def test_a_recipe_lays_signatures_over(golden, tmp_path):
+    base, signature, out = tmp_path / "base.safetensors", golden / "example-signature.safetensors", tmp_path / "out.safetensors"
+    write_f32(base, {"w": np.arange(6.0).reshape(2, 3), "e": np.ones(4)})
+    recipe = f'version = 1\n[[patch]]\nsignature = "{signature}"\nalpha = 0.5\ntransfer = %s\n[[keep]]\ntensors = "*"\n'
+    with pytest.raises(niwaki.Error) as caught:
+        niwaki.compress(base, out, recipe=recipe % "false")
+    assert caught.value.blame == "input" and not out.exists()
+    niwaki.compress(base, out, recipe=recipe % "true")
+    overlay = niwaki.Overlay([(niwaki.open(signature), 0.5)])
+    laid = niwaki.open(base)["w"].dequantize(overlay=overlay)
+    assert (niwaki.open(out)["w"].dequantize() == laid).all()
+    assert (laid != niwaki.open(base)["w"].dequantize()).any()
+
+
 def test_bytes_do_not_hang_on_threads(source, tmp_path):
     outs = [tmp_path / f"{threads}.safetensors" for threads in (1, 2, 3)]
     for threads, out in zip((1, 2, 3), outs):
