@@ -46,6 +46,15 @@ pub const fn f32_to_f16(x: f32) -> u16 {
     (half | sign) as u16
 }
 
+/// The nearest bfloat16.
+#[inline(always)]
+pub const fn f32_to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+    let nan = (bits & 0x7FFF_FFFF) > 0x7F80_0000;
+    (if nan { bits >> 16 | 0x40 } else { rounded }) as u16
+}
+
 /// A bfloat16 as `f32`, exactly.
 #[inline(always)]
 pub const fn bf16_to_f32(half: u16) -> f32 {
@@ -65,6 +74,30 @@ stamp! {
 stamp! {
     /// Reads little-endian `f32` of any alignment; stops at the shorter side.
     pub fn read_f32 = read_f32_body(from: &[u8], to: &mut [f32]) -> ();
+}
+
+stamp! {
+    /// The nearest IEEE halves, as their bits; stops at the shorter side.
+    pub fn narrow_f16 = narrow_f16_body(from: &[f32], to: &mut [u16]) -> ();
+}
+
+stamp! {
+    /// The nearest bfloat16, as their bits; stops at the shorter side.
+    pub fn narrow_bf16 = narrow_bf16_body(from: &[f32], to: &mut [u16]) -> ();
+}
+
+#[inline(always)]
+fn narrow_f16_body(from: &[f32], to: &mut [u16]) {
+    for (x, half) in from.iter().zip(to) {
+        *half = f32_to_f16(*x);
+    }
+}
+
+#[inline(always)]
+fn narrow_bf16_body(from: &[f32], to: &mut [u16]) {
+    for (x, half) in from.iter().zip(to) {
+        *half = f32_to_bf16(*x);
+    }
 }
 
 /// [`widen_f16`] to be inlined into a stamped body.
@@ -107,13 +140,31 @@ mod tests {
     }
 
     #[test]
-    fn rounding_to_half_agrees_with_the_half_crate() {
+    fn rounding_agrees_with_the_half_crate() {
         // Every exponent and sign with a spread of fractions, ties among them.
         for top in 0..1u32 << 12 {
             for low in [0, 1, 0xFFF, 0x1000, 0x1001, 0x1FFF, 0x2000, 0x3000, 0x2FFF, 0x3001, 0x7F_FFFF, 0x12_3456] {
                 let x = f32::from_bits(top << 20 | low & 0xF_FFFF);
                 let (ours, theirs) = (f32_to_f16(x), half::f16::from_f32_const(x).to_bits());
                 assert!(ours == theirs || x.is_nan() && f16_to_f32(ours).is_nan(), "{x:e} {ours:04x} {theirs:04x}");
+                let (ours, theirs) = (f32_to_bf16(x), half::bf16::from_f32_const(x).to_bits());
+                assert!(ours == theirs || x.is_nan() && bf16_to_f32(ours).is_nan(), "{x:e} {ours:04x} {theirs:04x}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_narrows_alike() {
+        let xs: [f32; 53] = core::array::from_fn(|i| f32::from_bits(0x3F80_0FFF + i as u32 * 0x0123_4567));
+        for level in Level::all() {
+            for n in [0, 1, 15, 16, 17, 53] {
+                let (mut half, mut brain) = ([7; 53], [7; 53]);
+                narrow_f16(level, &xs[..n], &mut half);
+                narrow_bf16(level, &xs[..n], &mut brain);
+                for (i, x) in xs.iter().enumerate() {
+                    let expected = if i < n { (f32_to_f16(*x), f32_to_bf16(*x)) } else { (7, 7) };
+                    assert_eq!((half[i], brain[i]), expected, "{x:e}");
+                }
             }
         }
     }

@@ -52,7 +52,7 @@ pub use digest::{ContentHasher, Digest, PieceHash, checkpoint_digest, stored_dig
 pub use error::{Error, ErrorKind};
 pub use meta::{Lineage, META_KEY, Meta, TensorMeta, VERSION, canonical, parse_meta};
 pub use niwaki_tensors::Blame;
-pub use operand::Operand;
+pub use operand::{Floats, Operand, RowScratch, RowSizes};
 pub use order::{Entry, Placement, Slot};
 pub use overlay::{OverlaidDecoder, Overlay};
 pub use parts::{Kept, Layout, Part, PartSpec, ToldBy, matrix};

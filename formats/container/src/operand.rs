@@ -11,8 +11,11 @@
 //! decoded in registers or a block of 512 at a time on the stack. Threads are the caller's too:
 //! ranges of rows give the same bits as all rows at once.
 
+mod decode;
+
 use std::ops::Range;
 
+pub use decode::{Floats, RowScratch, RowSizes};
 use niwaki_codes::patch::factor;
 use niwaki_codes::product::{Form, INPUTS, Inputs, KeptSums, Kernel, row_products};
 use niwaki_codes::{Bits, MaskView, PatchKind};

@@ -139,7 +139,7 @@ impl OverlaidDecoder<'_> {
 
 impl Layer<'_> {
     /// Its values for the rows, which begin with weight `start`; of a scale one for `each` weights.
-    fn read(
+    pub(crate) fn read(
         &self,
         level: Level,
         rows: Range<usize>,

@@ -16,23 +16,29 @@ pub(crate) struct Backing {
     place: Place,
 }
 
+/// Whoever keeps bytes in memory.
+type Owner = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
 #[derive(Clone)]
 enum Place {
     /// Invariant: the range lies in the file.
     Mapped { file: Arc<MappedFile>, range: Range<usize> },
     /// Invariant: the range lies in the bytes.
-    Memory { bytes: Arc<[u8]>, range: Range<usize> },
+    Memory { bytes: Owner, range: Range<usize> },
 }
 
 impl Backing {
     pub(crate) fn map(path: &Path) -> Result<Self, Error> {
-        let file = MappedFile::open(path)?;
-        let range = 0..file.bytes().len();
-        Ok(Self { name: path.to_owned(), place: Place::Mapped { file: Arc::new(file), range } })
+        MappedFile::open(path).map(Self::mapped)
     }
 
-    pub(crate) fn memory(name: &Path, bytes: Arc<[u8]>) -> Self {
-        let range = 0..bytes.len();
+    pub(crate) fn mapped(file: MappedFile) -> Self {
+        let (name, range) = (file.path().to_owned(), 0..file.bytes().len());
+        Self { name, place: Place::Mapped { file: Arc::new(file), range } }
+    }
+
+    pub(crate) fn memory(name: &Path, bytes: Owner) -> Self {
+        let range = 0..(*bytes).as_ref().len();
         Self { name: name.to_owned(), place: Place::Memory { bytes, range } }
     }
 
@@ -60,7 +66,7 @@ impl Backing {
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.place {
             Place::Mapped { file, range } => file.bytes().get(range.clone()),
-            Place::Memory { bytes, range } => bytes.get(range.clone()),
+            Place::Memory { bytes, range } => (**bytes).as_ref().get(range.clone()),
         }
         .unwrap_or_default()
     }

@@ -1,7 +1,7 @@
 //! A whole checkpoint: one file, or the files of an index.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::folder::{self, Found};
 use crate::index::{Index, parse_index};
 use crate::layout::is_reserved;
 use crate::limits::{Limit, Limits};
+use crate::mapped::MappedFile;
 use crate::shard::Shard;
 use crate::view::TensorView;
 
@@ -80,7 +81,30 @@ impl Checkpoint {
     ///
     /// Those of [`parse_header`](crate::parse_header).
     pub fn from_bytes(name: impl AsRef<Path>, bytes: Arc<[u8]>, limits: &Limits) -> Result<Self, Error> {
-        Self::from_backing(Backing::memory(name.as_ref(), bytes), limits)
+        Self::from_owner(name, bytes, limits)
+    }
+
+    /// [`from_bytes`](Self::from_bytes) of bytes that somebody else keeps.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`parse_header`](crate::parse_header).
+    pub fn from_owner(
+        name: impl AsRef<Path>,
+        bytes: impl AsRef<[u8]> + Send + Sync + 'static,
+        limits: &Limits,
+    ) -> Result<Self, Error> {
+        Self::from_backing(Backing::memory(name.as_ref(), Arc::new(bytes)), limits)
+    }
+
+    /// Opens one safetensors file that is open already, and maps it; `name` stands in errors and
+    /// where else a path would. Where the file is read from does not matter, and does not move.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open) for one file.
+    pub fn from_file(name: impl AsRef<Path>, file: File, limits: &Limits) -> Result<Self, Error> {
+        Self::from_backing(Backing::mapped(MappedFile::from_file(name.as_ref(), file)?), limits)
     }
 
     pub(crate) fn from_backing(file: Backing, limits: &Limits) -> Result<Self, Error> {

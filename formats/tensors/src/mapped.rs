@@ -32,8 +32,19 @@ impl MappedFile {
         if !fs::metadata(path).map_err(read)?.is_file() {
             return Err(Error::from(ErrorKind::NotAFile).at(path));
         }
-        let file = File::open(path).map_err(read)?;
-        let meta = file.metadata().map_err(read)?;
+        Self::from_file(path, File::open(path).map_err(read)?)
+    }
+
+    /// Maps a file that is open already; `path` stands in errors.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub fn from_file(path: &Path, file: File) -> Result<Self, Error> {
+        let meta = file.metadata().map_err(|error| Error::io(Access::Read, path, error))?;
+        if !meta.is_file() {
+            return Err(Error::from(ErrorKind::NotAFile).at(path));
+        }
         let bytes = meta.len();
         let unmapped = || Error::from(ErrorKind::Unmapped { bytes }).at(path);
         let len = usize::try_from(bytes).map_err(|_| unmapped())?;

@@ -285,3 +285,26 @@ fn advice_changes_nothing_that_is_read() {
         checkpoint.shards()[0].advise(0..usize::MAX, advice).unwrap();
     }
 }
+
+#[test]
+fn an_open_file_and_bytes_of_somebody_else_open_as_the_path_does() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("a.safetensors");
+    write_file(&path, &[("w", Dtype::F32, &[2], &[1, 2, 3, 4, 5, 6, 7, 8])], &[], Overwrite::Replace).unwrap();
+    let limits = Limits::default();
+    let bytes: &'static [u8] = std::fs::read(&path).unwrap().leak();
+    let all = [
+        Checkpoint::open(&path, &limits).unwrap(),
+        Checkpoint::from_file("fd", std::fs::File::open(&path).unwrap(), &limits).unwrap(),
+        Checkpoint::from_owner("memory", bytes, &limits).unwrap(),
+    ];
+    for checkpoint in &all {
+        assert_eq!(checkpoint.get("w").unwrap().bytes(), [1, 2, 3, 4, 5, 6, 7, 8]);
+        checkpoint.ensure_unchanged().unwrap();
+    }
+    // Nothing was copied.
+    assert!(bytes.as_ptr_range().contains(&all[2].get("w").unwrap().bytes().as_ptr()));
+    let folder = std::fs::File::open(scratch.path()).unwrap();
+    let error = Checkpoint::from_file("fd", folder, &limits).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::NotAFile), "{error}");
+}

@@ -1,9 +1,10 @@
 //! Products of packed weights, patches and masks: those of the weights as they are decoded.
 
+use niwaki_codes::half_floats::{f32_to_bf16, f32_to_f16};
 use niwaki_codes::product::{Form, Inputs, Kernel, Scratch, Sizes};
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Bits, MaskView};
-use niwaki_container::{Artifact, ErrorKind, Layout, Operand, Overlay, Tensor};
+use niwaki_container::{Artifact, ErrorKind, Floats, Layout, Operand, Overlay, RowScratch, Tensor};
 use niwaki_tensors::Dtype;
 use serde_json::json;
 
@@ -67,8 +68,30 @@ fn decoded(tensor: Tensor<'_>, width: Option<Bits>, overlay: &Overlay<'_>, mask:
     out
 }
 
+/// Compares what an operand decodes to with `weights`, to the bit, and to halves of them.
+fn compare_decoded(operand: &Operand<'_>, weights: &[f32], what: &str) {
+    let (cols, sizes) = (operand.cols(), operand.row_sizes());
+    let (mut wide, mut values, mut row) = (vec![9.0; sizes.wide], vec![9.0; sizes.values], vec![9.0; sizes.row]);
+    let mut decode = |rows, out: Floats<'_>| {
+        let scratch = RowScratch { wide: &mut wide, values: &mut values, row: &mut row };
+        operand.dequantize_rows(rows, out, scratch).unwrap();
+    };
+    for rows in [0..operand.rows(), 17..22, 3..3] {
+        let weights = &weights[rows.start * cols..rows.end * cols];
+        let (mut full, mut half, mut brain) =
+            (vec![7.0; weights.len()], vec![7; weights.len()], vec![7; weights.len()]);
+        decode(rows.clone(), Floats::F32(&mut full));
+        decode(rows.clone(), Floats::F16(&mut half));
+        decode(rows.clone(), Floats::Bf16(&mut brain));
+        assert!(full.iter().zip(weights).all(|(a, b)| a.to_bits() == b.to_bits()), "{what} {rows:?}");
+        assert!(half.iter().zip(weights).all(|(a, b)| *a == f32_to_f16(*b)), "{what} {rows:?}");
+        assert!(brain.iter().zip(weights).all(|(a, b)| *a == f32_to_bf16(*b)), "{what} {rows:?}");
+    }
+}
+
 /// Compares products of all rows with three inputs, plain and rounded, with those of `weights`.
 fn compare(operand: &Operand<'_>, weights: &[f32], what: &str) {
+    compare_decoded(operand, weights, what);
     let (rows, cols) = (operand.rows(), operand.cols());
     let x: Vec<_> = (0..3).map(|seed| floats(cols, &mut Random(seed))).collect();
     for rounded in [false, true] {
@@ -187,6 +210,13 @@ fn what_does_not_fit_is_refused() {
     let (x, mut y) = (vec![1.0; 40], vec![0.0; 3]);
     let said = |result: Result<(), niwaki_container::Error>| result.unwrap_err().to_string();
     let x = Inputs::plain(&x);
+    let decode = |rows, n: usize, room: usize| {
+        let scratch = RowScratch { wide: &mut [], values: &mut [], row: &mut vec![0.0; room] };
+        said(operand.dequantize_rows(rows, Floats::F16(&mut vec![0; n]), scratch))
+    };
+    assert_eq!(decode(2..4, 80, 40), "tensor `w`: 4 elements needed, 3 there");
+    assert_eq!(decode(0..2, 79, 40), "tensor `w`: 80 elements needed, 79 there");
+    assert_eq!(decode(0..2, 80, 39), "tensor `w`: 40 elements needed, 39 there");
     assert_eq!(said(operand.gemv(0..4, &x, &mut y)), "tensor `w`: 4 elements needed, 3 there");
     assert_eq!(said(operand.gemv(0..2, &x, &mut y)), "tensor `w`: 2 elements needed, 3 there");
     assert_eq!(
