@@ -45,18 +45,22 @@ pub enum Codes {
     /// Blocks of ggml.
     Blocks(BlockType, Vec<u8>),
     /// Bit-planes, of which those of a width are read.
-    Elastic {
-        /// Its groups and the widths it serves.
-        scheme: Elastic,
-        /// The width that is read.
-        width: Bits,
-        /// Middle and half of each group.
-        base: Vec<u8>,
-        /// Corrections by width.
-        fixes: [Option<Vec<u8>>; 9],
-        /// Planes by number.
-        planes: [Option<Vec<u8>>; 8],
-    },
+    Elastic(Box<Planes>),
+}
+
+/// The parts of elastic codes.
+#[derive(Clone, Debug)]
+pub struct Planes {
+    /// Their groups and the widths they serve.
+    pub scheme: Elastic,
+    /// The width that is read.
+    pub width: Bits,
+    /// Middle and half of each group.
+    pub base: Vec<u8>,
+    /// Corrections by width.
+    pub fixes: [Option<Vec<u8>>; 9],
+    /// Planes by number.
+    pub planes: [Option<Vec<u8>>; 8],
 }
 
 impl Codes {
@@ -86,6 +90,7 @@ impl Codes {
 
 /// The same, borrowed.
 #[derive(Clone, Copy)]
+#[expect(clippy::large_enum_variant, reason = "a view is made for one call, on the stack")]
 enum View<'a> {
     Uniform(UniformView<'a>),
     Blocks(BlockView<'a>),
@@ -124,7 +129,7 @@ impl Packed {
                 codes.len() + scales.len() + zeros.as_ref().map_or(0, Vec::len)
             }
             Codes::Blocks(_, codes) => codes.len(),
-            Codes::Elastic { base, fixes, planes, .. } => base.len() + some(fixes) + some(planes),
+            Codes::Elastic(of) => of.base.len() + some(&of.fixes) + some(&of.planes),
         }
     }
 
@@ -167,10 +172,11 @@ impl Packed {
                 View::Uniform(UniformView::new(*scheme, rows, cols, codes, scales, zeros.as_deref())?)
             }
             Codes::Blocks(kind, codes) => View::Blocks(BlockView::new(*kind, rows, cols, codes)?),
-            Codes::Elastic { scheme, width, base, fixes, planes } => {
-                let fixes = fixes.each_ref().map(|fix| fix.as_deref());
-                let parts = ElasticParts { base, fixes, planes: planes.each_ref().map(|plane| plane.as_deref()) };
-                View::Elastic(ElasticView::new(*scheme, rows, cols, parts)?, *width)
+            Codes::Elastic(of) => {
+                let fixes = of.fixes.each_ref().map(|fix| fix.as_deref());
+                let planes = of.planes.each_ref().map(|plane| plane.as_deref());
+                let parts = ElasticParts { base: &of.base, fixes, planes };
+                View::Elastic(ElasticView::new(of.scheme, rows, cols, parts)?, of.width)
             }
         })
     }

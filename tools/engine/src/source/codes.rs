@@ -8,7 +8,7 @@ use niwaki_codes::{Bits, BlockType, Elastic, Grouping, Scheme, Symmetry, Uniform
 use niwaki_container::{Decoder, Part, ToldBy};
 use niwaki_foreign::UniformRows;
 use niwaki_gguf::hf::Transform;
-use niwaki_model::{Codes, Packed};
+use niwaki_model::{Codes, Packed, Planes};
 
 use super::tensor::{Form, SourceTensor};
 use crate::error::{Blame, Error};
@@ -105,7 +105,7 @@ impl<'a> SourceTensor<'a> {
         let scheme = Elastic { widths: scheme.widths.up_to(width).ok()?, ..scheme };
         let part = |part: Part| tensor.part(part).map(<[u8]>::to_vec);
         let fix = |bits: usize| Bits::new(bits as u32).ok().filter(|bits| scheme.has_fix(*bits));
-        Some(Codes::Elastic {
+        Some(Codes::Elastic(Box::new(Planes {
             scheme,
             width,
             base: part(Part::Base)?,
@@ -113,7 +113,7 @@ impl<'a> SourceTensor<'a> {
             planes: std::array::from_fn(|number| {
                 scheme.has_plane(number).then(|| part(Part::Plane(number as u8))).flatten()
             }),
-        })
+        })))
     }
 
     fn stored_codes(&self, rows: Range<usize>) -> Result<Option<Coded<'a>>, Error> {
