@@ -113,10 +113,12 @@ void written(uintptr_t start, size_t bytes) {
     for (size_t at = start - memory->start, end = at + bytes; at < end; at++) memory->bytes[at].known = true;
 }
 
+void wide(const void *at, bool write) { look(reinterpret_cast<uintptr_t>(at), 16, write); }
+
 void check_launch() { launches++; }
 
 // Shared memory begins anew with each block; what happened to it before is over.
-void check_block() { memset(shared_memory.bytes.data(), 0, sizeof(Byte) * POOL); }
+void check_block() { memset(shared_memory.bytes.data(), 0, sizeof(Byte) * shared_bytes()); }
 
 }  // namespace emulator
 

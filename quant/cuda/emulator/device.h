@@ -13,13 +13,6 @@
 #define __shared__
 #define __align__(n) __attribute__((aligned(n)))
 
-struct uint4 {
-    unsigned x, y, z, w;
-} __attribute__((aligned(16)));
-struct float4 {
-    float x, y, z, w;
-} __attribute__((aligned(16)));
-
 namespace emulator {
 
 struct Triple {
@@ -42,6 +35,22 @@ unsigned lane();
 struct Atomic {
     Atomic();
     ~Atomic();
+};
+
+// Four numbers that are read and written as one, where 16 divides the address.
+void wide(const void *at, bool write);
+template <typename T> struct alignas(16) Four {
+    T x, y, z, w;
+    Four(T x, T y, T z, T w) : x(x), y(y), z(z), w(w) {}
+    Four(const Four &from) : x(from.x), y(from.y), z(from.z), w(from.w) { wide(&from, false); }
+    Four &operator=(const Four &from) {
+        wide(this, true);
+        x = from.x;
+        y = from.y;
+        z = from.z;
+        w = from.w;
+        return *this;
+    }
 };
 
 template <typename T> T shuffle(uint32_t mask, T value, unsigned from, int line) {
@@ -87,6 +96,9 @@ template <typename... A> struct Signature<void (*)(A...)> {
                                        emulator::Signature<decltype(&f)>::sizes,                                  \
                                        emulator::Signature<decltype(&f)>::count, nullptr};                        \
     static bool added_##f = (emulator::add(&kernel_##f), true);
+
+typedef emulator::Four<unsigned> uint4;
+typedef emulator::Four<float> float4;
 
 #define threadIdx (emulator::place.thread)
 #define blockIdx (emulator::place.block)

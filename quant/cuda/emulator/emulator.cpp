@@ -176,7 +176,7 @@ void run_block() {
         prepare(at);
     }
     memset(meetings, 0, sizeof meetings);
-    memset(pool, 0xff, sizeof pool);
+    memset(pool, 0xff, shared);
     barriers = 0;
     check_block();
     for (unsigned left = count; left > 0 && fault.empty();) {

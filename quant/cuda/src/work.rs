@@ -43,13 +43,17 @@ impl Lane {
     }
 }
 
+/// Whether memory is kept for the next work. Programs with debug assertions take it anew each time and no more than is
+/// needed, so that the emulator sees whoever reads what another work left, or goes beyond the end.
+const KEEPS: bool = !cfg!(debug_assertions);
+
 /// Memory of at least so many bytes.
 fn arena(kept: &mut Option<Arena>, stream: &Arc<CudaStream>, bytes: usize) -> Result<(), Error> {
-    if kept.as_ref().is_some_and(|arena| arena.host.len() >= bytes) {
+    if kept.as_ref().is_some_and(|arena| KEEPS && arena.host.len() >= bytes) {
         return Ok(());
     }
     *kept = None;
-    let bytes = bytes.next_power_of_two().max(1 << 16);
+    let bytes = if KEEPS { bytes.next_power_of_two().max(1 << 16) } else { bytes.max(1) };
     // SAFETY: numbers of eight bits have no wrong value, and nothing is read that was not written.
     let (host, device) = unsafe {
         let host = stream.context().alloc_pinned_with_flags::<u8>(bytes, 0).map_err(refused("pinned memory"))?;
