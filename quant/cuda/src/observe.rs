@@ -174,7 +174,7 @@ impl<'c> GramSums<'c> {
     ///
     /// [`Error::TooMany`], [`Error::Driver`].
     pub fn new(card: &'c Card, inputs: usize) -> Result<Self, Error> {
-        Self::at_a_time(card, inputs, (1 << 22) / inputs.max(1))
+        Self::at_a_time(card, inputs, (1 << 20) / inputs.max(1))
     }
 
     /// The same with room for so many rows on the device, to the next 64: sums are the same.

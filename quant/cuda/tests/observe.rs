@@ -98,7 +98,7 @@ fn products_are_added_as_the_cpu_does() {
     let Some(card) = card() else { return };
     for (inputs, runs) in [(1, vec![1, 70]), (9, vec![64, 65]), (70, vec![33]), (130, vec![130, 3])] {
         for of in TYPES {
-            let (mut gram, mut there) = (Gram::new(inputs), GramSums::new(&card, inputs).unwrap());
+            let (mut gram, mut there) = (Gram::new(inputs), GramSums::at_a_time(&card, inputs, 256).unwrap());
             for (nth, rows) in runs.iter().enumerate() {
                 let bytes = of.bytes(&numbers(rows * inputs, nth as u64));
                 gram.rows(Level::best(), &of.floats(&bytes));
@@ -112,7 +112,7 @@ fn products_are_added_as_the_cpu_does() {
             assert!((1..inputs).all(|row| sums[row * inputs..row * inputs + row].iter().all(|sum| *sum == 0.0)));
         }
     }
-    assert!(GramSums::new(&card, 3).unwrap().rows(Numbers::of(&[0.0; 4])).is_err());
+    assert!(GramSums::at_a_time(&card, 3, 1).unwrap().rows(Numbers::of(&[0.0; 4])).is_err());
 }
 
 #[test]
