@@ -128,7 +128,6 @@ DRIVER cuInit(unsigned) {
     const char *code = getenv("NIWAKI_EMULATOR_INIT");
     return code ? atoi(code) : OK;
 }
-DRIVER cuDriverGetVersion(int *version) { return *version = 13000, OK; }
 DRIVER cuDeviceGetCount(int *count) {
     const char *text = getenv("NIWAKI_EMULATOR_DEVICES");
     return *count = text ? atoi(text) : 1, OK;
@@ -160,8 +159,6 @@ DRIVER cuEventDestroy_v2(void *) { return OK; }
 DRIVER cuEventRecord(void *, void *) { return OK; }
 DRIVER cuEventSynchronize(void *) { return OK; }
 DRIVER cuEventQuery(void *) { return OK; }
-DRIVER cuEventElapsedTime_v2(float *milliseconds, void *, void *) { return *milliseconds = 1.0f, OK; }
-DRIVER cuMemGetInfo_v2(size_t *left, size_t *all) { return *left = *all = size_t(1) << 30, OK; }
 DRIVER cuMemAlloc_v2(Address *to, size_t bytes) { return allocate(to, bytes); }
 DRIVER cuMemAllocAsync(Address *to, size_t bytes, void *) { return allocate(to, bytes); }
 DRIVER cuMemFree_v2(Address at) { return release(at); }
@@ -171,15 +168,12 @@ DRIVER cuMemHostAlloc(void **to, size_t bytes, unsigned) {
     return *to ? OK : NO_MEMORY;
 }
 DRIVER cuMemFreeHost(void *at) { return free(at), OK; }
-DRIVER cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) { return to_device(to, from, bytes); }
 DRIVER cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *) { return to_device(to, from, bytes); }
-DRIVER cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) { return from_device(to, from, bytes); }
 DRIVER cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *) { return from_device(to, from, bytes); }
 DRIVER cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void *) {
     Guard guard(lock);
     return inside(from, bytes) ? to_device(to, reinterpret_cast<const void *>(from), bytes) : INVALID;
 }
-DRIVER cuMemsetD8_v2(Address at, unsigned char value, size_t bytes) { return fill(at, value, bytes); }
 DRIVER cuMemsetD8Async(Address at, unsigned char value, size_t bytes, void *) { return fill(at, value, bytes); }
 DRIVER cuModuleLoadData(void **to, const void *image) {
     Module *module = new Module;
@@ -203,8 +197,6 @@ DRIVER cuModuleGetFunction(void **to, void *from, const char *name) {
     *to = &module->functions[name];
     return OK;
 }
-DRIVER cuFuncGetAttribute(int *value, int, void *) { return *value = 0, OK; }
-DRIVER cuFuncSetAttribute(void *, int, int) { return OK; }
 DRIVER cuLaunchKernel(void *function, unsigned bx, unsigned by, unsigned bz, unsigned tx, unsigned ty, unsigned tz,
                       unsigned shared, void *, void **arguments, void **) {
     Guard guard(lock);

@@ -38,8 +38,8 @@ impl fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
-/// Functions of the driver that are called through cudarc.
-const CALLED: [&str; 32] = [
+/// Functions of the driver that are called through cudarc: those that the emulated driver has, and no other.
+const CALLED: [&str; 34] = [
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuCtxSynchronize",
@@ -69,7 +69,9 @@ const CALLED: [&str; 32] = [
     "cuMemsetD8Async",
     "cuModuleGetFunction",
     "cuModuleLoadData",
+    "cuModuleUnload",
     "cuStreamCreate",
+    "cuStreamDestroy_v2",
     "cuStreamSynchronize",
     "cuStreamWaitEvent",
 ];
