@@ -28,7 +28,9 @@ def fetch():
     ptxas = TOOLS / "nvidia/cu13/bin/ptxas"
     if not (nvrtc.exists() and ptxas.exists()):
         pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--root-user-action=ignore"]
-        if subprocess.run([*pip, "--target", TOOLS, *WHEELS], timeout=300).returncode != 0:
+        try:
+            subprocess.run([*pip, "--target", TOOLS, *WHEELS], timeout=300, check=True)
+        except subprocess.SubprocessError:
             print("skipped: NVRTC and ptxas cannot be fetched")
             sys.exit(77)
     return nvrtc, ptxas

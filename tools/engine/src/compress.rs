@@ -42,6 +42,7 @@ pub struct Options {
     /// Threads that encode.
     pub threads: usize,
     /// Bytes of private memory that the encoders' buffers may take together.
+    /// What a device reaches of the host's memory, about as much as blocks take, is not among them.
     pub memory: Option<usize>,
     /// Whether an existing output is replaced.
     pub replace: bool,
