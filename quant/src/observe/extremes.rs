@@ -26,6 +26,13 @@ impl Extremes {
         &self.high
     }
 
+    /// Widens the range of an input to these two; of one that is not there, nothing.
+    pub fn widen(&mut self, input: usize, low: f32, high: f32) {
+        if let (Some(least), Some(most)) = (self.low.get_mut(input), self.high.get_mut(input)) {
+            (*least, *most) = (least.min(low), most.max(high));
+        }
+    }
+
     /// Sees rows with a value for each input; what fills none at the end is left out.
     pub fn rows(&mut self, values: &[f32]) {
         for row in values.chunks_exact(self.low.len().max(1)) {
@@ -55,6 +62,9 @@ mod tests {
         assert_eq!((rows.low()[0], rows.high()[1]), (f32::INFINITY, f32::NEG_INFINITY));
         rows.rows(&[3.0, 1.0, 4.0, -2.0, 9.0]);
         assert_eq!((rows.low(), rows.high()), (&[3.0, -2.0][..], &[4.0, 1.0][..]));
+        rows.widen(1, -7.0, 0.5);
+        rows.widen(2, -9.0, 9.0);
+        assert_eq!((rows.low(), rows.high()), (&[3.0, -7.0][..], &[4.0, 1.0][..]));
         let mut planes = Extremes::new(2);
         planes.planes(&[3.0, 0.0, 1.0, 5.0, 0.5, 4.0, -1.0, 1.0], 2);
         assert_eq!((planes.low(), planes.high()), (&[0.0, -1.0][..], &[4.0, 5.0][..]));

@@ -65,6 +65,16 @@ impl Gram {
         self.sums[one.min(other) * self.inputs + one.max(other)]
     }
 
+    /// Of sums of products, `[inputs, inputs]` of them, over so many rows; those below the diagonal do not count.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Length`] for another number of them.
+    pub fn of_sums(inputs: usize, sums: Vec<f64>, count: u64) -> Result<Self, Error> {
+        crate::error::exactly("sums", inputs.saturating_mul(inputs), sums.len())?;
+        Ok(Self { inputs, sums, count })
+    }
+
     /// Of means of products, `inputs (inputs + 1) / 2` of them: of each input those with itself and those behind it.
     ///
     /// # Errors
@@ -282,6 +292,14 @@ mod tests {
         assert!((again.mean_square(&change) / direct - 1.0).abs() < 1e-12, "{direct}");
         let kind = Gram::of_means(3, &[0.0; 5]).map_err(|e| e.kind());
         assert_eq!(kind, Err(ErrorKind::Length { buffer: "means", needs: 6, has: 5 }));
+    }
+
+    #[test]
+    fn sums_that_others_added_are_taken_as_they_are() {
+        let gram = Gram::of_sums(2, vec![4.0, 6.0, 0.0, 9.0], 2).expect("two by two");
+        assert_eq!((gram.get(1, 0), gram.count(), gram.means()), (6.0, 2, vec![2.0, 3.0, 4.5]));
+        let kind = Gram::of_sums(2, vec![0.0; 3], 1).map_err(|e| e.kind());
+        assert_eq!(kind, Err(ErrorKind::Length { buffer: "sums", needs: 4, has: 3 }));
     }
 
     #[test]

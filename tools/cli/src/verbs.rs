@@ -37,11 +37,11 @@ use crate::session::{Answer, Session};
 
 /// Does what was asked.
 pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop> {
-    devices::check(session)?;
+    let device = devices::choose(&verb, session)?;
     match verb {
         Verb::Inspect(args) => inspect::run(&args, session),
         Verb::Plan(args) => plan::run(&args, session),
-        Verb::Compress(args) => compress::run(&args, session),
+        Verb::Compress(args) => compress::run(&args, device, session),
         Verb::Slice(args) => slice::run(&args, session),
         Verb::Export(args) => export::run(&args, session),
         Verb::Compare(args) => compare::run(&args, session),
@@ -55,7 +55,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Train(args) => train::run(&args, session),
         Verb::Run(args) => run::run(&args, session),
         Verb::Eval(args) => eval::run(&args, session),
-        Verb::Calibrate(args) => calibrate::run(&args, session),
+        Verb::Calibrate(args) => calibrate::run(&args, &device, session),
         Verb::Search(args) => search::run(&args, session),
         Verb::Generate(args) => generate::run(&args, session),
         Verb::Devices => devices::run(session),

@@ -22,6 +22,7 @@ use niwaki_tensors::{Dtype, Entry, Layout, Limits, Overwrite, Writer, metadata_l
 use serde::Serialize;
 
 use crate::described;
+use crate::device::Device;
 use crate::error::{Error, ErrorKind};
 use crate::inputs::{Takes, grams};
 use crate::model::Model;
@@ -53,6 +54,8 @@ pub struct Calibration<'c> {
     pub gram: bool,
     /// Whether histograms and means are kept.
     pub histogram: bool,
+    /// What adds up beside the processor.
+    pub device: &'c Device,
 }
 
 /// What came of it.
@@ -113,7 +116,7 @@ pub fn calibrate(
     let layout = layout(&About { values: widest(&names), ..about.clone() }, &sites, counted.len())?;
     let bytes = layout.file_bytes();
     let writer = Writer::create(out, layout, overwrite)?;
-    let mut look = Look::new(executor.graph(), &sites, &counted, !names.is_empty());
+    let mut look = Look::new((executor.graph(), how.device), &sites, &counted, !names.is_empty());
     let walk = Walk { how, executor: &executor, sites: &sites, writer: &writer };
     let examples =
         if how.gram { walk.layer_by_layer(&mut look, progress)? } else { walk.at_once(&mut look, progress)? };
@@ -274,7 +277,7 @@ impl Walk<'_> {
         let takes = Takes::new(self.graph(), &site.product, &runs).map_err(named)?;
         let entry = ENDINGS.len() * self.sites.len() + gram;
         let mut offset = 0;
-        for gram in grams(&takes, site.product.input, &runs).map_err(named)? {
+        for gram in grams(self.how.device, &takes, site.product.input, &runs).map_err(named)? {
             let unlike = |e: niwaki_quant::Error| named(ErrorKind::Unlike { what: e.to_string() }.into());
             gram.check().map_err(unlike)?;
             let means = gram.means();

@@ -14,6 +14,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::blocks::{BLOCK, Blocks};
 use crate::destination::Seats;
+use crate::device::Device;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::job::{ByWidth, Job, Run};
 use crate::journal::{Finished, Journal};
@@ -41,6 +42,7 @@ pub struct Options {
     /// Threads that encode.
     pub threads: usize,
     /// Bytes of private memory that the encoders' buffers may take together.
+    /// What a device reaches of the host's memory, about as much as blocks take, is not among them.
     pub memory: Option<usize>,
     /// Whether an existing output is replaced.
     pub replace: bool,
@@ -48,12 +50,21 @@ pub struct Options {
     pub durable: bool,
     /// What to do with weights that no code holds.
     pub nan: NanPolicy,
+    /// What encodes beside the processor.
+    pub device: Device,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, memory: None, replace: false, durable: false, nan: NanPolicy::Refuse }
+        Self {
+            threads,
+            memory: None,
+            replace: false,
+            durable: false,
+            nan: NanPolicy::Refuse,
+            device: Device::default(),
+        }
     }
 }
 
@@ -171,7 +182,8 @@ fn encode_all(
     let report = counting(progress, plan.bytes_before());
     let (stats, damped) = (plan.stats.as_ref(), Mutex::default());
     let damping = plan.recipe.damping.unwrap_or(DAMPING);
-    let run = Run { writer, journal, level: Level::best(), stats, damping, damped: &damped, progress: &report };
+    let (level, device) = (Level::best(), &options.device);
+    let run = Run { writer, journal, level, device, stats, damping, damped: &damped, progress: &report };
     let mut jobs = Vec::with_capacity(plan.tensors.len());
     let mut entries = vec![Vec::new(); plan.tensors.len()];
     for (at, entry) in placement.entries().iter().enumerate() {

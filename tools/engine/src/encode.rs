@@ -211,8 +211,12 @@ pub(crate) fn rows(
             let (groups, scale) = (scheme.groups(rows, cols), scheme.scale_type().bytes());
             let zeros = if job.part(Part::Zeros).is_some() { groups } else { 0 };
             let [codes, scales, zeros] = cut(buffer, [rows * scheme.row_bytes(cols), groups * scale, zeros]);
-            let out = UniformOut { codes: &mut *codes, scales: &mut *scales, zeros: &mut *zeros };
-            let measured = encode_rows(job.run.level, &scheme, job.planned.fit, values, cols, out).map_err(wrong)?;
+            let mut out = UniformOut { codes: &mut *codes, scales: &mut *scales, zeros: &mut *zeros };
+            let (device, fit) = (job.run.device, job.planned.fit);
+            let measured = match device.encode((&scheme, fit), (values, cols), &mut out)? {
+                Some(measured) => measured,
+                None => encode_rows(job.run.level, &scheme, fit, values, cols, out).map_err(wrong)?,
+            };
             job.write(Part::Codes, place.code_bytes, codes)?;
             job.write(Part::Scales, place.groups * scale, scales)?;
             job.write(Part::Zeros, place.groups, zeros)?;

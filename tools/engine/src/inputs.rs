@@ -9,6 +9,7 @@ use niwaki_model::{Graph, Paused, Tensor, ValueId};
 use niwaki_quant::observe::{Band, Gram, Patches};
 use rayon::prelude::*;
 
+use crate::device::Device;
 use crate::error::{Error, ErrorKind};
 use crate::mask::{Product, matrix};
 
@@ -96,9 +97,44 @@ fn patches(conv: &Conv, images: &[usize], weights: &[usize]) -> Result<Patches, 
 }
 
 /// The Gram matrix of a value of all runs: one for each group of channels, of rows one.
-pub(crate) fn grams(takes: &Takes, value: ValueId, runs: &[&Paused]) -> Result<Vec<Gram>, Error> {
+pub(crate) fn grams(device: &Device, takes: &Takes, value: ValueId, runs: &[&Paused]) -> Result<Vec<Gram>, Error> {
     let (inputs, groups) = takes.size();
-    let mut grams: Vec<Gram> = (0..groups).map(|_| Gram::new(inputs)).collect();
+    if groups != 1 {
+        let mut grams: Vec<Gram> = (0..groups).map(|_| Gram::new(inputs)).collect();
+        walk(takes, value, runs, |all, patches| {
+            patches.map_or(Ok(()), |patches| {
+                images(&mut grams, patches, all);
+                Ok(())
+            })
+        })?;
+        return Ok(grams);
+    }
+    let mut gram = Gram::new(inputs);
+    let mut summing = device.summing(inputs)?;
+    let mut add = |all: &[f32]| match &mut summing {
+        Some(summing) => summing.rows(all),
+        None => {
+            rows(&mut gram, all);
+            Ok(())
+        }
+    };
+    walk(takes, value, runs, |all, patches| match patches {
+        Some(patches) => slabs(patches, all, &mut add),
+        None => add(all),
+    })?;
+    Ok(vec![match summing {
+        Some(summing) => summing.finish()?,
+        None => gram,
+    }])
+}
+
+/// Hands on the value of each run, with the windows on it where it is images.
+fn walk(
+    takes: &Takes,
+    value: ValueId,
+    runs: &[&Paused],
+    mut of: impl FnMut(&[f32], Option<Patches>) -> Result<(), Error>,
+) -> Result<(), Error> {
     for (nth, run) in runs.iter().enumerate() {
         let floats = run.value(value).and_then(Tensor::get::<f32>);
         let all = floats.ok_or_else(|| unlike("what it is multiplied with are no floats"))?;
@@ -109,11 +145,11 @@ pub(crate) fn grams(takes: &Takes, value: ValueId, runs: &[&Paused]) -> Result<V
                     all.len()
                 )));
             }
-            Takes::Rows(_) => grams.iter_mut().for_each(|gram| rows(gram, all)),
-            Takes::Images { windows, .. } => images(&mut grams, windows[nth], all),
+            Takes::Rows(_) => of(all, None)?,
+            Takes::Images { windows, .. } => of(all, Some(windows[nth]))?,
         }
     }
-    Ok(grams)
+    Ok(())
 }
 
 /// Adds rows, on all threads.
@@ -122,28 +158,35 @@ fn rows(gram: &mut Gram, all: &[f32]) {
     gram.bands(all).into_par_iter().for_each(|band: Band<'_>| band.add(level));
 }
 
-/// Adds the patches of images, a Gram matrix for each group of channels.
-fn images(grams: &mut [Gram], patches: Patches, all: &[f32]) {
-    let (inputs, len) = (patches.inputs(), patches.image_len());
-    let some = (SLAB / inputs.max(1)).max(WINDOWS);
+/// The windows of an image that are written at a time, and how many those are at most.
+fn cut(patches: &Patches) -> (Vec<std::ops::Range<usize>>, usize) {
+    let some = (SLAB / patches.inputs().max(1)).max(WINDOWS);
     let slabs = (0..patches.count()).step_by(some).map(|start| start..(start + some).min(patches.count()));
-    let slabs: Vec<_> = slabs.collect();
-    let whole = (len * grams.len()).max(1);
-    if let [gram] = grams {
-        let mut out = vec![0.0; some.min(patches.count()) * inputs];
-        for (image, slab) in all.chunks_exact(whole).flat_map(|image| slabs.iter().map(move |slab| (image, slab))) {
-            let out = &mut out[..slab.len() * inputs];
-            out.par_chunks_mut((WINDOWS * inputs).max(1)).enumerate().for_each(|(nth, out)| {
-                let from = slab.start + nth * WINDOWS;
-                patches.write(image, from..(from + WINDOWS).min(slab.end), out);
-            });
-            rows(gram, out);
-        }
-        return;
+    (slabs.collect(), some.min(patches.count()))
+}
+
+/// Hands on the patches of images, some at a time, written on all threads.
+fn slabs(patches: Patches, all: &[f32], mut add: impl FnMut(&[f32]) -> Result<(), Error>) -> Result<(), Error> {
+    let (inputs, (slabs, some)) = (patches.inputs(), cut(&patches));
+    let mut out = vec![0.0; some * inputs];
+    let images = all.chunks_exact(patches.image_len().max(1));
+    for (image, slab) in images.flat_map(|image| slabs.iter().map(move |slab| (image, slab))) {
+        let out = &mut out[..slab.len() * inputs];
+        out.par_chunks_mut((WINDOWS * inputs).max(1)).enumerate().for_each(|(nth, out)| {
+            let from = slab.start + nth * WINDOWS;
+            patches.write(image, from..(from + WINDOWS).min(slab.end), out);
+        });
+        add(out)?;
     }
-    // Many small ones: each is one thread's.
+    Ok(())
+}
+
+/// Adds the patches of images, a Gram matrix for each group of channels: each is one thread's.
+fn images(grams: &mut [Gram], patches: Patches, all: &[f32]) {
+    let (inputs, len, (slabs, some)) = (patches.inputs(), patches.image_len(), cut(&patches));
+    let whole = (len * grams.len()).max(1);
     grams.par_iter_mut().enumerate().for_each(|(group, gram)| {
-        let mut out = vec![0.0; some.min(patches.count()) * inputs];
+        let mut out = vec![0.0; some * inputs];
         for (image, slab) in all.chunks_exact(whole).flat_map(|image| slabs.iter().map(move |slab| (image, slab))) {
             let out = &mut out[..slab.len() * inputs];
             patches.write(&image[group * len..][..len], slab.clone(), out);

@@ -21,6 +21,7 @@ use niwaki_quant::{Distortion, GridPoint, Solver, Sums, largest};
 use niwaki_tensors::Writer;
 
 use crate::blocks::{BLOCK, Blocks};
+use crate::device::Device;
 use crate::encode::{self, Scratch};
 use crate::error::Error;
 use crate::journal::{Bits, Finished, Journal};
@@ -35,6 +36,8 @@ pub(crate) struct Run<'a> {
     pub(crate) writer: &'a Writer,
     pub(crate) journal: &'a Journal,
     pub(crate) level: Level,
+    /// What encodes beside the processor.
+    pub(crate) device: &'a Device,
     /// What is known of the inputs of layers.
     pub(crate) stats: Option<&'a Stats>,
     /// How much their Gram matrices are damped.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use niwaki_engine::calibrate::{Calibrated, Calibration, calibrate};
 use niwaki_engine::train::Lessons;
-use niwaki_engine::{Names, Stats, imatrix};
+use niwaki_engine::{Device, Names, Stats, imatrix};
 use serde::Serialize;
 
 use super::{check_output, counted, load, on_threads, open};
@@ -22,7 +22,7 @@ struct Json {
 }
 
 /// Writes statistics.
-pub(crate) fn run(args: &args::Calibrate, session: &mut Session<'_>) -> Result<Answer, Stop> {
+pub(crate) fn run(args: &args::Calibrate, device: &Device, session: &mut Session<'_>) -> Result<Answer, Stop> {
     check_output(&args.output)?;
     if args.limit == 0 {
         return Err(Failure::usage("`--limit 0`: at least one example is needed").into());
@@ -44,6 +44,7 @@ pub(crate) fn run(args: &args::Calibrate, session: &mut Session<'_>) -> Result<A
         seed: session.global.seed.unwrap_or(0),
         gram: args.gram,
         histogram: args.histogram,
+        device,
     };
     let bar = Progress::examples(session);
     let progress = |done, total| bar.at(done, total);

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use niwaki_engine::plan::{Plan, Planned};
-use niwaki_engine::{Damped, Format, NanPolicy, Options, Report, TensorReport};
+use niwaki_engine::{Damped, Device, Format, NanPolicy, Options, Report, TensorReport};
 use serde::Serialize;
 
 use super::patches::Open;
@@ -28,7 +28,7 @@ pub(super) fn options(output: &Output, session: &Session<'_>) -> Options {
 }
 
 /// Compresses a checkpoint into a new file.
-pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, Stop> {
+pub(crate) fn run(args: &Compress, device: Device, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let start = Instant::now();
     let format: Format = args.selection.to.parse()?;
     check_place(&args.output, &args.ckpt, format)?;
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Compress, session: &mut Session<'_>) -> Result<Answer, 
         Nan::Refuse => NanPolicy::Refuse,
         Nan::Keep => NanPolicy::Keep,
     };
-    let options = Options { memory: args.memory, nan, ..options(&args.output, session) };
+    let options = Options { memory: args.memory, nan, device, ..options(&args.output, session) };
     let progress = Progress::new(session);
     let out = &args.output.output;
     let report = niwaki_engine::compress(&source, &mut plan, out, &options, &|done, total| {

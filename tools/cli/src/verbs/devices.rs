@@ -1,26 +1,31 @@
 //! `devices`: what there is to compute on, and why other things are not there.
 
 use niwaki_codes::simd::Level;
+use niwaki_engine::Device;
 use serde::Serialize;
 
 use super::threads;
+use crate::args::Verb;
 use crate::failure::{Failure, Stop};
 use crate::session::{Answer, Session};
 use crate::table::{Side, Table};
 
-const NO_CUDA: &str = "this version has no CUDA kernels";
+const CUDA_VERBS: &str = "only `compress` and `calibrate` compute on CUDA devices";
 
 #[derive(Serialize)]
 struct Devices {
-    devices: Vec<Device>,
+    devices: Vec<Listed>,
     kernels: Vec<Kernel>,
     threads: usize,
 }
 
-#[derive(Serialize)]
-struct Device {
-    name: &'static str,
+#[derive(Clone, Serialize)]
+struct Listed {
+    name: String,
     available: bool,
+    /// What the driver calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what: Option<String>,
     why: Option<String>,
 }
 
@@ -34,14 +39,19 @@ struct Kernel {
 /// Kernels that this version has for some processor.
 const KERNELS: [&str; 4] = ["scalar", "neon", "avx2", "avx512"];
 
-fn found() -> (Vec<Device>, Vec<Kernel>) {
+fn found() -> (Vec<Listed>, Vec<Kernel>) {
     let best = Level::best().name();
     let here: Vec<_> = Level::all().map(Level::name).collect();
     let kernel = |name| Kernel { name, available: here.contains(&name), used: name == best };
-    let devices = vec![
-        Device { name: "cpu", available: true, why: None },
-        Device { name: "cuda", available: false, why: Some(NO_CUDA.to_owned()) },
-    ];
+    let cpu = Listed { name: "cpu".to_owned(), available: true, what: None, why: None };
+    let cuda = match Device::found() {
+        Err(why) => vec![Listed { name: "cuda".to_owned(), available: false, what: None, why: Some(why.to_string()) }],
+        Ok(all) => {
+            let listed = |(n, what)| Listed { name: format!("cuda:{n}"), available: true, what: Some(what), why: None };
+            all.into_iter().enumerate().map(listed).collect()
+        }
+    };
+    let devices = [vec![cpu], cuda].concat();
     (devices, KERNELS.map(kernel).into())
 }
 
@@ -55,7 +65,8 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Answer, Stop> {
     }
     let mut table = Table::new(&[("device", Side::Left), ("state", Side::Left)]);
     for d in &devices {
-        let state = d.why.clone().unwrap_or_else(|| format!("used, {threads} threads"));
+        let state = d.why.clone().or_else(|| d.what.clone());
+        let state = state.unwrap_or_else(|| format!("used, {threads} threads"));
         table.row([d.name.to_owned(), state]);
     }
     session.say_all(table.lines())?;
@@ -73,21 +84,45 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Answer, Stop> {
     Ok(Answer::Yes)
 }
 
-/// Refuses devices that are not there; says under `-v` which one `auto` took.
-pub(crate) fn check(session: &mut Session<'_>) -> Result<(), Stop> {
-    let device = session.global.device.clone();
-    match device.split_once(':').map_or((device.as_str(), None), |(kind, n)| (kind, Some(n))) {
-        ("auto", None) => {
-            session.detail(&format!("device: cpu with {} kernels; {NO_CUDA}", Level::best().name()));
-            Ok(())
-        }
-        ("cpu", None) => Ok(()),
+/// What the verb is to compute on: refuses devices that are not there, and those that the verb has no kernels for; says under
+/// `-v` what `auto` took and why.
+pub(crate) fn choose(verb: &Verb, session: &mut Session<'_>) -> Result<Device, Stop> {
+    let text = session.global.device.clone();
+    let on_cuda = matches!(verb, Verb::Compress(_) | Verb::Calibrate(_));
+    match text.split_once(':').map_or((text.as_str(), None), |(kind, n)| (kind, Some(n))) {
+        ("auto", None) => Ok(taken(on_cuda, session)),
+        ("cpu", None) => Ok(Device::default()),
         ("cuda", n) if n.is_none_or(|n| n.parse::<u32>().is_ok()) => {
-            let failure = Failure::unsupported(format!("`--device {device}`"));
-            Err(Failure { blame: "environment".to_owned(), ..failure }
-                .hinting("`niwaki devices` lists what there is")
-                .into())
+            let device = Device::cuda(n.and_then(|n| n.parse().ok()).unwrap_or(0)).map_err(|why| {
+                let failure = Failure::usage(format!("`--device {text}`: {why}"));
+                let failure = Failure { kind: "device".to_owned(), blame: "environment".to_owned(), ..failure };
+                failure.hinting("`niwaki devices` lists what there is")
+            })?;
+            if on_cuda || matches!(verb, Verb::Devices) {
+                return Ok(device);
+            }
+            let failure = Failure::unsupported(format!("`--device {text}` with this verb"));
+            Err(failure.hinting(format!("{CUDA_VERBS}; without the flag this one takes the cpu")).into())
         }
-        _ => Err(Failure::usage(format!("`--device {device}`: expected auto, cpu or cuda[:N]")).into()),
+        _ => Err(Failure::usage(format!("`--device {text}`: expected auto, cpu or cuda[:N]")).into()),
+    }
+}
+
+/// What `auto` takes.
+fn taken(on_cuda: bool, session: &mut Session<'_>) -> Device {
+    let found = match on_cuda {
+        true => Device::cuda(0).map_err(|why| why.to_string()),
+        false => Err(CUDA_VERBS.to_owned()),
+    };
+    let cpu = format!("cpu with {} kernels", Level::best().name());
+    match found {
+        Ok(device) => {
+            session.detail(&format!("device: {} beside the {cpu}", device.name().unwrap_or_default()));
+            device
+        }
+        Err(why) => {
+            session.detail(&format!("device: {cpu}; {why}"));
+            Device::default()
+        }
     }
 }

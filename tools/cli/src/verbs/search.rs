@@ -9,7 +9,7 @@ use niwaki_engine::model::Model;
 use niwaki_engine::recipe;
 use niwaki_engine::search::{Budget, Found, FoundTensor, Outcome, Probe, Search, search};
 use niwaki_engine::train::Lessons;
-use niwaki_engine::{Names, Recipe, Source, Stats};
+use niwaki_engine::{Device, Names, Recipe, Source, Stats};
 use niwaki_quant::Fit;
 use niwaki_tensors::Overwrite;
 use serde::Serialize;
@@ -109,7 +109,16 @@ fn seen(args: &args::Search, model: &Model, data: &Lessons, session: &Session<'_
     path.push(".niwaki-stats");
     let path = PathBuf::from(path);
     let seed = session.global.seed.unwrap_or(0);
-    let how = Calibration { model, checkpoint: &args.model, data, limit: EXAMPLES, seed, gram: true, histogram: false };
+    let how = Calibration {
+        model,
+        checkpoint: &args.model,
+        data,
+        limit: EXAMPLES,
+        seed,
+        gram: true,
+        histogram: false,
+        device: &Device::default(),
+    };
     on_threads(session, || calibrate(&how, (&path, Overwrite::Replace), &|_, _| {}))?;
     let stats = Stats::open(&path);
     std::fs::remove_file(&path).map_err(|e| Failure::reading(&path, &e))?;

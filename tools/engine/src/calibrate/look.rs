@@ -7,6 +7,7 @@ use niwaki_quant::observe::{Extremes, Histogram, Means, SecondMoments};
 use rayon::prelude::*;
 
 use super::sites::Site;
+use crate::device::Device;
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
 
@@ -32,18 +33,26 @@ struct Fault {
 /// Sums of all values that layers take, and the ends of all values of single floats.
 pub(super) struct Look<'g> {
     graph: &'g Graph,
+    device: &'g Device,
     seen: BTreeMap<ValueId, Vec<Seen>>,
     /// How often which value came, of those of which that is counted.
     counted: BTreeMap<ValueId, Histogram>,
     /// The least and the greatest of each, where that is kept; none of a value that is not always finite.
     ends: Option<BTreeMap<ValueId, Option<[f32; 2]>>>,
     fault: Option<Fault>,
+    /// What a device said that gave up.
+    failed: Option<Error>,
 }
 
 impl<'g> Look<'g> {
     /// Of these layers, before anything was seen; of the values `counted` there are histograms, and of all values `ends` where
     /// these are asked for.
-    pub(super) fn new(graph: &'g Graph, sites: &[Site], counted: &[ValueId], ends: bool) -> Self {
+    pub(super) fn new(
+        (graph, device): (&'g Graph, &'g Device),
+        sites: &[Site],
+        counted: &[ValueId],
+        ends: bool,
+    ) -> Self {
         let mut seen: BTreeMap<ValueId, Vec<Seen>> = BTreeMap::new();
         for site in sites {
             let (inputs, kernel) = (site.about.inputs, site.about.kernel);
@@ -54,7 +63,7 @@ impl<'g> Look<'g> {
             }
         }
         let counted = counted.iter().map(|value| (*value, Histogram::default())).collect();
-        Self { graph, seen, counted, ends: ends.then(BTreeMap::new), fault: None }
+        Self { graph, device, seen, counted, ends: ends.then(BTreeMap::new), fault: None, failed: None }
     }
 
     /// Sees a value of some examples.
@@ -68,19 +77,32 @@ impl<'g> Look<'g> {
             return;
         }
         let histogram = self.counted.get_mut(&value);
+        let failed = &mut self.failed;
+        let mut tried = |done: Result<bool, Error>| {
+            done.unwrap_or_else(|e| {
+                failed.get_or_insert(e);
+                true
+            })
+        };
         for Seen { kernel, moments, extremes, means, .. } in seen {
             if *kernel {
                 let plane = tensor.shape().iter().skip(2).product();
                 moments.planes(all, plane);
-                extremes.planes(all, plane);
+                if !tried(self.device.extremes(all, Some(plane), extremes)) {
+                    extremes.planes(all, plane);
+                }
                 histogram.iter().for_each(|_| means.planes(all, plane));
             } else {
                 moments.rows(all);
-                extremes.rows(all);
+                if !tried(self.device.extremes(all, None, extremes)) {
+                    extremes.rows(all);
+                }
                 histogram.iter().for_each(|_| means.rows(all));
             }
         }
-        if let Some(histogram) = histogram {
+        if let Some(histogram) = histogram
+            && !tried(self.device.histogram(all, histogram))
+        {
             // Counts are whole: in whichever order they are added, they are the same.
             let parts = all.par_chunks(PART).fold(Histogram::default, |mut part, values| {
                 part.see(values);
@@ -113,7 +135,14 @@ impl<'g> Look<'g> {
     }
 
     /// Refuses what is no number, naming the node that made it and the example.
-    pub(super) fn fault(&self, model: &Model) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// That, and what a device said that gave up.
+    pub(super) fn fault(&mut self, model: &Model) -> Result<(), Error> {
+        if let Some(e) = self.failed.take() {
+            return Err(e);
+        }
         let Some(Fault { value, example, found }) = &self.fault else { return Ok(()) };
         let maker = self.graph.nodes().iter().find(|node| node.outputs.contains(&Some(*value)));
         let name = self.graph.name(*value);
@@ -145,7 +174,8 @@ impl<'g> Look<'g> {
         let Some(seen) = self.one(site) else { return (0, [0.0; 3].map(|x| vec![x; site.about.inputs])) };
         let means = seen.moments.means().iter().map(|x| *x as f32).collect();
         // Of what was never seen there are no ends.
-        let ends = |of: &[f32]| of.iter().map(|x| if x.is_finite() { *x } else { 0.0 }).collect();
+        // Of zeros of both signs the least is either: adding 0 makes them one.
+        let ends = |of: &[f32]| of.iter().map(|x| if x.is_finite() { *x + 0.0 } else { 0.0 }).collect();
         (seen.moments.count(), [means, ends(seen.extremes.low()), ends(seen.extremes.high())])
     }
 }

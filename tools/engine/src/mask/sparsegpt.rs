@@ -28,6 +28,7 @@ use super::apply::{check_place, write_with};
 use super::score::{Scored, Scoring, counts_of, maskable, sample, written};
 use super::{Product, matrix, turned_mask, weights_of};
 use crate::compress::Options;
+use crate::device::Device;
 use crate::error::{Error, ErrorKind};
 use crate::inputs::{Takes, grams};
 use crate::jackpot::Keep;
@@ -193,7 +194,7 @@ fn prune(
             let found = match seen.iter().position(|(other, _)| *other == takes) {
                 Some(found) => found,
                 None => {
-                    let grams = grams(&takes, stage.value, &runs).map_err(named)?;
+                    let grams = grams(&Device::default(), &takes, stage.value, &runs).map_err(named)?;
                     seen.push((takes, factors(&grams, damping).map_err(named)?));
                     seen.len() - 1
                 }
