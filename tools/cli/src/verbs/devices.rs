@@ -1,5 +1,6 @@
 //! `devices`: what there is to compute on, and why other things are not there.
 
+use niwaki_codes::product::Kernel as Products;
 use niwaki_codes::simd::Level;
 use niwaki_engine::Device;
 use serde::Serialize;
@@ -36,13 +37,13 @@ struct Kernel {
     used: bool,
 }
 
-/// Kernels that this version has for some processor.
-const KERNELS: [&str; 4] = ["scalar", "neon", "avx2", "avx512"];
+/// Kernels that this version has for some processor; the last two multiply packed weights.
+const KERNELS: [&str; 6] = ["scalar", "neon", "avx2", "avx512", "avx2-products", "avx512-vnni"];
 
 fn found() -> (Vec<Listed>, Vec<Kernel>) {
-    let best = Level::best().name();
-    let here: Vec<_> = Level::all().map(Level::name).collect();
-    let kernel = |name| Kernel { name, available: here.contains(&name), used: name == best };
+    let best = [Level::best().name(), Products::best().name()];
+    let here: Vec<_> = Level::all().map(Level::name).chain(Products::all().map(Products::name)).collect();
+    let kernel = |name| Kernel { name, available: here.contains(&name), used: best.contains(&name) };
     let cpu = Listed { name: "cpu".to_owned(), available: true, what: None, why: None };
     let cuda = match Device::found() {
         Err(why) => vec![Listed { name: "cuda".to_owned(), available: false, what: None, why: Some(why.to_string()) }],
@@ -108,21 +109,13 @@ pub(crate) fn choose(verb: &Verb, session: &mut Session<'_>) -> Result<Device, S
     }
 }
 
-/// What `auto` takes.
+/// What `auto` takes: the CPU. A device is taken where it is asked for, for nobody has measured yet when one is faster.
 fn taken(on_cuda: bool, session: &mut Session<'_>) -> Device {
-    let found = match on_cuda {
-        true => Device::cuda(0).map_err(|why| why.to_string()),
-        false => Err(CUDA_VERBS.to_owned()),
+    let why = match Device::cuda(0) {
+        _ if !on_cuda => CUDA_VERBS.to_owned(),
+        Ok(device) => format!("`--device cuda` takes {}", device.name().unwrap_or_default()),
+        Err(why) => why.to_string(),
     };
-    let cpu = format!("cpu with {} kernels", Level::best().name());
-    match found {
-        Ok(device) => {
-            session.detail(&format!("device: {} beside the {cpu}", device.name().unwrap_or_default()));
-            device
-        }
-        Err(why) => {
-            session.detail(&format!("device: {cpu}; {why}"));
-            Device::default()
-        }
-    }
+    session.detail(&format!("device: cpu with {} kernels; {why}", Level::best().name()));
+    Device::default()
 }
