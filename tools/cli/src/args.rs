@@ -15,6 +15,7 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use niwaki_engine::Share;
 use niwaki_tensors::Overwrite;
 
 /// Compress neural network checkpoints: quantize, mask, slice, compare, verify.
@@ -39,6 +40,11 @@ fn number<N: FromStr>(text: &str) -> Result<N, String> {
 fn real(text: &str) -> Result<f64, String> {
     let number: Option<f64> = text.parse().ok();
     number.filter(|x| !x.is_nan()).ok_or_else(|| "expected a number".to_owned())
+}
+
+/// A share of a plan.
+fn share(text: &str) -> Result<Share, String> {
+    text.parse().map_err(|e: niwaki_engine::Error| e.to_string())
 }
 
 /// Flags of every verb.
@@ -84,6 +90,8 @@ pub(crate) enum Verb {
     /// Quantize or mask a checkpoint into a new file
     #[command(visible_alias = "quantize")]
     Compress(Compress),
+    /// Check the parts of a job, and make one checkpoint of them
+    Join(Join),
     /// Cut a narrower file out of an elastic one
     Slice(Slice),
     /// Write a checkpoint in another format: its codes where that holds them, else the nearest
@@ -282,11 +290,30 @@ pub(crate) struct Compress {
     /// A tensor with NaN or infinity: stop, or carry it as it is
     #[arg(long, value_name = "N", default_value = "refuse")]
     pub(crate) nan: Nan,
+    /// Do the i-th of n shares of the plan only, and write it into the folder OUT; `join` makes one of all
+    #[arg(long, value_name = "i/n", value_parser = share)]
+    pub(crate) part: Option<Share>,
     /// Cap of private memory, for example 256MiB
     #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(crate) memory: Option<usize>,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Join {
+    /// The folder of the parts
+    pub(crate) dir: PathBuf,
+    /// Write one file with the bytes of a run that was not split, instead of an index beside the parts; a
+    /// folder with such a file where the name does not end in .safetensors
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite the output, or the index, if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Wait until the disk has the output
+    #[arg(long, requires = "output")]
+    pub(crate) durable: bool,
 }
 
 /// What takes the place of a model's weights, or lies over them.

@@ -5,10 +5,7 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use crate::failure::Failure;
 
 /// Verbs of the command line contract that this version does not have.
-const LATER_VERBS: [&str; 3] = ["join", "dynamic", "report"];
-
-/// Flags of the contract that this version does not have.
-const LATER_FLAGS: [&str; 2] = ["--part", "--patch"];
+const LATER_VERBS: [&str; 1] = ["report"];
 
 /// The failure that clap's error amounts to.
 pub(crate) fn failure(error: &Error) -> Failure {
@@ -23,9 +20,6 @@ pub(crate) fn failure(error: &Error) -> Failure {
             }
             let failure = Failure::usage(format!("no verb `{verb}`"));
             suggest(failure, error, ContextKind::SuggestedSubcommand, "`niwaki --help` lists the verbs")
-        }
-        ErrorKind::UnknownArgument if LATER_FLAGS.contains(&argument.as_str()) => {
-            Failure::unsupported(format!("flag `{argument}`"))
         }
         ErrorKind::UnknownArgument if argument.starts_with('-') => {
             let failure = Failure::usage(format!("no flag `{argument}`"));

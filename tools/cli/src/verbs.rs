@@ -12,6 +12,7 @@ mod eval;
 mod export;
 mod generate;
 mod inspect;
+mod join;
 mod layers;
 mod mask;
 mod patches;
@@ -42,6 +43,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Inspect(args) => inspect::run(&args, session),
         Verb::Plan(args) => plan::run(&args, session),
         Verb::Compress(args) => compress::run(&args, session),
+        Verb::Join(args) => join::run(&args, session),
         Verb::Slice(args) => slice::run(&args, session),
         Verb::Export(args) => export::run(&args, session),
         Verb::Compare(args) => compare::run(&args, session),

@@ -15,6 +15,7 @@ use crate::destination::{Destination, Format, Settled};
 use crate::error::{Error, ErrorKind};
 use crate::layers::Fewer;
 use crate::mask::MaskFiles;
+use crate::part::Said;
 use crate::recipe::{Action, MaskSource, Recipe, Rule};
 use crate::source::{Origin, Source, SourceTensor};
 use crate::stats::Stats;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub(crate) stats: Option<Stats>,
     /// What the output says of itself where it is a signature.
     pub(crate) signature: Option<serde_json::Value>,
+    /// Which part of a larger plan this is, where it is one.
+    pub(crate) part: Option<Said>,
 }
 
 /// What becomes of one tensor.
@@ -205,7 +208,7 @@ impl Plan {
         if let Some(m) = rules.iter().find(|m| !m.rule.optional && !m.acted) {
             return Err(no_match(m));
         }
-        Ok(Self { recipe, to, tensors, dropped, unknown: Vec::new(), stats: None, signature: None })
+        Ok(Self { recipe, to, tensors, dropped, unknown: Vec::new(), stats: None, signature: None, part: None })
     }
 
     /// Bytes of all tensors in the checkpoint.
