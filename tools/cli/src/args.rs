@@ -130,6 +130,8 @@ pub(crate) enum Verb {
     Search(calibrate::Search),
     /// Go on with a text, always by the likeliest token
     Generate(Generate),
+    /// Make one page of figures of checkpoints, masks, signatures, recipes, and answers to --json
+    Report(Report),
     /// List the kernels and devices found, and why others were not
     Devices,
     /// Print a completion script for a shell
@@ -439,6 +441,16 @@ pub(crate) struct Compare {
     /// What is measured is seen through these
     #[command(flatten)]
     pub(crate) patches: Patches,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Report {
+    /// Checkpoints, masks, signatures, recipes (.toml) and answers of verbs to --json (.json); what `eval`
+    /// measured stands behind the file that it is of
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Args, Debug)]

@@ -4,9 +4,6 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use crate::failure::Failure;
 
-/// Verbs of the command line contract that this version does not have.
-const LATER_VERBS: [&str; 1] = ["report"];
-
 /// The failure that clap's error amounts to.
 pub(crate) fn failure(error: &Error) -> Failure {
     let invalid = |kind| error.get(kind).map(text).unwrap_or_default();
@@ -15,9 +12,6 @@ pub(crate) fn failure(error: &Error) -> Failure {
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let verb = invalid(ContextKind::InvalidSubcommand);
-            if LATER_VERBS.contains(&verb.as_str()) {
-                return Failure::unsupported(format!("verb `{verb}`"));
-            }
             let failure = Failure::usage(format!("no verb `{verb}`"));
             suggest(failure, error, ContextKind::SuggestedSubcommand, "`niwaki --help` lists the verbs")
         }

@@ -17,6 +17,7 @@ mod layers;
 mod mask;
 mod patches;
 mod plan;
+mod report;
 mod run;
 mod search;
 mod selection;
@@ -60,6 +61,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Calibrate(args) => calibrate::run(&args, session),
         Verb::Search(args) => search::run(&args, session),
         Verb::Generate(args) => generate::run(&args, session),
+        Verb::Report(args) => report::run(&args, session),
         Verb::Devices => devices::run(session),
         Verb::Completions { shell } => about::completions(shell, session),
         Verb::Man { verb } => about::man(verb.as_deref(), session),

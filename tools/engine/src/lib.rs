@@ -43,6 +43,7 @@ pub mod mask;
 mod masked;
 mod matrix;
 pub mod model;
+pub mod page;
 mod part;
 pub mod plan;
 mod progress;
