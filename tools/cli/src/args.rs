@@ -141,8 +141,8 @@ pub(crate) enum Verb {
     },
     /// Print a manual page
     Man {
-        /// The verb; the whole program if left out
-        verb: Option<String>,
+        /// The verb, and the one under it where there is one; the whole program if left out
+        verb: Vec<String>,
     },
 }
 

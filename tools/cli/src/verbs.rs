@@ -64,7 +64,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Report(args) => report::run(&args, session),
         Verb::Devices => devices::run(session),
         Verb::Completions { shell } => about::completions(shell, session),
-        Verb::Man { verb } => about::man(verb.as_deref(), session),
+        Verb::Man { verb } => about::man(&verb, session),
     }
 }
 
