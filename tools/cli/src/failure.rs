@@ -141,9 +141,18 @@ macro_rules! failure {
 
 impl From<niwaki_tensors::Error> for Failure {
     fn from(error: niwaki_tensors::Error) -> Self {
-        let exists = matches!(error.kind(), niwaki_tensors::ErrorKind::Exists);
+        let advice = match error.kind() {
+            niwaki_tensors::ErrorKind::Exists => Some("`--force` replaces it"),
+            niwaki_tensors::ErrorKind::Several { found } if found.iter().all(|name| name.contains("-of-")) => {
+                Some("`niwaki join` makes one checkpoint of the parts of a job")
+            }
+            _ => None,
+        };
         let failure = failure!(error);
-        if exists { failure.hinting("`--force` replaces it") } else { failure }
+        match advice {
+            Some(advice) => failure.hinting(advice),
+            None => failure,
+        }
     }
 }
 

@@ -61,8 +61,22 @@ fn section(path: &Path) -> Result<Section, Error> {
     if !named("json") || name.ends_with(".safetensors.index.json") {
         return files::checkpoint(name, path);
     }
-    let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).at(path);
-    let answer: Value = serde_json::from_str(&read(path)?).map_err(|e| wrong(format!("is no JSON: {e}")))?;
+    answer(name, &read(path)?).map_err(|e| e.at(path))
+}
+
+/// The page of one answer of a verb to `--json`, as of a file of that name with this text.
+///
+/// # Errors
+///
+/// Text that is no JSON, and answers of which a page says nothing.
+pub fn page_of_answer(name: &str, text: &str) -> Result<String, Error> {
+    let sections = [answer(name.to_owned(), text)?];
+    Ok(html::document(&across::sections(&sections), &sections))
+}
+
+fn answer(name: String, text: &str) -> Result<Section, Error> {
+    let wrong = |what: String| Error::from(ErrorKind::Unlike { what });
+    let answer: Value = serde_json::from_str(text).map_err(|e| wrong(format!("is no JSON: {e}")))?;
     answers::section(name, &answer).map_err(wrong)
 }
 

@@ -14,7 +14,8 @@ use super::section::{
 pub(super) fn section(name: String, answer: &Value) -> Result<Section, String> {
     let has = |keys: &[&str]| keys.iter().all(|key| answer.get(key).is_some());
     if let Some(message) = answer.pointer("/error/message").and_then(Value::as_str) {
-        return Err(format!("is the answer of a run that failed: {message}"));
+        let line = message.replace(char::is_control, " ");
+        return Err(format!("is the answer of a run that failed: {line}"));
     }
     let section = if has(&["tensors", "gap", "recipe"]) {
         search(answer)
