@@ -1,6 +1,9 @@
 //! A job that is split into parts: the joined output has every byte of the run that was not
 //! split, and parts that do not belong together are refused by name.
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::path::Path;
 
 use niwaki_conformance::checkpoints::{bf16s, f32s, weights, write};
 use niwaki_conformance::cli::niwaki;
@@ -258,6 +261,84 @@ fn nothing_is_overwritten_and_a_part_can_be_done_again() {
     assert_eq!(std::fs::read(&out).unwrap(), b"mine");
     niwaki(["join", &dir, "-o", &out, "--force"]).ok();
     niwaki(["verify", &out]).ok();
+}
+
+/// A folder as the README's examples have it: a model, a recipe, and programs by their names.
+#[cfg(unix)]
+fn as_in_the_readme() -> Folder {
+    let folder = Folder::new("parts");
+    let model = folder.at("model");
+    std::fs::create_dir_all(&model).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(repository().join("tests/golden/hf/llama").join(file), format!("{model}/{file}")).unwrap();
+    }
+    let recipe = "version = 1\n[[quantize]]\ntensors = \"*proj.weight\"\nscheme = \"int4/g32/sym\"\n";
+    std::fs::write(folder.at("recipe.toml"), recipe).unwrap();
+    std::fs::create_dir(folder.at("bin")).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_niwaki-process"), folder.at("bin/niwaki")).unwrap();
+    niwaki(["compress", &model, "-r", &folder.at("recipe.toml"), "-o", &folder.at("whole")]).ok();
+    folder
+}
+
+/// Runs a program in that folder, with more variables than usual.
+#[cfg(unix)]
+fn in_it(folder: &Folder, program: &[&str], variables: &[(&str, String)]) {
+    let path = format!("{}:{}", folder.at("bin"), std::env::var("PATH").unwrap());
+    let mut command = std::process::Command::new(program[0]);
+    command.args(&program[1..]).current_dir(folder.path()).env("PATH", path).envs(variables.iter().cloned());
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Whether what was joined is the output of one run.
+#[cfg(unix)]
+fn check_joined(folder: &Folder) {
+    niwaki(["join", &folder.at("parts"), "-o", &folder.at("joined"), "--force"]).ok();
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    assert!(read("joined/model.safetensors") == read("whole/model.safetensors"));
+    assert_eq!(read("joined/config.json"), read("whole/config.json"));
+    std::fs::remove_dir_all(folder.at("parts")).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn the_examples_for_schedulers_do_what_they_say() {
+    let page = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    let block = |language| niwaki_conformance::transcript::block(&page, language).unwrap();
+    let folder = as_in_the_readme();
+    let job = block("yaml");
+    assert!(job.contains("completions: 8\n") && job.contains("completionMode: Indexed"));
+    let line = job.lines().find_map(|line| line.trim().strip_prefix("- niwaki ")).unwrap();
+    let line = format!("niwaki {line}").replace("/models", &folder.path().to_string_lossy());
+    for index in 0..8 {
+        in_it(&folder, &["sh", "-c", &line], &[("JOB_COMPLETION_INDEX", index.to_string())]);
+    }
+    check_joined(&folder);
+
+    std::fs::write(folder.at("bin/srun"), "#!/bin/sh\nexec \"$@\"\n").unwrap();
+    in_it(&folder, &["chmod", "+x", "bin/srun"], &[]);
+    std::fs::write(folder.at("array.sh"), block("bash")).unwrap();
+    assert!(block("bash").contains("#SBATCH --array=1-8\n"));
+    for task in 1..=8 {
+        let count = ("SLURM_ARRAY_TASK_COUNT", "8".to_owned());
+        let cpus = ("SLURM_CPUS_PER_TASK", "4".to_owned());
+        in_it(&folder, &["sh", "array.sh"], &[("SLURM_ARRAY_TASK_ID", task.to_string()), count, cpus]);
+    }
+    check_joined(&folder);
+
+    let python = std::process::Command::new("python3").arg("--version").output();
+    if !python.is_ok_and(|done| done.status.success()) {
+        println!("skipped: no python3");
+        return;
+    }
+    // Ray itself is large: this has the names that the example uses.
+    let ray = "class _Task:\n    def __init__(self, do):\n        self.remote = do\n\n\ndef init():\n    pass\n\n\n\
+               def remote(**how):\n    return _Task\n\n\ndef get(all):\n    return all\n";
+    std::fs::write(folder.at("ray.py"), ray).unwrap();
+    std::fs::write(folder.at("job.py"), block("python")).unwrap();
+    in_it(&folder, &["python3", "job.py"], &[]);
+    assert!(Path::new(&folder.at("parts/model.safetensors.index.json")).exists());
+    check_joined(&folder);
 }
 
 #[test]
