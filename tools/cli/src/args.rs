@@ -4,8 +4,10 @@ pub(crate) mod calibrate;
 pub(crate) mod dataset;
 pub(crate) mod dynamic;
 pub(crate) mod elastic;
+pub(crate) mod join;
 pub(crate) mod layers;
 pub(crate) mod mask;
+pub(crate) mod report;
 pub(crate) mod signature;
 pub(crate) mod train;
 
@@ -40,11 +42,6 @@ fn number<N: FromStr>(text: &str) -> Result<N, String> {
 fn real(text: &str) -> Result<f64, String> {
     let number: Option<f64> = text.parse().ok();
     number.filter(|x| !x.is_nan()).ok_or_else(|| "expected a number".to_owned())
-}
-
-/// A share of a plan.
-fn share(text: &str) -> Result<Share, String> {
-    text.parse().map_err(|e: niwaki_engine::Error| e.to_string())
 }
 
 /// Flags of every verb.
@@ -91,7 +88,7 @@ pub(crate) enum Verb {
     #[command(visible_alias = "quantize")]
     Compress(Compress),
     /// Check the parts of a job, and make one checkpoint of them
-    Join(Join),
+    Join(join::Join),
     /// Cut a narrower file out of an elastic one
     Slice(Slice),
     /// Write a checkpoint in another format: its codes where that holds them, else the nearest
@@ -131,7 +128,7 @@ pub(crate) enum Verb {
     /// Go on with a text, always by the likeliest token
     Generate(Generate),
     /// Make one page of figures of checkpoints, masks, signatures, recipes, and answers to --json
-    Report(Report),
+    Report(report::Report),
     /// List the kernels and devices found, and why others were not
     Devices,
     /// Print a completion script for a shell
@@ -293,29 +290,13 @@ pub(crate) struct Compress {
     #[arg(long, value_name = "N", default_value = "refuse")]
     pub(crate) nan: Nan,
     /// Do the i-th of n shares of the plan only, and write it into the folder OUT; `join` makes one of all
-    #[arg(long, value_name = "i/n", value_parser = share)]
+    #[arg(long, value_name = "i/n", value_parser = join::share)]
     pub(crate) part: Option<Share>,
     /// Cap of private memory, for example 256MiB
     #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(crate) memory: Option<usize>,
     #[command(flatten)]
     pub(crate) output: Output,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Join {
-    /// The folder of the parts
-    pub(crate) dir: PathBuf,
-    /// Write one file with the bytes of a run that was not split, instead of an index beside the parts; a
-    /// folder with such a file where the name does not end in .safetensors
-    #[arg(short, long, value_name = "OUT")]
-    pub(crate) output: Option<PathBuf>,
-    /// Overwrite the output, or the index, if it exists
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Wait until the disk has the output
-    #[arg(long, requires = "output")]
-    pub(crate) durable: bool,
 }
 
 /// What takes the place of a model's weights, or lies over them.
@@ -441,16 +422,6 @@ pub(crate) struct Compare {
     /// What is measured is seen through these
     #[command(flatten)]
     pub(crate) patches: Patches,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Report {
-    /// Checkpoints, masks, signatures, recipes (.toml) and answers of verbs to --json (.json); what `eval`
-    /// measured stands behind the file that it is of
-    #[arg(required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) output: Output,
 }
 
 #[derive(Args, Debug)]

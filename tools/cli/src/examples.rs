@@ -111,8 +111,8 @@ pub(crate) fn command() -> Command {
 /// The same command with a text after the help of a verb under it.
 fn at(command: Command, verb: &str, text: &str) -> Command {
     match verb.split_once(' ') {
-        Some((first, rest)) => command.mut_subcommand(first.to_owned(), |under| at(under, rest, text)),
-        None => command.mut_subcommand(verb.to_owned(), |under| under.after_help(text.to_owned())),
+        Some((first, rest)) => command.mut_subcommand(first, |under| at(under, rest, text)),
+        None => command.mut_subcommand(verb, |under| under.after_help(text.to_owned())),
     }
 }
 

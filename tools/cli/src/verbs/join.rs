@@ -4,7 +4,7 @@ use niwaki_engine::Options;
 
 use super::compress::short;
 use super::{counted, threads};
-use crate::args::Join;
+use crate::args::join::Join;
 use crate::failure::Stop;
 use crate::progress::Progress;
 use crate::session::{Answer, Session};

@@ -4,7 +4,7 @@ use niwaki_engine::page::{page, write};
 use serde::Serialize;
 
 use super::check_output;
-use crate::args::Report;
+use crate::args::report::Report;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
 use crate::size::human;

@@ -17,7 +17,7 @@ pub(super) fn document(across: &Section, sections: &[Section]) -> String {
     for (at, section) in sections.iter().enumerate() {
         // Writing to a `String` cannot fail.
         let _ = write!(body, "<section id=\"f{at}\" aria-labelledby=\"h{at}\">\n<h2 id=\"h{at}\">");
-        let _ = write!(body, "{} <small>{}</small></h2>\n", code(&section.name), escaped(&section.kind));
+        let _ = writeln!(body, "{} <small>{}</small></h2>", code(&section.name), escaped(&section.kind));
         body += &contents(section);
         body += "</section>\n";
     }

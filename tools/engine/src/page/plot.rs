@@ -97,10 +97,10 @@ fn axes(plot: &Plot, across: &Axis, up: &Axis) -> String {
         let y = place(up, tick, BOTTOM, TOP);
         let text = up.text(tick);
         // Writing to a `String` cannot fail.
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{RIGHT}\" y2=\"{y:.1}\"/>\
-             <text class=\"e\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>\n",
+             <text class=\"e\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>",
             LEFT - 6.0,
             y + 4.0
         );
@@ -108,15 +108,15 @@ fn axes(plot: &Plot, across: &Axis, up: &Axis) -> String {
     for tick in across.ticks() {
         let x = place(across, tick, LEFT, RIGHT);
         let text = across.text(tick);
-        let _ = write!(out, "<text class=\"m\" x=\"{x:.1}\" y=\"{:.1}\">{text}</text>\n", BOTTOM + 17.0);
+        let _ = writeln!(out, "<text class=\"m\" x=\"{x:.1}\" y=\"{:.1}\">{text}</text>", BOTTOM + 17.0);
     }
     let middle = (LEFT + RIGHT) / 2.0;
     let height = (TOP + BOTTOM) / 2.0;
     let (x, y) = (escaped(&plot.x), escaped(&plot.y));
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<text class=\"m\" x=\"{middle:.1}\" y=\"{:.1}\">{x}</text>\
-         <text class=\"m\" transform=\"translate(12 {height:.1}) rotate(-90)\">{y}</text>\n",
+         <text class=\"m\" transform=\"translate(12 {height:.1}) rotate(-90)\">{y}</text>",
         HEIGHT - 8.0
     );
     out

@@ -176,7 +176,7 @@ pub(super) fn number(x: f64) -> String {
     let size = x.abs();
     if x == 0.0 {
         "0".to_owned()
-    } else if size >= 1e6 || size < 1e-3 {
+    } else if !(1e-3..1e6).contains(&size) {
         format!("{x:.3e}")
     } else if size >= 1000.0 {
         format!("{x:.0}")

@@ -91,13 +91,20 @@ fn repaired(text: &str) -> Option<String> {
     const SIGNS: [&str; 2] = ["sym", "affine"];
     let mut words = text.split(['/', ' ', ':']).filter(|word| !word.is_empty());
     let heads = HEADS.into_iter().chain(BlockType::ALL.map(BlockType::name));
-    let mut said = [nearest(words.next()?, heads), None, None].map(|word| word.map(str::to_owned));
+    let head = words.next()?;
+    let head = match head.strip_prefix("int").and_then(|bits| bits.parse::<u32>().ok()) {
+        // Of widths the nearest is that of the nearest number.
+        Some(bits) => Some(format!("int{}", bits.clamp(2, 8))),
+        None => nearest(head, heads).map(str::to_owned),
+    };
+    let mut said = [head, None, None];
     let mut widths = None;
     for word in words {
         let word = word.strip_prefix("group").map_or_else(|| word.to_owned(), |size| format!("g{size}"));
-        let size = word.strip_prefix(['g', 'b']).is_some_and(|size| size.parse::<u32>().is_ok());
+        let size = word.strip_prefix(['g', 'b']).is_some_and(|size| size.parse().is_ok_and(|size: u32| size > 0));
         match word.as_str() {
             _ if size => said[1] = Some(word),
+            "g0" | "b0" => {}
             "asym" | "asymmetric" | "zero" => said[2] = Some("affine".to_owned()),
             "symmetric" => said[2] = Some("sym".to_owned()),
             "channel" | "column" => said[1] = Some("row".to_owned()),
@@ -158,6 +165,8 @@ mod tests {
             ("elastic", "elastic/g64"),
             ("elastc/g48/2,4", "elastic/g48/2,4"),
             ("nvfp", "nvfp4"),
+            ("int9/row/sym", "int8/row/sym"),
+            ("int1/g0/affine", "int2/g64/affine"),
             ("q4k", "q4_k"),
             ("nf4/group64", "nf4/g64"),
             ("fp8_e4m/row", "fp8_e4m3/row"),
