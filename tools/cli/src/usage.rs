@@ -21,6 +21,10 @@ pub(crate) fn failure(error: &Error) -> Failure {
         }
         ErrorKind::UnknownArgument => Failure::usage(format!("`{argument}` is one argument too many"))
             .hinting("`--help` shows what the verb takes"),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let verbs = verbs_before(error);
+            Failure::usage(format!("`{verbs}` needs a verb")).hinting(format!("`{verbs} --help` lists them"))
+        }
         ErrorKind::MissingRequiredArgument => {
             let missing = invalid(ContextKind::InvalidArg).replace('\n', ", ");
             Failure::usage(format!("missing {}", quoted(&missing))).hinting("`--help` shows what the verb takes")
@@ -47,6 +51,14 @@ fn suggest(failure: Failure, error: &Error, kind: ContextKind, otherwise: &str) 
         Some(near) if !near.is_empty() => failure.hinting(format!("did you mean `{near}`?")),
         _ => failure.hinting(otherwise),
     }
+}
+
+/// Program and verbs of the line of usage that clap prints: `niwaki mask` of `Usage: niwaki mask [OPTIONS] <COMMAND>`.
+fn verbs_before(error: &Error) -> String {
+    let text = error.to_string();
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or("niwaki");
+    let words = usage.split(' ').take_while(|word| !word.starts_with(['[', '<']));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Values one a line.
