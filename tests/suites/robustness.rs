@@ -234,6 +234,27 @@ fn a_killed_run_leaves_nothing_half_written_and_can_be_done_again() {
 }
 
 #[test]
+fn a_folder_that_a_killed_run_had_just_begun_is_no_obstacle() {
+    let inputs = inputs();
+    let folders = inputs.jobs.iter().filter(|job| job.words.iter().any(|word| word == "OUT"));
+    for job in folders {
+        let (expected, _) = job.undisturbed(&inputs.folder);
+        for left in [None, Some("model.safetensors.niwaki-partial")] {
+            let (dir, out) = place(&inputs.folder, "begun");
+            std::fs::create_dir(&out).unwrap();
+            left.iter().for_each(|name| std::fs::write(format!("{out}/{name}"), b"begun").unwrap());
+            if job.name == "layers remove" {
+                // It grows beside its name.
+                std::fs::rename(&out, format!("{out}.niwaki-partial")).unwrap();
+            }
+            assert_eq!(finish(process(&job.to(&out)).spawn().unwrap()), (0, String::new()), "{}", job.name);
+            assert!(contents(&dir) == expected, "{}", job.name);
+            std::fs::remove_dir_all(dir).unwrap();
+        }
+    }
+}
+
+#[test]
 fn of_two_runs_with_one_output_each_is_done_or_says_why_not() {
     let inputs = inputs();
     for job in &inputs.jobs {

@@ -102,7 +102,7 @@ impl Target {
 
 impl Folder {
     fn new(source: &Source<'_>, path: &Path, keys: CodeKeys, replace: bool) -> Result<Self, Error> {
-        let exists = check_folder(path, replace)?;
+        let exists = check_folder(path, replace || is_left_over(path))?;
         if exists {
             check_replaceable(source, path)?;
         }
@@ -154,6 +154,13 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// Whether a folder holds nothing but what a killed run was writing.
+pub(crate) fn is_left_over(path: &Path) -> bool {
+    let ours = |name: &[u8]| name.ends_with(b".niwaki-partial") || name.ends_with(b".niwaki-journal");
+    let mut items = fs::read_dir(path).into_iter().flatten();
+    path.is_dir() && items.all(|item| item.is_ok_and(|item| ours(item.file_name().as_encoded_bytes())))
 }
 
 /// Makes the folder of an output.

@@ -12,7 +12,7 @@ use super::parts::Parts;
 use crate::compress::Options;
 use crate::error::Error;
 use crate::progress::{Progress, counting};
-use crate::target::{check_folder, check_other_weights, file_error, is_same, is_the_input, make_folder};
+use crate::target::{check_folder, check_other_weights, file_error, is_left_over, is_same, is_the_input, make_folder};
 
 /// Bytes that are copied at a time.
 const PIECE: usize = 8 << 20;
@@ -42,7 +42,7 @@ impl Target {
         if is_same(dir, out) {
             return Err(is_the_input(out));
         }
-        let exists = check_folder(out, options.replace)?;
+        let exists = check_folder(out, options.replace || is_left_over(out))?;
         if exists {
             check_other_weights(out, "model.safetensors")?;
         } else {
