@@ -115,6 +115,20 @@ impl Artifact {
         (self.kind() == Kind::Container).then(|| checkpoint_digest(tensors.map(|(name, t)| (name.as_str(), t.digest))))
     }
 
+    /// The digest of the uncompressed source: as the metadata has it, or of parts of one job, which know only
+    /// their own share of it, over the tensors that theirs were made from.
+    pub fn source_digest(&self) -> Option<Digest> {
+        let said = self.metas.iter().find_map(|meta| meta.lineage.source);
+        let parts = !self.metas.is_empty() && self.metas.iter().all(|meta| meta.part.is_some());
+        if said.is_some() || !parts {
+            return said;
+        }
+        let tensors = self.metas.iter().flat_map(|meta| &meta.tensors);
+        let sources = tensors.filter_map(|(name, tensor)| Some((name.as_str(), tensor.source_digest?)));
+        let sources: Vec<_> = sources.collect();
+        (!sources.is_empty()).then(|| checkpoint_digest(sources))
+    }
+
     /// What takes merged patches off again, of each file; none where nothing was merged into it.
     ///
     /// # Errors

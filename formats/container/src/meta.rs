@@ -46,6 +46,8 @@ pub struct Meta {
     pub undo: Option<BTreeMap<String, Digest>>,
     /// What a signature says of itself; none in other files.
     pub signature: Option<Value>,
+    /// What a part of a job that was split says of itself; none in other files.
+    pub part: Option<Value>,
     /// The metadata of the source.
     pub source_metadata: BTreeMap<String, String>,
 }
@@ -124,6 +126,7 @@ impl Meta {
             patches: Vec::new(),
             undo: None,
             signature: None,
+            part: None,
             source_metadata: BTreeMap::new(),
         }
     }
@@ -138,7 +141,8 @@ impl Meta {
     pub fn version(&self) -> (u32, u32) {
         let positions = |tensor: &TensorMeta| tensor.layout.kept.is_some_and(|kept| kept.told_by == ToldBy::Positions);
         // Each of these asks for version 1.1.
-        let newer = self.signature.is_some() || self.undo.is_some() || self.tensors.values().any(positions);
+        let newer = self.signature.is_some() || self.undo.is_some() || self.part.is_some();
+        let newer = newer || self.tensors.values().any(positions);
         (VERSION.0, if newer { VERSION.1 } else { 0 })
     }
 
@@ -162,6 +166,7 @@ impl Meta {
             "tensors": tensors.collect::<Map<_, _>>(),
         });
         if let Value::Object(object) = &mut value {
+            object.extend(self.part.iter().map(|part| ("part".to_owned(), part.clone())));
             object.extend(self.signature.iter().map(|signature| ("signature".to_owned(), signature.clone())));
             object.extend(self.undo.iter().map(|undo| ("undo".to_owned(), hashes_value(undo))));
         }

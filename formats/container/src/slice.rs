@@ -88,7 +88,8 @@ fn cut_meta(meta: &Meta, tensors: &[Tensor<'_>], bits: Bits) -> Result<Meta, Err
         Some(cut.map(|meta| (tensor.name().to_owned(), meta)))
     });
     let fresh = Meta::new(cut.collect::<Result<_, _>>()?);
-    Ok(Meta { digest: fresh.digest, tensors: fresh.tensors, ..meta.clone() })
+    // What is cut is none of the parts that a job was split into.
+    Ok(Meta { digest: fresh.digest, tensors: fresh.tensors, part: None, ..meta.clone() })
 }
 
 fn cut_tensor(meta: &TensorMeta, layout: &Layout, bits: Bits) -> Result<TensorMeta, Error> {

@@ -42,7 +42,7 @@ pub use masks::{elastic_file, heads_file, imatrix_dat, mask_file, stats_file};
 pub use onnx::onnx_model;
 pub use signature::{correction_stream, signature_about, undo_record};
 pub use tensors::{safetensors_header, safetensors_index};
-pub use text::{public_key_pem, recipe_text, scheme_text};
+pub use text::{public_key_pem, recipe_text, report_answer, scheme_text};
 pub use training::training_state;
 
 /// A function over bytes, under the name of its program and of its folder of seeds.
@@ -78,6 +78,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "positions_view", run: positions_view },
     Target { name: "public_key_pem", run: public_key_pem },
     Target { name: "recipe_text", run: recipe_text },
+    Target { name: "report_answer", run: report_answer },
     Target { name: "safetensors_header", run: safetensors_header },
     Target { name: "safetensors_index", run: safetensors_index },
     Target { name: "scheme_text", run: scheme_text },

@@ -2,6 +2,7 @@
 
 use niwaki_codes::Scheme;
 use niwaki_engine::Recipe;
+use niwaki_engine::page::page_of_answer;
 use niwaki_engine::signature::signing::PublicKey;
 
 /// The text form of schemes: what is accepted has one spelling, and means it.
@@ -34,6 +35,20 @@ pub fn public_key_pem(bytes: &[u8]) -> bool {
         Ok(key) => assert!(!key.verifies(bytes, &[0; 64]), "a key under which zeros sign everything"),
         Err(error) => return refused(&error),
     }
+    true
+}
+
+/// Answers of verbs: whatever they say is text on the page, which is whole.
+pub fn report_answer(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    let page = match page_of_answer(text, text) {
+        Ok(page) => page,
+        Err(error) => return refused(&error),
+    };
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</main>\n</body>\n</html>\n"));
+    let opened = |tag: &str| page.matches(tag).count();
+    assert_eq!((opened("<script"), opened("<img"), opened("<body>"), opened("</body>")), (0, 0, 1, 1), "{text:?}");
+    assert!(!page.contains("NaN\"") && !page.contains("inf\""), "a place that is none: {text:?}");
     true
 }
 

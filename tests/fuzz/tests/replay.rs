@@ -64,7 +64,7 @@ macro_rules! replays {
     };
 }
 replays!(
-    block_view container_meta correction_stream dataset_file device_image elastic_file elastic_view float_view foreign_checkpoint gguf_folder gguf_header heads_file hf_config idx_file imatrix_dat mask_file mask_view onnx_model picture_file positions_view public_key_pem recipe_text safetensors_header safetensors_index scheme_text signature_about sparse_view stats_file training_state undo_record uniform_view
+    block_view container_meta correction_stream dataset_file device_image elastic_file elastic_view float_view foreign_checkpoint gguf_folder gguf_header heads_file hf_config idx_file imatrix_dat mask_file mask_view onnx_model picture_file positions_view public_key_pem recipe_text report_answer safetensors_header safetensors_index scheme_text signature_about sparse_view stats_file training_state undo_record uniform_view
 );
 
 #[test]

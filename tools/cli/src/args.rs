@@ -4,8 +4,10 @@ pub(crate) mod calibrate;
 pub(crate) mod dataset;
 pub(crate) mod dynamic;
 pub(crate) mod elastic;
+pub(crate) mod join;
 pub(crate) mod layers;
 pub(crate) mod mask;
+pub(crate) mod report;
 pub(crate) mod signature;
 pub(crate) mod train;
 
@@ -15,6 +17,7 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use niwaki_engine::Share;
 use niwaki_tensors::Overwrite;
 
 /// Compress neural network checkpoints: quantize, mask, slice, compare, verify.
@@ -84,6 +87,8 @@ pub(crate) enum Verb {
     /// Quantize or mask a checkpoint into a new file
     #[command(visible_alias = "quantize")]
     Compress(Compress),
+    /// Check the parts of a job, and make one checkpoint of them
+    Join(join::Join),
     /// Cut a narrower file out of an elastic one
     Slice(Slice),
     /// Write a checkpoint in another format: its codes where that holds them, else the nearest
@@ -122,6 +127,8 @@ pub(crate) enum Verb {
     Search(calibrate::Search),
     /// Go on with a text, always by the likeliest token
     Generate(Generate),
+    /// Make one page of figures of checkpoints, masks, signatures, recipes, and answers to --json
+    Report(report::Report),
     /// List the kernels and devices found, and why others were not
     Devices,
     /// Print a completion script for a shell
@@ -131,8 +138,8 @@ pub(crate) enum Verb {
     },
     /// Print a manual page
     Man {
-        /// The verb; the whole program if left out
-        verb: Option<String>,
+        /// The verb, and the one under it where there is one; the whole program if left out
+        verb: Vec<String>,
     },
 }
 
@@ -282,6 +289,9 @@ pub(crate) struct Compress {
     /// A tensor with NaN or infinity: stop, or carry it as it is
     #[arg(long, value_name = "N", default_value = "refuse")]
     pub(crate) nan: Nan,
+    /// Do the i-th of n shares of the plan only, and write it into the folder OUT; `join` makes one of all
+    #[arg(long, value_name = "i/n", value_parser = join::share)]
+    pub(crate) part: Option<Share>,
     /// Cap of private memory, for example 256MiB
     #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(crate) memory: Option<usize>,

@@ -139,11 +139,22 @@ macro_rules! failure {
     }};
 }
 
+/// What can be done on the command line about an error of files.
+fn advice(kind: &niwaki_tensors::ErrorKind) -> Option<&'static str> {
+    match kind {
+        niwaki_tensors::ErrorKind::Exists => Some("`--force` replaces it"),
+        niwaki_tensors::ErrorKind::Several { found } if found.iter().all(|name| name.contains("-of-")) => {
+            Some("`niwaki join` makes one checkpoint of the parts of a job")
+        }
+        _ => None,
+    }
+}
+
 impl From<niwaki_tensors::Error> for Failure {
     fn from(error: niwaki_tensors::Error) -> Self {
-        let exists = matches!(error.kind(), niwaki_tensors::ErrorKind::Exists);
+        let advice = advice(error.kind());
         let failure = failure!(error);
-        if exists { failure.hinting("`--force` replaces it") } else { failure }
+        Self { hint: advice.map(str::to_owned).or(failure.hint), ..failure }
     }
 }
 
@@ -153,8 +164,13 @@ impl From<niwaki_container::Error> for Failure {
             niwaki_container::ErrorKind::File(file) => Some(variant(&file.kind())),
             _ => None,
         };
+        let advice = match error.kind() {
+            niwaki_container::ErrorKind::File(file) => advice(file.kind()),
+            _ => None,
+        };
         let failure = failure!(error);
-        Self { kind: file.unwrap_or_else(|| failure.kind.clone()), ..failure }
+        let kind = file.unwrap_or_else(|| failure.kind.clone());
+        Self { kind, hint: advice.map(str::to_owned).or(failure.hint), ..failure }
     }
 }
 

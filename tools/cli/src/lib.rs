@@ -14,6 +14,7 @@
 //! closes the pipe has had its answer: 0.
 
 mod args;
+mod examples;
 mod failure;
 mod progress;
 mod session;
@@ -25,7 +26,7 @@ mod verbs;
 use std::ffi::OsString;
 use std::io::Write;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 pub use session::Screen;
 
@@ -50,7 +51,9 @@ pub fn run_on<A: Into<OsString>>(
     screen: Screen,
 ) -> u8 {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    match Cli::try_parse_from(&args) {
+    let mut command = examples::command();
+    let typed = command.try_get_matches_from_mut(&args).and_then(|matches| Cli::from_arg_matches(&matches));
+    match typed.map_err(|error| error.format(&mut command)) {
         Ok(Cli { global, verb }) => {
             let mut session = Session::new(out, err, global, screen);
             let result = match verb {

@@ -4,12 +4,6 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use crate::failure::Failure;
 
-/// Verbs of the command line contract that this version does not have.
-const LATER_VERBS: [&str; 3] = ["join", "dynamic", "report"];
-
-/// Flags of the contract that this version does not have.
-const LATER_FLAGS: [&str; 2] = ["--part", "--patch"];
-
 /// The failure that clap's error amounts to.
 pub(crate) fn failure(error: &Error) -> Failure {
     let invalid = |kind| error.get(kind).map(text).unwrap_or_default();
@@ -18,14 +12,8 @@ pub(crate) fn failure(error: &Error) -> Failure {
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let verb = invalid(ContextKind::InvalidSubcommand);
-            if LATER_VERBS.contains(&verb.as_str()) {
-                return Failure::unsupported(format!("verb `{verb}`"));
-            }
             let failure = Failure::usage(format!("no verb `{verb}`"));
             suggest(failure, error, ContextKind::SuggestedSubcommand, "`niwaki --help` lists the verbs")
-        }
-        ErrorKind::UnknownArgument if LATER_FLAGS.contains(&argument.as_str()) => {
-            Failure::unsupported(format!("flag `{argument}`"))
         }
         ErrorKind::UnknownArgument if argument.starts_with('-') => {
             let failure = Failure::usage(format!("no flag `{argument}`"));
@@ -33,6 +21,10 @@ pub(crate) fn failure(error: &Error) -> Failure {
         }
         ErrorKind::UnknownArgument => Failure::usage(format!("`{argument}` is one argument too many"))
             .hinting("`--help` shows what the verb takes"),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let verbs = verbs_before(error);
+            Failure::usage(format!("`{verbs}` needs a verb")).hinting(format!("`{verbs} --help` lists them"))
+        }
         ErrorKind::MissingRequiredArgument => {
             let missing = invalid(ContextKind::InvalidArg).replace('\n', ", ");
             Failure::usage(format!("missing {}", quoted(&missing))).hinting("`--help` shows what the verb takes")
@@ -59,6 +51,14 @@ fn suggest(failure: Failure, error: &Error, kind: ContextKind, otherwise: &str) 
         Some(near) if !near.is_empty() => failure.hinting(format!("did you mean `{near}`?")),
         _ => failure.hinting(otherwise),
     }
+}
+
+/// Program and verbs of the line of usage that clap prints: `niwaki mask` of `Usage: niwaki mask [OPTIONS] <COMMAND>`.
+fn verbs_before(error: &Error) -> String {
+    let text = error.to_string();
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or("niwaki");
+    let words = usage.split(' ').take_while(|word| !word.starts_with(['[', '<']));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Values one a line.

@@ -12,10 +12,12 @@ mod eval;
 mod export;
 mod generate;
 mod inspect;
+mod join;
 mod layers;
 mod mask;
 mod patches;
 mod plan;
+mod report;
 mod run;
 mod search;
 mod selection;
@@ -42,6 +44,7 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Inspect(args) => inspect::run(&args, session),
         Verb::Plan(args) => plan::run(&args, session),
         Verb::Compress(args) => compress::run(&args, device, session),
+        Verb::Join(args) => join::run(&args, session),
         Verb::Slice(args) => slice::run(&args, session),
         Verb::Export(args) => export::run(&args, session),
         Verb::Compare(args) => compare::run(&args, session),
@@ -58,9 +61,10 @@ pub(crate) fn run(verb: Verb, session: &mut Session<'_>) -> Result<Answer, Stop>
         Verb::Calibrate(args) => calibrate::run(&args, &device, session),
         Verb::Search(args) => search::run(&args, session),
         Verb::Generate(args) => generate::run(&args, session),
+        Verb::Report(args) => report::run(&args, session),
         Verb::Devices => devices::run(session),
         Verb::Completions { shell } => about::completions(shell, session),
-        Verb::Man { verb } => about::man(verb.as_deref(), session),
+        Verb::Man { verb } => about::man(&verb, session),
     }
 }
 

@@ -18,9 +18,10 @@ use crate::device::Device;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::job::{ByWidth, Job, Run};
 use crate::journal::{Finished, Journal};
+use crate::part::{self, Said, Share};
 use crate::plan::{Plan, Planned};
 use crate::progress::{Progress, counting};
-use crate::report::{Damped, Report, TensorReport, bits_per_weight, embedded};
+use crate::report::{Damped, Report, TensorReport, Totals};
 use crate::source::Source;
 use crate::target::Target;
 use crate::weigh::DAMPING;
@@ -36,7 +37,7 @@ pub enum NanPolicy {
     Keep,
 }
 
-/// How a run goes about its work; none of it changes the bytes written but `nan`.
+/// How a run goes about its work; none of it changes the bytes written but `nan` and `share`.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Threads that encode.
@@ -52,6 +53,8 @@ pub struct Options {
     pub nan: NanPolicy,
     /// What encodes beside the processor.
     pub device: Device,
+    /// The share of the plan that is done, where other runs do the rest of it.
+    pub share: Option<Share>,
 }
 
 impl Default for Options {
@@ -64,6 +67,7 @@ impl Default for Options {
             durable: false,
             nan: NanPolicy::Refuse,
             device: Device::default(),
+            share: None,
         }
     }
 }
@@ -85,6 +89,9 @@ impl Options {
 /// `out` is the file to write; where the checkpoint is a folder and `out` does not end in
 /// `.safetensors`, it is a folder that gets `model.safetensors` and the source's other files.
 /// Formats of other tools are always folders, with a `config.json`; GGUF and ONNX are always files.
+/// With a share, it is the folder of the job, which gets this run's part, `plan` being left with
+/// what that holds; [`join()`](crate::join()) makes one of all parts.
+///
 /// `progress` is told the bytes of source done so far, and all there are; any thread may call it.
 ///
 /// # Errors
@@ -108,12 +115,17 @@ pub fn compress(
     if options.nan == NanPolicy::Keep {
         carry_not_finite(source, plan, &pool)?;
     }
+    if let Some(share) = options.share {
+        let room = metadata_room(source, plan)?;
+        part::take(source, plan, share, room)?;
+    }
     let options = Options { threads: affordable_threads(plan, options)?, ..options.clone() };
     match &plan.to.seats {
         Seats::Ours => {
-            let target = match plan.signature {
-                None => Target::new(source, out, &options)?,
-                Some(_) => Target::file(out),
+            let target = match (plan.signature.is_some(), options.share) {
+                (true, _) => Target::file(out),
+                (false, Some(share)) => Target::part(source, out, share, &options)?,
+                (false, None) => Target::new(source, out, &options)?,
             };
             let outcome = write(source, plan, &target, &options, progress);
             target.close(source, &options, outcome)
@@ -134,7 +146,7 @@ fn write(
     let placement = Placement::new(plan.tensors.iter().map(|t| (t.name.as_str(), t.layout)))?;
     let entry =
         |e: &niwaki_container::Entry| Entry { name: e.name.clone(), dtype: e.dtype, shape: e.shape.dims().to_vec() };
-    let room = metadata_len(&[(META_KEY, &longest_meta(source, plan)?)]);
+    let room = metadata_room(source, plan)?;
     let layout = Layout::exact(placement.entries().iter().map(entry).collect(), room)?;
     let run = run_digest(source, plan, &layout);
     let known = Journal::read(&target.journal, run);
@@ -161,9 +173,9 @@ fn write(
     writer.finish(&[(META_KEY, &meta.to_json())], options.durable)?;
     journal.remove();
     Ok(Report {
-        input_bytes: source.opened().file_bytes(),
+        input_bytes: if plan.part.is_some() { plan.bytes_before() } else { source.opened().file_bytes() },
         output_bytes,
-        bits_per_weight: bits_per_weight(plan),
+        bits_per_weight: Totals::of(plan).bits_per_weight(),
         tensors,
         digest: Some(meta.digest.to_string()),
         damped,
@@ -216,15 +228,11 @@ fn encode_all(
 
 /// What tells runs apart: recipe, source, and where everything goes.
 fn run_digest(source: &Source<'_>, plan: &Plan, layout: &Layout) -> Digest {
-    let mut text = format!("{}\n{}\n", env!("CARGO_PKG_VERSION"), plan.recipe);
+    let mut text = part::decided(source, plan);
     for (bytes, modified) in source.opened().files() {
         text += &format!("{bytes} {modified:?}\n");
     }
-    for t in &plan.tensors {
-        text += &format!("{} {:?} {} {:?} {:?}\n", t.name, t.layout, t.fit, t.weighing, t.selection);
-    }
-    text += &plan.stats.as_ref().map_or_else(String::new, |stats| stats.digest().to_string());
-    text += &format!("{}\n{:?}\n", layout.file_bytes(), (&plan.signature, source.seals()));
+    text += &format!("{}\n", layout.file_bytes());
     Digest::of(text.as_bytes())
 }
 
@@ -248,7 +256,9 @@ fn describe(from: &Source<'_>, plan: &Plan, finished: &[Finished]) -> Result<(Me
         tensors.push(TensorReport::new(planned, &distortion));
     }
     let mut meta = meta(from, plan, metas, &tensors);
-    meta.lineage.source = (!sources.is_empty()).then(|| checkpoint_digest(sources));
+    // A part has read its share of the source only: all of them together know the digest of it.
+    let whole = plan.part.is_none() && !sources.is_empty();
+    meta.lineage.source = whole.then(|| checkpoint_digest(sources));
     Ok((meta, tensors))
 }
 
@@ -261,12 +271,18 @@ fn meta(
     let mut meta = Meta::new(metas).with_recipe(plan.recipe.to_string());
     // A signature is to be small, and says of itself what matters.
     if plan.signature.is_none() {
-        meta.report = embedded(plan, tensors);
+        meta.report = Totals::of(plan).embedded(tensors);
     }
     meta.lineage = Lineage { source: None, parents: Vec::new() };
     meta.source_metadata.extend(source.texts());
     meta.signature.clone_from(&plan.signature);
+    meta.part = plan.part.as_ref().map(Said::to_value);
     meta
+}
+
+/// Bytes of header that the metadata takes at most.
+fn metadata_room(source: &Source<'_>, plan: &Plan) -> Result<usize, Error> {
+    Ok(metadata_len(&[(META_KEY, &longest_meta(source, plan)?)]))
 }
 
 /// The metadata at its longest, to reserve room for the header with.

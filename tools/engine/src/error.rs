@@ -145,6 +145,11 @@ pub enum ErrorKind {
         /// What differs.
         why: String,
     },
+    /// Parts of a job that do not make one, or a file that is no part.
+    Part {
+        /// What is wrong.
+        what: String,
+    },
     /// A combination of arguments that means nothing.
     Usage {
         /// What is wrong.
@@ -207,6 +212,7 @@ impl Error {
             | ErrorKind::NotFinite { .. }
             | ErrorKind::Mask { .. }
             | ErrorKind::Adapter { .. }
+            | ErrorKind::Part { .. }
             | ErrorKind::Architecture { .. }
             | ErrorKind::OtherBase { .. }
             | ErrorKind::Patch { .. } => Blame::Input,
@@ -376,8 +382,7 @@ impl fmt::Display for Error {
             ErrorKind::Mask { why } => write!(f, "mask: {why}"),
             ErrorKind::Adapter { why } => write!(f, "adapter: {why}"),
             ErrorKind::Journal { why } => write!(f, "journal: {why}"),
-            ErrorKind::Usage { what } => f.write_str(what),
-            ErrorKind::Unlike { what } => f.write_str(what),
+            ErrorKind::Part { what } | ErrorKind::Usage { what } | ErrorKind::Unlike { what } => f.write_str(what),
             ErrorKind::Architecture { what } => write!(f, "another architecture than the signature's: {what}"),
             ErrorKind::OtherBase { what } => write!(f, "other weights than those of the signature: digest {what}"),
             ErrorKind::Patch { what } => f.write_str(what),

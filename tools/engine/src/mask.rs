@@ -198,7 +198,7 @@ impl MaskFile {
     }
 
     /// Its mask, of as many columns as the file says, else as its bytes have bits.
-    fn own(&self, name: &str) -> Result<Mask, Error> {
+    pub(crate) fn own(&self, name: &str) -> Result<Mask, Error> {
         let shape = self.checkpoint.get(&format!("{name}.mask")).map(|view| view.shape().to_vec()).unwrap_or_default();
         let [rows, bytes] = shape[..] else { return self.mask(name, (1, 1)) };
         let columns = self.columns.get(name).copied().unwrap_or_else(|| bytes.saturating_mul(8));

@@ -15,7 +15,8 @@ use crate::destination::{Destination, Format, Settled};
 use crate::error::{Error, ErrorKind};
 use crate::layers::Fewer;
 use crate::mask::MaskFiles;
-use crate::recipe::{Action, MaskSource, Recipe, Rule};
+use crate::part::Said;
+use crate::recipe::{Action, MaskSource, Recipe, Rule, glob_hint, unmatched};
 use crate::source::{Origin, Source, SourceTensor};
 use crate::stats::Stats;
 use crate::weigh::Weighing;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub(crate) stats: Option<Stats>,
     /// What the output says of itself where it is a signature.
     pub(crate) signature: Option<serde_json::Value>,
+    /// Which part of a larger plan this is, where it is one.
+    pub(crate) part: Option<Said>,
 }
 
 /// What becomes of one tensor.
@@ -200,12 +203,13 @@ impl Plan {
             dropped.extend(source.left_out().iter().map(|(name, why)| ((*name).to_owned(), *why)));
         }
         if let Some(i) = only_matched.iter().position(|m| !m) {
-            return Err(ErrorKind::NoMatch { rule: format!("only `{}`", recipe.only[i]) }.into());
+            let names = source.tensors().iter().map(SourceTensor::name);
+            return Err(unmatched(format!("only `{}`", recipe.only[i]), &recipe.only[i], names));
         }
         if let Some(m) = rules.iter().find(|m| !m.rule.optional && !m.acted) {
-            return Err(no_match(m));
+            return Err(no_match(m, source));
         }
-        Ok(Self { recipe, to, tensors, dropped, unknown: Vec::new(), stats: None, signature: None })
+        Ok(Self { recipe, to, tensors, dropped, unknown: Vec::new(), stats: None, signature: None, part: None })
     }
 
     /// Bytes of all tensors in the checkpoint.
@@ -224,12 +228,14 @@ impl Plan {
     }
 }
 
-fn no_match(m: &Matcher<'_>) -> Error {
+fn no_match(m: &Matcher<'_>, source: &Source<'_>) -> Error {
     let error = Error::from(ErrorKind::NoMatch { rule: m.rule.to_string() });
     if m.excluded {
         error.hinting("`only` names none of the tensors that it matches")
     } else if m.matched {
         error.hinting("the tensors it names are not floats, or have fewer dimensions than `min_dims`")
+    } else if let Some(hint) = glob_hint(&m.rule.tensors, source.tensors().iter().map(SourceTensor::name)) {
+        error.hinting(hint)
     } else {
         error.hinting("`niwaki inspect` lists the names; `optional = true` allows a rule to match nothing")
     }

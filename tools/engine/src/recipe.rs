@@ -6,6 +6,7 @@
 //! over the checkpoint first, in the order of the text; then `layers` takes blocks out of its model.
 
 pub(crate) mod mix;
+mod nearest;
 mod parse;
 mod preset;
 
@@ -18,6 +19,8 @@ use niwaki_prune::layers::Removable;
 use niwaki_quant::Fit;
 
 pub use mix::{Mix, ModelFacts};
+pub(crate) use nearest::{glob_hint, no_such, unmatched};
+pub use nearest::{nearest, scheme};
 pub use preset::Preset;
 
 use crate::error::{Error, ErrorKind};
@@ -241,62 +244,6 @@ fn removable_name(rule: Removable) -> &'static str {
 /// Text as a TOML basic string.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
-}
-
-/// The candidate nearest to `text` by edit distance, where one is near enough to have been meant.
-pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = candidates.into_iter().map(|c| (distance(text, c), c));
-    let (edits, best) = scored.min_by_key(|(edits, _)| *edits)?;
-    (edits <= 1 + best.len().min(text.len()) / 3).then_some(best)
-}
-
-/// The error of a word that is none of those that there are: `no criterion `wonder``, with what may have been meant.
-pub(crate) fn no_such<'a>(kind: &str, text: &str, names: impl IntoIterator<Item = &'a str> + Clone) -> Error {
-    let error = Error::from(ErrorKind::Usage { what: format!("no {kind} `{text}`") });
-    match nearest(text, names.clone()) {
-        Some(near) => error.hinting(format!("did you mean `{near}`?")),
-        None => error.hinting(format!("there are {}", names.into_iter().collect::<Vec<_>>().join(", "))),
-    }
-}
-
-/// Edits (insert, delete, replace) that turn `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(256).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(256).enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-/// The scheme that `text` names.
-///
-/// # Errors
-///
-/// [`ErrorKind::Scheme`], with the nearest spelling as hint.
-pub fn scheme(text: &str) -> Result<Scheme, Error> {
-    text.parse().map_err(|e: niwaki_codes::Error| {
-        let known = [
-            "int4/g64/sym",
-            "int4/g64/affine",
-            "int8/row/sym",
-            "int8/tensor/sym",
-            "elastic/g64",
-            "fp8_e4m3/row",
-            "nvfp4",
-            "nf4/g64",
-        ];
-        let error = Error::from(ErrorKind::Scheme { text: text.to_owned(), why: e.to_string() });
-        match nearest(&text.to_lowercase(), known.into_iter().chain(BlockType::ALL.map(BlockType::name))) {
-            Some(near) => error.hinting(format!("did you mean `{near}`?")),
-            None => error,
-        }
-    })
 }
 
 #[cfg(test)]

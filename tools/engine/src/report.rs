@@ -12,7 +12,7 @@ use crate::plan::{Plan, Planned};
 /// What became of a checkpoint.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Bytes of all tensors of the source.
+    /// Bytes of the source's files; of a part of a job those of its tensors.
     pub input_bytes: u64,
     /// Bytes of the file written.
     pub output_bytes: u64,
@@ -106,18 +106,34 @@ impl TensorReport {
     }
 }
 
-/// Stored bits for each weight.
-pub(crate) fn bits_per_weight(plan: &Plan) -> f64 {
-    let elements = plan.elements();
-    if elements == 0 { 0.0 } else { (plan.bytes_after() * 8) as f64 / elements as f64 }
+/// What all tensors of a run come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    /// Bytes of the tensors in the source.
+    pub(crate) before: u64,
+    /// Bytes of their parts.
+    pub(crate) after: u64,
+    /// Their weights.
+    pub(crate) elements: u64,
 }
 
-/// The report as it is embedded: nothing that differs from run to run.
-pub(crate) fn embedded(plan: &Plan, tensors: &[TensorReport]) -> Value {
-    json!({
-        "input_bytes": plan.bytes_before(),
-        "output_bytes": plan.bytes_after(),
-        "bits_per_weight": bits_per_weight(plan),
-        "tensors": tensors,
-    })
+impl Totals {
+    pub(crate) fn of(plan: &Plan) -> Self {
+        Self { before: plan.bytes_before(), after: plan.bytes_after(), elements: plan.elements() }
+    }
+
+    /// Stored bits for each weight.
+    pub(crate) fn bits_per_weight(self) -> f64 {
+        if self.elements == 0 { 0.0 } else { (self.after * 8) as f64 / self.elements as f64 }
+    }
+
+    /// The report as it is embedded: nothing that differs from run to run.
+    pub(crate) fn embedded(self, tensors: impl Serialize) -> Value {
+        json!({
+            "input_bytes": self.before,
+            "output_bytes": self.after,
+            "bits_per_weight": self.bits_per_weight(),
+            "tensors": tensors,
+        })
+    }
 }

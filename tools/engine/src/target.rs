@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use crate::compress::Options;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::layers::Fewer;
+use crate::part::Share;
 use crate::source::{Opened, Source};
 
 /// What `config.json` says of codes, by key.
@@ -30,6 +31,8 @@ struct Folder {
     made: bool,
     /// Its `config.json`, where that is not the source's.
     config: Option<Vec<u8>>,
+    /// Which part of a job this run writes into it; others come from elsewhere.
+    share: Option<Share>,
 }
 
 /// Keys of `config.json` that say what codes mean.
@@ -52,6 +55,16 @@ impl Target {
     pub(crate) fn folder(source: &Source<'_>, out: &Path, keys: CodeKeys, options: &Options) -> Result<Self, Error> {
         let folder = Folder::new(source, out, keys, options.replace)?;
         Ok(Self::of_file(out.join("model.safetensors"), Some(folder)))
+    }
+
+    /// One part of a job in its folder, `out`, which other runs may be filling with theirs.
+    pub(crate) fn part(source: &Source<'_>, out: &Path, share: Share, options: &Options) -> Result<Self, Error> {
+        let target = Self::of_file(out.join(share.file_name()), None);
+        niwaki_tensors::check_output(&target.file, options.overwrite()).or_else(|e| match e.kind() {
+            niwaki_tensors::ErrorKind::NoFolder => Ok(()),
+            _ => Err(e),
+        })?;
+        Ok(Self { folder: Some(Folder::of_parts(source, out, share)?), ..target })
     }
 
     /// One file.
@@ -77,7 +90,7 @@ impl Target {
         let closed = outcome.and_then(|done| folder.fill(source, options).map(|()| done));
         if closed.is_err() && folder.made {
             // This run made the folder and all that is in it; a partial file to go on from stays.
-            if self.journal.exists() {
+            if self.journal.exists() || folder.share.is_some() {
                 fs::remove_dir(&folder.path).ok()
             } else {
                 fs::remove_dir_all(&folder.path).ok()
@@ -89,19 +102,34 @@ impl Target {
 
 impl Folder {
     fn new(source: &Source<'_>, path: &Path, keys: CodeKeys, replace: bool) -> Result<Self, Error> {
-        let exists = check_folder(path, replace)?;
+        let exists = check_folder(path, replace || is_left_over(path))?;
         if exists {
             check_replaceable(source, path)?;
         }
         let config = config_text(source, path, &keys)?;
         if !exists {
-            fs::create_dir(path).map_err(|e| file_error(&e, path))?;
+            make_folder(path)?;
         }
-        Ok(Self { path: path.to_owned(), made: !exists, config })
+        Ok(Self { path: path.to_owned(), made: !exists, config, share: None })
+    }
+
+    /// A folder into which several runs write, each its part; the first brings the other files.
+    fn of_parts(source: &Source<'_>, path: &Path, share: Share) -> Result<Self, Error> {
+        if folder_of(source).is_some_and(|checkpoint| is_same(checkpoint_folder(checkpoint), path)) {
+            return Err(is_the_input(path));
+        }
+        let exists = check_folder(path, true)?;
+        // Another part may make it in the meantime.
+        make_folder(path).or_else(|e| if path.is_dir() { Ok(()) } else { Err(e) })?;
+        let config = config_text(source, path, &Vec::new())?;
+        Ok(Self { path: path.to_owned(), made: !exists, config, share: Some(share) })
     }
 
     /// Copies the source's other files.
     fn fill(&self, source: &Source<'_>, options: &Options) -> Result<(), Error> {
+        if self.share.is_some_and(|share| !share.is_first()) {
+            return Ok(());
+        }
         let mut written = Vec::new();
         for from in folder_of(source).map_or(Ok(Vec::new()), Checkpoint::folder_files)? {
             let Some(name) = from.file_name() else { continue };
@@ -128,6 +156,24 @@ impl Folder {
     }
 }
 
+/// Whether a folder holds nothing but what a killed run was writing.
+pub(crate) fn is_left_over(path: &Path) -> bool {
+    let ours = |name: &[u8]| name.ends_with(b".niwaki-partial") || name.ends_with(b".niwaki-journal");
+    let mut items = fs::read_dir(path).into_iter().flatten();
+    path.is_dir() && items.all(|item| item.is_ok_and(|item| ours(item.file_name().as_encoded_bytes())))
+}
+
+/// Makes the folder of an output.
+pub(crate) fn make_folder(path: &Path) -> Result<(), Error> {
+    fs::create_dir(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            let what = "is to be in a folder that does not exist".to_owned();
+            Error::from(ErrorKind::Usage { what }).at(path)
+        }
+        _ => file_error(&e, path),
+    })
+}
+
 /// Whether the folder of an output exists. That is refused unless it is to be replaced, and a
 /// file in its place always.
 pub(crate) fn check_folder(path: &Path, replace: bool) -> Result<bool, Error> {
@@ -144,12 +190,19 @@ pub(crate) fn check_folder(path: &Path, replace: bool) -> Result<bool, Error> {
 
 /// Refuses a folder that is the input, or in which other weights would win over the new ones.
 fn check_replaceable(source: &Source<'_>, path: &Path) -> Result<(), Error> {
-    let same = |a: &Path, b: &Path| a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    if folder_of(source).is_some_and(|checkpoint| same(checkpoint_folder(checkpoint), path)) {
-        let error = Error::from(ErrorKind::Usage { what: "is the input; the output is another folder".to_owned() });
-        return Err(error.at(path));
+    if folder_of(source).is_some_and(|checkpoint| is_same(checkpoint_folder(checkpoint), path)) {
+        return Err(is_the_input(path));
     }
     check_other_weights(path, "model.safetensors")
+}
+
+/// Whether two paths lead to one place.
+pub(crate) fn is_same(a: &Path, b: &Path) -> bool {
+    a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
+pub(crate) fn is_the_input(path: &Path) -> Error {
+    Error::from(ErrorKind::Usage { what: "is the input; the output is another folder".to_owned() }).at(path)
 }
 
 /// Refuses a folder that holds weights beside its own, which are to be replaced.

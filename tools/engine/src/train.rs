@@ -74,6 +74,7 @@ pub(crate) fn run(
 ) -> Result<Trained, Error> {
     let mut training = Training::new(task, settings, kind)?;
     let state = State::path(task.output);
+    let _alone = state::alone(&state, task)?;
     let began = training.begin(&state)?;
     let all = settings.epochs * task.data.len() as u64;
     let before = (training.epoch * task.data.len() as u64 + training.step * settings.batch as u64).min(all);

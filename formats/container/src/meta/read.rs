@@ -31,6 +31,7 @@ struct WireMeta {
     patches: Vec<Value>,
     undo: Option<Unique<String>>,
     signature: Option<Value>,
+    part: Option<Value>,
     source_metadata: Unique<String>,
 }
 
@@ -90,6 +91,7 @@ pub fn parse_meta(bytes: &[u8]) -> Result<Meta, Error> {
         patches: Patch::stack(&wire.patches)?,
         undo: wire.undo.map(hashes).transpose()?,
         signature: wire.signature,
+        part: wire.part,
         source_metadata: wire.source_metadata.0,
     })
 }

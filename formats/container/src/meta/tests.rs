@@ -35,6 +35,16 @@ fn sample() -> Meta {
 }
 
 #[test]
+fn what_a_part_says_is_carried_and_asks_for_version_1_1() {
+    let part = json!({"number": 2, "of": 3});
+    let meta = Meta { part: Some(part.clone()), ..sample() };
+    assert_eq!((sample().version(), meta.version()), ((1, 0), (1, 1)));
+    let text = meta.to_json();
+    assert!(text.contains("\"part\":{\"number\":2,\"of\":3},\"patches\""), "{text}");
+    assert_eq!(parse_meta(text.as_bytes()).unwrap().part, Some(part));
+}
+
+#[test]
 fn text_goes_there_and_back_and_is_canonical() {
     let text = sample().to_json();
     assert_eq!(parse_meta(text.as_bytes()).unwrap(), sample());

@@ -19,6 +19,9 @@ use crate::table::{Side, Table};
 struct Json {
     #[serde(flatten)]
     report: Report,
+    /// Which share of the plan was done, where not all of it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<String>,
     seconds: f64,
 }
 
@@ -31,7 +34,10 @@ pub(super) fn options(output: &Output, session: &Session<'_>) -> Options {
 pub(crate) fn run(args: &Compress, device: Device, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let start = Instant::now();
     let format: Format = args.selection.to.parse()?;
-    check_place(&args.output, &args.ckpt, format)?;
+    match args.part {
+        Some(_) => check_parts(&args.output)?,
+        None => check_place(&args.output, &args.ckpt, format)?,
+    }
     let opened = open(&args.ckpt)?;
     let source = opened.source(None, selection::names(&args.selection.to))?;
     let given = match &args.budget {
@@ -56,7 +62,7 @@ pub(crate) fn run(args: &Compress, device: Device, session: &mut Session<'_>) ->
         Nan::Refuse => NanPolicy::Refuse,
         Nan::Keep => NanPolicy::Keep,
     };
-    let options = Options { memory: args.memory, nan, device, ..options(&args.output, session) };
+    let options = Options { memory: args.memory, nan, device, share: args.part, ..options(&args.output, session) };
     let progress = Progress::new(session);
     let out = &args.output.output;
     let report = niwaki_engine::compress(&source, &mut plan, out, &options, &|done, total| {
@@ -68,12 +74,24 @@ pub(crate) fn run(args: &Compress, device: Device, session: &mut Session<'_>) ->
     }
     notes(&plan, &planned, &report, session);
     if session.global.json {
-        session.json(&Json { report, seconds: start.elapsed().as_secs_f64() })?;
+        let part = args.part.map(|share| share.to_string());
+        session.json(&Json { report, part, seconds: start.elapsed().as_secs_f64() })?;
     } else {
         session.say_all(table(&report, &plan).lines())?;
         summary(&report, &plan, args, session)?;
     }
     Ok(Answer::Yes)
+}
+
+/// Looks at the place of a part before any work is done.
+fn check_parts(output: &Output) -> Result<(), Stop> {
+    let path = &output.output;
+    let file = ["safetensors", "gguf", "onnx"];
+    if path.extension().is_some_and(|e| file.iter().any(|file| e.eq_ignore_ascii_case(file))) {
+        let failure = Failure::usage(format!("`{}`: the output of `--part` is a folder", path.display()));
+        return Err(failure.hinting("`join FOLDER -o FILE` writes one file of all parts").into());
+    }
+    Ok(())
 }
 
 /// What the plan did not say; what it did say is for `-v`.
@@ -153,7 +171,13 @@ fn summary(report: &Report, plan: &Plan, args: &Compress, session: &mut Session<
         if report.digest.is_some() { "names, digests and this report" } else { "names and metadata" }
     ))?;
     let digest = report.digest.as_ref().map(|digest| format!(", digest {}", short(digest))).unwrap_or_default();
-    session.say(format!("wrote {}{digest}", args.output.output.display()))?;
+    match args.part {
+        Some(share) => {
+            let file = args.output.output.join(share.file_name());
+            session.say(format!("wrote {}, part {share}{digest}", file.display()))?;
+        }
+        None => session.say(format!("wrote {}{digest}", args.output.output.display()))?,
+    }
     session.say(SQNR)?;
     if plan.tensors.iter().any(|t| t.layout.kept.is_some()) {
         session

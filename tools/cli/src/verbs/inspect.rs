@@ -48,7 +48,7 @@ impl Origin {
         };
         Self {
             digest: artifact.and_then(niwaki_container::Artifact::digest).map(|d| d.to_string()),
-            source: meta.and_then(|m| m.lineage.source).map(|d| d.to_string()),
+            source: artifact.and_then(niwaki_container::Artifact::source_digest).map(|d| d.to_string()),
             recipe: meta.and_then(|m| m.recipe.clone()).or(gguf),
             patches: meta.map(|m| m.patches.as_slice()).unwrap_or_default().iter().map(Merged::of).collect(),
         }

@@ -141,6 +141,16 @@ impl ElasticFile {
         Ok(file)
     }
 
+    /// The file.
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The weights of its layers, by name.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &str> {
+        self.about.layers.iter().map(|layer| layer.weight.as_str())
+    }
+
     /// The widths that it was trained for.
     pub fn widths(&self) -> Widths {
         self.widths

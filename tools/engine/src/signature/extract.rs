@@ -26,6 +26,7 @@ use crate::blocks::BLOCK;
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
 use crate::plan::glob;
+use crate::recipe::unmatched;
 use crate::report::Report;
 use crate::source::{Source, SourceTensor, Weights};
 
@@ -189,7 +190,10 @@ fn candidates(standard: &Source<'_>, units: &Units, what: &Extraction) -> Result
         }
     }
     match matched.iter().position(|matched| !matched) {
-        Some(at) => Err(ErrorKind::NoMatch { rule: format!("`--only {}`", what.only[at]) }.into()),
+        Some(at) => {
+            let names = standard.tensors().iter().map(SourceTensor::name);
+            Err(unmatched(format!("`--only {}`", what.only[at]), &what.only[at], names))
+        }
         None => Ok(candidates),
     }
 }

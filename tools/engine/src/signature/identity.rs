@@ -85,10 +85,10 @@ pub(super) struct Identity<'i> {
 
 /// Digests of a container and of those that it descends from; nothing of another checkpoint.
 pub(super) fn lineage(source: &Source<'_>) -> Vec<Digest> {
-    let metas = container(source).map(|artifact| artifact.metas()).unwrap_or_default().iter();
-    metas
-        .flat_map(|meta| meta.lineage.parents.iter().copied().chain(meta.lineage.source).chain([meta.digest]))
-        .collect()
+    let Some(artifact) = container(source) else { return Vec::new() };
+    let metas = artifact.metas().iter();
+    let own = metas.flat_map(|meta| meta.lineage.parents.iter().copied().chain([meta.digest]));
+    own.chain(artifact.digest()).chain(artifact.source_digest()).collect()
 }
 
 /// Digests of a tensor as it is stored, and of the one that it was made from.

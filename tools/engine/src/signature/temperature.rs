@@ -16,6 +16,7 @@ use super::write::{Encoding, write};
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
 use crate::plan::glob;
+use crate::recipe::unmatched;
 use crate::report::Report;
 use crate::source::{Numbers, Source, SourceTensor};
 
@@ -54,7 +55,8 @@ pub fn temperature(
         let glob = glob(text)?;
         let hits: Vec<_> = source.tensors().iter().filter(|t| t.is_float() && glob.is_match(t.name())).collect();
         if hits.is_empty() {
-            return Err(ErrorKind::NoMatch { rule: format!("`--queries {text}`") }.into());
+            let names = source.tensors().iter().map(SourceTensor::name);
+            return Err(unmatched(format!("`--queries {text}`"), text, names));
         }
         chosen.extend(hits);
     }

@@ -17,7 +17,7 @@ use crate::plan::{Plan, Planned};
 use crate::progress::Progress;
 use crate::recipe::Mix;
 use crate::recontain::Plain;
-use crate::report::{Report, TensorReport, bits_per_weight};
+use crate::report::{Report, TensorReport, Totals};
 use crate::source::{Coded, Source, SourceTensor, ggml_of};
 
 /// Key under which the recipe travels.
@@ -63,7 +63,7 @@ pub(crate) fn gguf(
     Ok(Report {
         input_bytes: source.opened().file_bytes(),
         output_bytes,
-        bits_per_weight: bits_per_weight(plan),
+        bits_per_weight: Totals::of(plan).bits_per_weight(),
         tensors: plan.tensors.iter().zip(lost).map(report).collect(),
         digest: None,
         damped: Vec::new(),

@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind};
 use crate::plan::{Plan, Planned};
 use crate::progress::{Progress, counting};
 use crate::recontain::Plain;
-use crate::report::{Report, TensorReport, bits_per_weight};
+use crate::report::{Report, TensorReport, Totals};
 use crate::source::{Source, SourceTensor, to_onnx};
 use crate::target::file_error;
 use rewrite::{Replacement, Rewrite};
@@ -79,7 +79,7 @@ pub(crate) fn onnx(
     Ok(Report {
         input_bytes: source.opened().file_bytes(),
         output_bytes,
-        bits_per_weight: bits_per_weight(plan),
+        bits_per_weight: Totals::of(plan).bits_per_weight(),
         tensors: reports,
         digest: None,
         damped: Vec::new(),

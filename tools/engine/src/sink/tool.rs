@@ -27,7 +27,7 @@ use crate::error::{Error, ErrorKind};
 use crate::plan::{Plan, Planned};
 use crate::progress::Progress;
 use crate::recontain::Plain;
-use crate::report::{Report, TensorReport, bits_per_weight, rounded_db};
+use crate::report::{Report, TensorReport, Totals, rounded_db};
 use crate::source::{Names, Opened, Source, SourceTensor};
 use crate::target::{CodeKeys, Target};
 
@@ -71,7 +71,7 @@ pub(crate) fn tool(
     Ok(Report {
         input_bytes: source.opened().file_bytes(),
         output_bytes,
-        bits_per_weight: bits_per_weight(plan),
+        bits_per_weight: Totals::of(plan).bits_per_weight(),
         tensors: plan.tensors.iter().zip(lost).map(|(planned, lost)| TensorReport::with_db(planned, lost)).collect(),
         digest: None,
         damped: Vec::new(),

@@ -9,6 +9,7 @@ use super::{Lessons, Settings, Task, lessons};
 use crate::error::{Error, ErrorKind};
 use crate::model::Model;
 use crate::plan::glob;
+use crate::recipe::unmatched;
 
 /// Refuses settings, data and models that do not go together.
 pub(super) fn check(task: &Task<'_>, settings: &Settings) -> Result<(), Error> {
@@ -107,7 +108,7 @@ impl Named {
                 let glob = glob(text)?;
                 match names.iter().any(|name| glob.is_match(name)) {
                     true => Ok(glob),
-                    false => Err(ErrorKind::NoMatch { rule: format!("`{flag} {text}`") }.into()),
+                    false => Err(unmatched(format!("`{flag} {text}`"), text, names.iter().copied())),
                 }
             };
             all.iter().map(one).collect::<Result<Vec<_>, Error>>()

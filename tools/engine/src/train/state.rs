@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use niwaki_model::{Data, Tensor, ValueId};
-use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, TensorView, write_file};
+use niwaki_tensors::{Checkpoint, Dtype, Limits, Overwrite, PartialFile, TensorView, write_file};
 use serde::{Deserialize, Serialize};
 
-use super::{Best, Epoch, Training};
+use super::{Best, Epoch, Task, Training};
 use crate::error::{Error, ErrorKind};
 
 /// Sums over the steps of a pass.
@@ -91,6 +91,28 @@ impl State {
         name.push(".state");
         output.with_file_name(name)
     }
+}
+
+/// Takes an output for this training alone, as long as what is given back is held: two trainings would each take the
+/// other's state for their own.
+///
+/// # Errors
+///
+/// Another training of that output, and an output that is there by now.
+pub(super) fn alone(state: &Path, task: &Task<'_>) -> Result<PartialFile, Error> {
+    let mut name = state.file_name().unwrap_or_default().to_os_string();
+    name.push(".lock");
+    let lock = PartialFile::create(&state.with_file_name(name), 0, Overwrite::Replace);
+    let lock = lock.map_err(|e| match e.kind() {
+        niwaki_tensors::ErrorKind::Busy => {
+            let what = "another process is training it".to_owned();
+            Error::from(ErrorKind::Usage { what }).at(task.output)
+        }
+        _ => e.into(),
+    })?;
+    // The other one may have ended since the output was looked at.
+    niwaki_tensors::check_output(task.output, task.overwrite)?;
+    Ok(lock)
 }
 
 /// All numbers of a tensor.
