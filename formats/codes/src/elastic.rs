@@ -37,6 +37,8 @@ mod tests;
 
 use core::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use decode::NO_FIX;
 pub use decode::{elastic_levels, elastic_values_body};
 
 use crate::half_floats::f16_to_f32;

@@ -276,18 +276,35 @@ impl Operand<'_> {
         x: &[Inputs<'_>],
         to: &mut Results<'_>,
     ) -> Result<(), Error> {
-        let cols = self.cols().max(1);
         (0..rows.len()).for_each(|at| to.row(at).take(x.len()).for_each(|y| *y = 0.0));
+        let floats: [&[f32]; INPUTS] =
+            std::array::from_fn(|nth| x.get(nth).and_then(Inputs::as_plain).unwrap_or_default());
+        let input = |nth: usize, column: usize| match floats[nth].get(column) {
+            Some(x) => *x,
+            None => x.get(nth).and_then(|x| x.get(column)).unwrap_or(0.0),
+        };
+        let mut row = rows.start;
+        let (mut first, mut sums) = (row * self.cols(), [0.0; INPUTS]);
         view.visit_rows(self.kernel.level(), rows.clone(), |places, values| {
             for (place, value) in places.iter().zip(values) {
-                let (row, column) = (place / cols, place % cols);
-                if row >= rows.start && self.mask.is_none_or(|mask| mask.keeps(row, column) == Some(true)) {
-                    for (y, x) in to.row(row - rows.start).zip(x) {
-                        *y += value * x.get(column).unwrap_or(0.0);
+                // Places ascend: their rows are those at hand, or later ones. Others mean nothing.
+                let Some(mut column) = place.checked_sub(first) else { continue };
+                while column >= self.cols() && row + 1 < rows.end {
+                    to.row(row - rows.start).zip(sums).for_each(|(y, sum)| *y = sum);
+                    (row, first, sums) = (row + 1, first + self.cols(), [0.0; INPUTS]);
+                    column -= self.cols();
+                }
+                if column < self.cols() && self.mask.is_none_or(|mask| mask.keeps(row, column) == Some(true)) {
+                    for (nth, sum) in sums.iter_mut().enumerate().take(x.len()) {
+                        *sum += value * input(nth, column);
                     }
                 }
             }
-        })
+        })?;
+        if row < rows.end {
+            to.row(row - rows.start).zip(sums).for_each(|(y, sum)| *y = sum);
+        }
+        Ok(())
     }
 
     /// The weights of a row from column `first` on, those that the mask drops zero.

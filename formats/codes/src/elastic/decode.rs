@@ -11,7 +11,7 @@ const BLOCK: usize = 1024;
 const LANES: usize = 16;
 
 /// The byte that moves nothing, which stands for width 8 too.
-const NO_FIX: u8 = 0x88;
+pub(crate) const NO_FIX: u8 = 0x88;
 
 /// What a base pair and a fix say about one group at one width.
 ///
@@ -43,17 +43,10 @@ impl ElasticView<'_> {
     }
 
     /// Base pairs and fixes from a group on; no fixes for width 8.
-    fn parameters(&self, width: Bits, group: usize) -> (&[[u8; 4]], &[u8]) {
+    pub(crate) fn parameters(&self, width: Bits, group: usize) -> (&[[u8; 4]], &[u8]) {
         let fixes = self.parts.fixes.get(width.get() as usize).copied().flatten().unwrap_or(&[]);
         let bases = self.parts.base.as_chunks::<4>().0;
         (bases.get(group..).unwrap_or(&[]), fixes.get(group..).unwrap_or(&[]))
-    }
-
-    /// The cubics of some groups from a flat index on; of groups past the last they mean nothing.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn cubics(&self, level: Level, width: Bits, group: usize) -> [[f32; 4]; LANES] {
-        let (bases, fixes) = self.parameters(width, group);
-        cubics(level, width, bases, fixes)
     }
 
     /// The planes of a row that `width` takes, the most significant first.
@@ -128,11 +121,6 @@ fn turn_body(
         bases = bases.get(LANES..).unwrap_or(&[]);
         fixes = fixes.get(LANES..).unwrap_or(&[]);
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-stamp! {
-    fn cubics = levels_of(width: Bits, bases: &[[u8; 4]], fixes: &[u8]) -> [[f32; 4]; LANES];
 }
 
 /// Levels of the first groups, as far as there are some.

@@ -10,6 +10,7 @@ use core::arch::x86_64::*;
 
 use super::LANES;
 use super::stretch::{load, stored, totals};
+use crate::elastic::NO_FIX;
 use crate::product::SUMS;
 use crate::simd::{Level, Vnni};
 use crate::{Bits, ElasticView};
@@ -47,8 +48,8 @@ pub(in crate::product) fn products(
     }
 }
 
-/// The cubics of some groups of some rows.
-type Levels<const R: usize> = [[[f32; 4]; GROUPS]; R];
+/// The cubics of some groups of each of some rows: their first coefficients, their second ones, and so on.
+type Levels<const R: usize> = [[[f32; GROUPS]; 4]; R];
 
 fn some_rows<const R: usize>(proof: Vnni, (view, width): (&ElasticView<'_>, Bits), row: usize, x: &[f32]) -> [f32; R] {
     let level = Level::Avx512(proof.avx512());
@@ -58,10 +59,11 @@ fn some_rows<const R: usize>(proof: Vnni, (view, width): (&ElasticView<'_>, Bits
     let planes = core::array::from_fn(|nth| view.row_planes(width, row + nth));
     let mut sums = [[0.0; SUMS]; R];
     for first in (0..groups).step_by(GROUPS) {
-        let levels = core::array::from_fn(|nth| view.cubics(level, width, (row + nth) * groups + first));
+        // SAFETY: a `Vnni` is only made by `Vnni::detect`, which saw the features.
+        let levels = core::array::from_fn(|nth| unsafe { cubics(view, width, (row + nth) * groups + first) });
         let some = Groups { planes, levels, first: first * each, each };
         let chunks = chunks.min((first + GROUPS).saturating_mul(each));
-        // SAFETY: a `Vnni` is only made by `Vnni::detect`, which saw the features.
+        // SAFETY: as above.
         unsafe { some.add(width, x.as_chunks().0.get(..chunks).unwrap_or(&[]), &mut sums) }
     }
     let rest = x.get(chunks * CHUNK..).unwrap_or(&[]);
@@ -133,7 +135,7 @@ impl<const R: usize> Groups<'_, R> {
     /// The cubics of a group of each row.
     #[inline(always)]
     fn group(&self, nth: usize) -> Option<[[f32; 4]; R]> {
-        (nth < GROUPS).then(|| self.levels.each_ref().map(|levels| levels[nth]))
+        (nth < GROUPS).then(|| self.levels.each_ref().map(|levels| levels.each_ref().map(|all| all[nth])))
     }
 }
 
@@ -150,6 +152,41 @@ fn codes<const B: usize>(planes: &[&[u8]; 8], at: usize) -> __m512i {
     codes
 }
 
+/// The cubics of sixteen groups from a flat index on, as `elastic_levels` has them: each operation rounded by itself.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn cubics(view: &ElasticView<'_>, width: Bits, group: usize) -> [[f32; GROUPS]; 4] {
+    let (bases, fixes) = view.parameters(width, group);
+    let (mut pairs, mut bytes) = ([[0; 4]; GROUPS], [NO_FIX; GROUPS]);
+    pairs.iter_mut().zip(bases).for_each(|(to, from)| *to = *from);
+    bytes.iter_mut().zip(fixes).for_each(|(to, from)| *to = *from);
+    // SAFETY: there are 64 bytes, and sixteen.
+    let (pairs, fixes) = unsafe { (_mm512_loadu_si512(pairs.as_ptr().cast()), _mm_loadu_si128(bytes.as_ptr().cast())) };
+    let half = |lanes: __m512i| _mm512_cvtph_ps(_mm512_cvtepi32_epi16(lanes));
+    let high = _mm512_srli_epi32::<16>(pairs);
+    let (m, h) = (half(pairs), half(_mm512_and_si512(high, _mm512_set1_epi32(0x7FFF))));
+    let curved = _mm512_test_epi32_mask(high, _mm512_set1_epi32(0x8000));
+    let fixes = _mm512_cvtepu8_epi32(fixes);
+    let (eight, of) = (_mm512_set1_ps(8.0), |x: f32| _mm512_set1_ps(x));
+    let shift = _mm512_cvtepi32_ps(_mm512_and_si512(fixes, _mm512_set1_epi32(15)));
+    let shift = _mm512_mul_ps(_mm512_sub_ps(shift, eight), of(1.0 / 32.0));
+    let gain = _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(fixes));
+    let gain = _mm512_mul_ps(_mm512_sub_ps(gain, eight), of(1.0 / 16.0));
+    // 2^-b, by its exponent.
+    let small = f32::from_bits((127 - width.get()) << 23);
+    let cell = _mm512_mul_ps(h, of(2.0 * small));
+    let (a, b) = (_mm512_add_ps(m, _mm512_mul_ps(cell, shift)), _mm512_add_ps(h, _mm512_mul_ps(cell, gain)));
+    let lean = _mm512_maskz_mul_ps(curved, m, of(0.5));
+    let straight = _mm512_mask_mov_ps(of(1.0), curved, of(0.75));
+    let cube = _mm512_maskz_mov_ps(curved, of(0.25));
+    [
+        _mm512_sub_ps(a, lean),
+        _mm512_mul_ps(_mm512_mul_ps(b, straight), of(small)),
+        _mm512_mul_ps(lean, of(small * small)),
+        _mm512_mul_ps(_mm512_mul_ps(b, cube), of(small * small * small)),
+    ]
+    .map(|all| stored(all))
+}
+
 /// What the codes of a group stand for: a table, or above five bits a cubic.
 #[derive(Clone, Copy)]
 struct Values([__m512; 4]);
@@ -162,9 +199,13 @@ impl Values {
         if B > 5 {
             return Self(cubic);
         }
-        let numbers: [[f32; LANES]; 2] =
-            core::array::from_fn(|half| core::array::from_fn(|code| (half * LANES + code) as f32));
-        let [low, high] = numbers.each_ref().map(|numbers| value::<B>(cubic, load(numbers)));
+        let numbers: [f32; LANES] = core::array::from_fn(|code| code as f32);
+        let numbers = load(&numbers);
+        let low = value::<B>(cubic, numbers);
+        if B < 5 {
+            return Self([low; 4]);
+        }
+        let high = value::<B>(cubic, _mm512_add_ps(numbers, _mm512_set1_ps(LANES as f32)));
         Self([low, high, low, high])
     }
 
