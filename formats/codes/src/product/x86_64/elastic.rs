@@ -110,32 +110,32 @@ impl<const R: usize> Groups<'_, R> {
         let order: [i8; CHUNK] = core::array::from_fn(|at| (at % 4 * LANES + at / 4) as i8);
         // SAFETY: there are 64 bytes.
         let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
-        let mut all = sums.each_ref().map(|sums| load(sums));
-        for (nth, group) in x.get(self.first..).unwrap_or(&[]).chunks(self.each).enumerate() {
-            let Some(levels) = self.group(nth) else { break };
-            let levels = levels.map(|levels| Values::of::<B>(levels));
+        // Closures that are handed on would lose the instruction set.
+        let (mut all, mut values) = ([_mm512_setzero_ps(); R], [Values([_mm512_setzero_ps(); 4]); R]);
+        for (all, sums) in all.iter_mut().zip(sums.iter()) {
+            *all = load(sums);
+        }
+        for (nth, group) in x.get(self.first..).unwrap_or(&[]).chunks(self.each).enumerate().take(GROUPS) {
+            for (values, levels) in values.iter_mut().zip(&self.levels) {
+                let [c0, c1, c2, c3] = levels;
+                *values = Values::of::<B>([c0[nth], c1[nth], c2[nth], c3[nth]]);
+            }
             for (at, x) in group.iter().enumerate() {
                 let at = self.first + nth * self.each + at;
-                let x: [__m512; 4] = core::array::from_fn(|part| {
-                    let x: &[f32; LANES] = x[part * LANES..].first_chunk().unwrap_or(&[0.0; LANES]);
-                    load(x)
-                });
+                let [a, b, c, d] = *x.as_chunks::<LANES>().0 else { continue };
+                let x = [load(&a), load(&b), load(&c), load(&d)];
                 for row in 0..R {
                     let codes = _mm512_permutexvar_epi8(order, codes::<B>(&self.planes[row], at));
-                    all[row] = _mm512_fmadd_ps(levels[row].at::<B>(codes), x[0], all[row]);
-                    all[row] = _mm512_fmadd_ps(levels[row].at::<B>(_mm512_srli_epi32::<8>(codes)), x[1], all[row]);
-                    all[row] = _mm512_fmadd_ps(levels[row].at::<B>(_mm512_srli_epi32::<16>(codes)), x[2], all[row]);
-                    all[row] = _mm512_fmadd_ps(levels[row].at::<B>(_mm512_srli_epi32::<24>(codes)), x[3], all[row]);
+                    all[row] = _mm512_fmadd_ps(values[row].at::<B>(codes), x[0], all[row]);
+                    all[row] = _mm512_fmadd_ps(values[row].at::<B>(_mm512_srli_epi32::<8>(codes)), x[1], all[row]);
+                    all[row] = _mm512_fmadd_ps(values[row].at::<B>(_mm512_srli_epi32::<16>(codes)), x[2], all[row]);
+                    all[row] = _mm512_fmadd_ps(values[row].at::<B>(_mm512_srli_epi32::<24>(codes)), x[3], all[row]);
                 }
             }
         }
-        *sums = all.map(|all| stored(all));
-    }
-
-    /// The cubics of a group of each row.
-    #[inline(always)]
-    fn group(&self, nth: usize) -> Option<[[f32; 4]; R]> {
-        (nth < GROUPS).then(|| self.levels.each_ref().map(|levels| levels.each_ref().map(|all| all[nth])))
+        for (all, sums) in all.iter().zip(sums) {
+            *sums = stored(*all);
+        }
     }
 }
 
@@ -179,12 +179,11 @@ fn cubics(view: &ElasticView<'_>, width: Bits, group: usize) -> [[f32; GROUPS]; 
     let straight = _mm512_mask_mov_ps(of(1.0), curved, of(0.75));
     let cube = _mm512_maskz_mov_ps(curved, of(0.25));
     [
-        _mm512_sub_ps(a, lean),
-        _mm512_mul_ps(_mm512_mul_ps(b, straight), of(small)),
-        _mm512_mul_ps(lean, of(small * small)),
-        _mm512_mul_ps(_mm512_mul_ps(b, cube), of(small * small * small)),
+        stored(_mm512_sub_ps(a, lean)),
+        stored(_mm512_mul_ps(_mm512_mul_ps(b, straight), of(small))),
+        stored(_mm512_mul_ps(lean, of(small * small))),
+        stored(_mm512_mul_ps(_mm512_mul_ps(b, cube), of(small * small * small))),
     ]
-    .map(|all| stored(all))
 }
 
 /// What the codes of a group stand for: a table, or above five bits a cubic.
@@ -195,7 +194,8 @@ impl Values {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn of<const B: usize>(levels: [f32; 4]) -> Self {
-        let cubic = levels.map(|c| _mm512_set1_ps(c));
+        let [c0, c1, c2, c3] = levels;
+        let cubic = [_mm512_set1_ps(c0), _mm512_set1_ps(c1), _mm512_set1_ps(c2), _mm512_set1_ps(c3)];
         if B > 5 {
             return Self(cubic);
         }
