@@ -39,6 +39,9 @@ pub(super) fn fits(parts: &Parts<'_>) -> bool {
 /// Rows that are multiplied at a time, so that inputs are read once for all of them.
 const ROWS: usize = 4;
 
+/// Bytes that are fetched ahead at least: memory takes as long to answer as they take to be multiplied.
+const FETCHED: usize = 1 << 14;
+
 /// Grids of a row that are widened at a time: few, so that room for them costs little.
 const GRIDS: usize = 32;
 
@@ -63,6 +66,8 @@ struct Plan {
     apart: usize,
     /// The group of each lane, counted from that of the first.
     places: [i32; LANES],
+    /// How far ahead bytes are fetched: those that the rows after these have where these are read now.
+    ahead: usize,
     /// How many groups further the next chunk begins, after so many chunks of the same.
     step: usize,
     span: usize,
@@ -81,6 +86,11 @@ impl Plan {
             chunks,
             stretches: parts.cols.div_ceil(chunk).div_ceil(chunks),
             apart: parts.group(1, 0) - parts.group(0, 0),
+            ahead: match ROWS * parts.scheme.row_bytes(parts.cols) {
+                all @ 1..FETCHED => FETCHED.next_multiple_of(all),
+                all if all < ROWS * FETCHED => all,
+                _ => FETCHED,
+            },
             places: core::array::from_fn(|lane| (lane * chunk / LANES / run) as i32),
             step: (chunk / run).max(1),
             span: (run / chunk).max(1),

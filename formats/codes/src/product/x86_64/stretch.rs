@@ -102,7 +102,7 @@ impl<const R: usize> Stretch<'_, R> {
         let first = at * chunk;
         let left = self.codes.iter().map(|codes| codes.len()).min().unwrap_or(0).saturating_sub(first);
         let from: [*const i8; R] = core::array::from_fn(|row| self.codes[row].as_ptr().wrapping_add(first).cast());
-        from.iter().for_each(|from| _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD)));
+        from.iter().for_each(|from| _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(self.plan.ahead)));
         // SAFETY: what is read is there: a whole chunk, or as many bytes as are left.
         unsafe {
             match left {
@@ -282,9 +282,6 @@ impl Open {
         _mm512_and_si512(_mm512_multishift_epi64_epi8(self.begins, words), self.mask)
     }
 }
-
-/// Bytes ahead of those that are read now that are fetched already: rows follow each other.
-const AHEAD: usize = 2048;
 
 /// Codes of inputs.
 #[inline]
