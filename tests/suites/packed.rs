@@ -47,3 +47,19 @@ fn other_tools_codes_and_narrower_widths_are_run_too() {
         assert_eq!(packed.1, decoded.1, "{weights}{bits}");
     }
 }
+
+#[test]
+fn rounded_inputs_are_near_for_any_number_of_threads() {
+    let folder = Folder::new("packed-rounded");
+    write_llama(&folder.path().join("llama"));
+    std::fs::write(folder.path().join("text.txt"), letters(300)).unwrap();
+    attempt(&folder, "compress @llama --preset weights --scheme int8/g32/sym -o @m -q").ok();
+    let (float, rounded) = (said(&folder, "@m", 2), said(&folder, "@m --activations dynamic", 2));
+    assert_ne!(float.0, rounded.0);
+    assert!((float.0 / rounded.0 - 1.0).abs() < 0.01, "{float:?} and {rounded:?}");
+    assert_eq!(said(&folder, "@m --activations dynamic", 1), rounded);
+    let graph = niwaki_conformance::folder::bundled("model.onnx");
+    let sample = niwaki_conformance::folder::sample();
+    let refused = attempt(&folder, &format!("eval {graph} --data {sample} --activations dynamic"));
+    assert_eq!(refused.error(), "`--activations dynamic` is for models of text");
+}

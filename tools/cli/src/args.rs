@@ -228,6 +228,13 @@ pub(crate) enum Activations {
     Static,
 }
 
+/// What packed matrices are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Inputs {
+    Float,
+    Dynamic,
+}
+
 /// What to do with rows that a group does not divide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tail {
@@ -338,6 +345,10 @@ pub(crate) struct Eval {
     /// encoders, every line is an example
     #[arg(long, value_name = "DATA")]
     pub(crate) data: PathBuf,
+    /// Inputs of the packed matrices of a compressed model of text: floats, or dynamic: rounded to 8 bits, 32 of
+    /// them with a scale of their own
+    #[arg(long, value_name = "A", value_enum, default_value_t = Inputs::Float)]
+    pub(crate) activations: Inputs,
     /// Checkpoint to compare with: KL divergence, agreement, cosine
     #[arg(long, value_name = "CKPT")]
     pub(crate) against: Option<PathBuf>,
@@ -358,6 +369,10 @@ pub(crate) struct Generate {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) given: Given,
+    /// Inputs of the packed matrices of a compressed model of text: floats, or dynamic: rounded to 8 bits, 32 of
+    /// them with a scale of their own
+    #[arg(long, value_name = "A", value_enum, default_value_t = Inputs::Float)]
+    pub(crate) activations: Inputs,
     /// How the text begins
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: String,

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use niwaki_model::hf::{self, Blueprint, Config, Weight};
+pub use niwaki_model::{Activations, Decoder, Encoder};
 use niwaki_model::{Data, Tensor};
-pub use niwaki_model::{Decoder, Encoder};
 use niwaki_tensors::{Checkpoint, Dtype, Limits};
 use rayon::prelude::*;
 
@@ -73,7 +73,8 @@ fn whole<'g>(
 ///
 /// Those of [`blueprint`].
 pub fn language<'g>(folder: &Path, given: impl Into<Given<'g>>) -> Result<(Language, Replaced), Error> {
-    let (blueprint, replaced) = whole(folder, given.into(), |weights, name| weights.packed(name))?;
+    let given = given.into();
+    let (blueprint, replaced) = whole(folder, given, |weights, name| weights.packed(name, given.activations))?;
     let model = match blueprint {
         Blueprint::Decoder(graph) => Decoder::new(graph).map(Language::Decoder),
         Blueprint::Encoder(graph) => Encoder::new(graph).map(Language::Encoder),
@@ -195,11 +196,11 @@ impl<'w> Weights<'w> {
     }
 
     /// A weight as it is stored: codes of a matrix as codes.
-    fn packed(&self, name: &str) -> Result<Option<Weight>, Error> {
+    fn packed(&self, name: &str, activations: Activations) -> Result<Option<Weight>, Error> {
         let tensor = self.places.get(name).and_then(|at| self.source.tensors().get(*at));
         let Some(packed) = tensor.map(SourceTensor::packed).transpose()?.flatten() else { return self.floats(name) };
         self.used.borrow_mut().insert(name.to_owned());
-        Ok(Some(Weight::Packed(Arc::new(packed))))
+        Ok(Some(Weight::Packed(Arc::new(packed.with(activations)))))
     }
 
     /// What became of them.

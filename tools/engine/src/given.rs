@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use niwaki_codes::Bits;
+use niwaki_model::Activations;
 
 use crate::error::Error;
 use crate::signature::{Patch, overlaid};
@@ -19,6 +20,8 @@ pub struct Given<'g> {
     /// Patches through which the checkpoint is seen, or, where there is none, the model; the first
     /// is nearest to it.
     pub patches: &'g [Patch<'g>],
+    /// What packed matrices are multiplied with, where a model of text runs on them.
+    pub activations: Activations,
 }
 
 impl<'g> From<Option<&'g Path>> for Given<'g> {
@@ -31,7 +34,7 @@ impl<'g> Given<'g> {
     /// What is to be done with the model's own weights: nothing, where others take their place.
     pub(crate) fn own(&self) -> Self {
         match self.weights {
-            Some(_) => Self::default(),
+            Some(_) => Self { activations: self.activations, ..Self::default() },
             None => *self,
         }
     }

@@ -41,7 +41,7 @@ pub use fault::Fault;
 pub use graph::{Dim, Graph, Input, Node, ValueId};
 pub use norms::Running;
 pub use operator::{Context, Inputs, Operator, Pool};
-pub use packed::{Codes, Packed, Planes};
+pub use packed::{Activations, Codes, Packed, Planes};
 pub use pooling::{PoolMode, Pooling};
 pub use residual::{Branch, Residual};
 pub use reverse::{Keeps, Pass, Pullback, Reverse};

@@ -26,6 +26,17 @@ pub struct Packed {
     rows: usize,
     cols: usize,
     codes: Codes,
+    activations: Activations,
+}
+
+/// What packed weights are multiplied with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Single floats.
+    #[default]
+    Float,
+    /// Codes of 8 bits, each 32 of an input with a scale of their own. Blocks and elastic codes take floats.
+    Dynamic,
 }
 
 /// The bytes of weights, and what they mean.
@@ -104,11 +115,22 @@ impl Packed {
     ///
     /// Parts of another length than these ask for, and a width that is not served.
     pub fn new(rows: usize, cols: usize, codes: Codes) -> Result<Self, Error> {
-        let packed = Self { rows, cols, codes };
+        let packed = Self { rows, cols, codes, activations: Activations::Float };
         if let View::Elastic(view, width) = packed.view()? {
             view.scheme().widths.up_to(width)?;
         }
         Ok(packed)
+    }
+
+    /// The same weights, multiplied with such activations.
+    #[must_use]
+    pub fn with(self, activations: Activations) -> Self {
+        Self { activations, ..self }
+    }
+
+    /// Whether inputs are rounded, however many there are.
+    pub(crate) fn rounds(&self) -> bool {
+        self.activations == Activations::Dynamic && matches!(self.codes, Codes::Uniform { .. })
     }
 
     /// How many rows there are: outputs of a linear layer.
@@ -136,7 +158,7 @@ impl Packed {
     /// The form of inputs that products are fastest with.
     pub(crate) fn form(&self, kernel: Kernel) -> Form {
         match self.view() {
-            Ok(View::Uniform(view)) => view.form(kernel, false),
+            Ok(View::Uniform(view)) => view.form(kernel, self.rounds()),
             _ => Form::Plain,
         }
     }

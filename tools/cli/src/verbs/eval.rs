@@ -7,12 +7,12 @@ use niwaki_engine::eval::embeddings::Texts;
 use niwaki_engine::eval::text::Windows;
 use niwaki_engine::eval::{self, Evaluation};
 use niwaki_engine::folder::{self, Decoder, Encoder, Language};
-use niwaki_engine::image;
+use niwaki_engine::{Given, image};
 use serde::Serialize;
 
-use super::patches::given;
+use super::patches::{activations, given};
 use super::{check_output, load, note_unknown, on_threads};
-use crate::args::{Eval, Output};
+use crate::args::{Eval, Inputs, Output};
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
 use crate::session::{Answer, Session};
@@ -30,6 +30,7 @@ pub(crate) fn run(args: &Eval, session: &mut Session<'_>) -> Result<Answer, Stop
     output.as_ref().map(check_output).transpose()?;
     if args.model.is_dir() {
         let model = given(&args.given, |given| {
+            let given = Given { activations: activations(args.activations), ..given };
             let (model, replaced) = on_threads(session, || folder::language(&args.model, given))?;
             note_unknown(&replaced, given.weights, session);
             Ok(model)
@@ -42,6 +43,9 @@ pub(crate) fn run(args: &Eval, session: &mut Session<'_>) -> Result<Answer, Stop
     }
     if output.is_some() {
         return Err(no_embeddings());
+    }
+    if args.activations == Inputs::Dynamic {
+        return Err(Failure::usage("`--activations dynamic` is for models of text".to_owned()).into());
     }
     if image::is_image(&args.model) {
         return device(args, session);

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use niwaki_engine::folder;
 use niwaki_engine::generate::{End, generate};
 use niwaki_engine::text::{Tokenizer, ends};
+use niwaki_engine::{Given, folder};
 use serde::Serialize;
 
-use super::patches::given;
+use super::patches::{activations, given};
 use super::{note_unknown, on_threads};
 use crate::args::Generate;
 use crate::failure::{Failure, Stop};
@@ -34,6 +34,7 @@ pub(crate) fn run(args: &Generate, session: &mut Session<'_>) -> Result<Answer, 
     let ends = ends(&args.model)?;
     let prompt = tokenizer.tokens(&args.prompt, true)?;
     let decoder = given(&args.given, |given| {
+        let given = Given { activations: activations(args.activations), ..given };
         let (decoder, replaced) = on_threads(session, || folder::decoder(&args.model, given))?;
         note_unknown(&replaced, given.weights, session);
         Ok(decoder)

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use niwaki_codes::Bits;
+use niwaki_engine::folder::Activations;
 use niwaki_engine::recipe::Recipe;
 use niwaki_engine::signature::{Patch, Signature, overlaid, path_and_alpha};
 use niwaki_engine::{Given, Names, Opened, Source};
@@ -15,7 +16,15 @@ use crate::failure::Stop;
 pub(super) fn given<T>(flags: &flags::Given, work: impl FnOnce(Given<'_>) -> Result<T, Stop>) -> Result<T, Stop> {
     let open = Open::new(&flags.patches)?;
     let bits = flags.bits.map(super::width).transpose()?;
-    work(Given { weights: flags.weights.as_deref(), bits, patches: &open.patches() })
+    work(Given { weights: flags.weights.as_deref(), bits, patches: &open.patches(), ..Given::default() })
+}
+
+/// What packed matrices are multiplied with, as a flag says it.
+pub(super) fn activations(flag: flags::Inputs) -> Activations {
+    match flag {
+        flags::Inputs::Float => Activations::Float,
+        flags::Inputs::Dynamic => Activations::Dynamic,
+    }
 }
 
 /// Open signatures with their alphas, nearest to the checkpoint first.

@@ -53,7 +53,7 @@ pub fn recalibrated(
     // What the patches may be applied to is for `apply` to say, which knows the checkpoint's stack.
     let seen: Vec<Patch<'_>> = patches.iter().map(|patch| Patch { transfer: true, ..*patch }).collect();
     let weights = model.map(|_| opened.path());
-    let (model, _) = Model::of_file(graph_of(opened, model)?, Given { weights, patches: &seen, bits: None })?;
+    let (model, _) = Model::of_file(graph_of(opened, model)?, Given { weights, patches: &seen, ..Given::default() })?;
     let measured = on_threads(options.threads, || statistics(&model, data.into(), progress))?;
     let mut about = last.signature.about().clone();
     let (source, stack) = (opened.source(None, Names::Own)?, merged(opened)?);

@@ -81,6 +81,11 @@ impl<'w> Stored<'w> {
         }
     }
 
+    /// Whether inputs are rounded, and so multiplied one by one.
+    fn rounds(self) -> bool {
+        matches!(self, Self::Packed(all) if all.rounds())
+    }
+
     /// The product of row `row` and `x`.
     fn dot(self, level: Level, row: usize, x: &[f32]) -> f32 {
         let part = row * x.len()..(row + 1) * x.len();
@@ -119,7 +124,7 @@ pub(crate) fn multiply(
     }
     match inputs {
         1 => few(x, width, weights, out, context)?,
-        2..=FEW => {
+        inputs if inputs <= FEW || weights.rounds() => {
             let mut turned = context.scratch(out.len());
             few(x, width, weights, &mut turned, context)?;
             for (row, out) in out.chunks_exact_mut(outputs).enumerate() {
@@ -153,13 +158,18 @@ fn few(x: &[f32], width: usize, weights: Stored<'_>, out: &mut [f32], context: &
 fn few_of_codes(x: &[f32], weights: &Packed, out: &mut [f32], context: &Context<'_>) -> Result<(), Fault> {
     let (width, inputs) = (weights.cols(), x.len() / weights.cols());
     let form = weights.form(Kernel::best());
-    let Sizes { floats, .. } = form.sizes(width);
+    let Sizes { floats, sums, codes } = form.sizes(width);
     let mut scratch = context.scratch(floats * inputs);
-    let mut rest = scratch.as_mut_slice();
+    let (mut all_sums, mut all_codes) = (vec![0; sums * inputs], vec![0; codes * inputs]);
+    let (mut rest, mut rest_sums, mut rest_codes) =
+        (scratch.as_mut_slice(), all_sums.as_mut_slice(), all_codes.as_mut_slice());
     let mut ready = Vec::with_capacity(inputs);
     for x in x.chunks_exact(width) {
-        let floats = rest.split_off_mut(..floats).unwrap_or_default();
-        let scratch = Scratch { floats, sums: &mut [], codes: &mut [] };
+        let scratch = Scratch {
+            floats: rest.split_off_mut(..floats).unwrap_or_default(),
+            sums: rest_sums.split_off_mut(..sums).unwrap_or_default(),
+            codes: rest_codes.split_off_mut(..codes).unwrap_or_default(),
+        };
         let inputs = Inputs::new(Level::best(), form, x, scratch);
         ready.push(inputs.map_err(|e| Fault::shape(e.to_string(), format!("rows of {width}")))?);
     }

@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
     use crate::operator::Pool;
-    use crate::packed::Codes;
+    use crate::packed::{Activations, Codes};
 
     /// Four rows of codes; their scales are 1, 2, 3 and 4.
     fn packed(cols: usize) -> Arc<Packed> {
@@ -105,6 +105,27 @@ mod tests {
         let wrong = run(&linear, vec![Tensor::vector(vec![0.0f32; 4])]).unwrap_err();
         assert_eq!(wrong.to_string(), "inputs 4 and weights 4x3, [.., in] and [out, in] expected");
         assert_eq!(linear.macs(&[], &[&[5, 4]]), 60);
+    }
+
+    #[test]
+    fn rounded_inputs_are_near_and_the_same_for_few_and_many() {
+        let (cols, inputs) = (130, 9);
+        let weights = Packed::clone(&packed(cols)).with(Activations::Dynamic);
+        let rounded = PackedLinear { weights: Arc::new(weights), heads: None };
+        let exact = PackedLinear { weights: packed(cols), heads: None };
+        let x: Vec<f32> = (0..inputs * cols).map(|at| (at * 7 % 113) as f32 - 56.0).collect();
+        let all = Tensor::of([inputs, cols], x.clone()).unwrap();
+        let (y, expected) = (run(&rounded, vec![all.clone()]).unwrap(), run(&exact, vec![all]).unwrap());
+        let (y, expected) = (y.get::<f32>().unwrap(), expected.get::<f32>().unwrap());
+        assert_ne!(y, expected);
+        for (at, (y, expected)) in y.iter().zip(expected).enumerate() {
+            let size: f32 = (0..cols).map(|col| (weight(cols, at % 4, col) * x[at / 4 * cols + col]).abs()).sum();
+            assert!((y - expected).abs() < 0.01 * size, "{at}: {y} and {expected}");
+        }
+        for (input, y) in y.chunks(4).enumerate() {
+            let one = Tensor::of([1, cols], x[input * cols..][..cols].to_vec()).unwrap();
+            assert_eq!(run(&rounded, vec![one]).unwrap().get::<f32>().unwrap(), y, "{input}");
+        }
     }
 
     #[test]
