@@ -1,8 +1,9 @@
 """Times a decoder in niwaki and in llama.cpp, by turns, with the same weights.
 
     python3 tests/scripts/time_language.py FOLDER MODEL.gguf TEXT.txt [--niwaki PROGRAM] [--threads 1,2] [--rounds 3]
+        [--activations float|dynamic]
 
-FOLDER is a Hugging Face folder and MODEL.gguf what `niwaki export FOLDER --to gguf` makes of it; TEXT.txt holds some
+FOLDER is a Hugging Face folder, compressed or not, and MODEL.gguf what `niwaki export FOLDER --to gguf` makes of it; TEXT.txt holds some
 thousand letters. For each number of threads and either program: tokens a second over a text of 512 tokens, all of
 whose logits are computed, and tokens a second of 64 that are generated after a short prompt; medians of the rounds,
 and niwaki's speed as a share of llama.cpp's. Needs llama-cpp-python; exits with 77 without it.
@@ -34,7 +35,7 @@ def ask(command):
 
 
 def in_niwaki(args, threads):
-    many = ["--threads", threads]
+    many = ["--threads", threads, "--activations", args.activations]
     read = ask([args.niwaki, "eval", args.folder, "--data", args.text, "--limit", 1, *many])
     made = ask([args.niwaki, "generate", args.folder, "--prompt", PROMPT, "--max-tokens", MADE, *many])
     return LENGTH * read["items_per_second"], made["tokens_per_second"]
@@ -58,6 +59,7 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("gguf")
     parser.add_argument("text")
+    parser.add_argument("--activations", default="float")
     parser.add_argument("--niwaki", default="target/release/niwaki")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=3)
