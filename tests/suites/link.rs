@@ -12,10 +12,12 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(repository().join(path)).unwrap()
 }
 
-/// The only block of a language in the README.
+/// The only block of a language in its section of the README.
 fn block(language: &str) -> String {
     let readme = read("README.md");
-    let (_, rest) = readme.split_once(&format!("\n```{language}\n")).unwrap();
+    let (_, section) = readme.split_once("\n## Link it\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let (_, rest) = section.split_once(&format!("\n```{language}\n")).unwrap();
     assert!(!rest.contains(&format!("\n```{language}\n")), "a second block of {language}");
     rest.split_once("```\n").unwrap().0.to_owned()
 }

@@ -113,7 +113,8 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(source, golden, tmp_pa
 
 def test_the_example_of_the_readme_runs(fashion, tmp_path, monkeypatch):
     readme = (Path(__file__).resolve().parents[3] / "README.md").read_text()
-    (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    section = readme.split("\n## Link it\n")[1].split("\n## ")[0]
+    (example,) = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     root = Path(__file__).resolve().parents[3]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tests").symlink_to(root / "tests")
