@@ -109,13 +109,16 @@ pub(crate) fn choose(verb: &Verb, session: &mut Session<'_>) -> Result<Device, S
     }
 }
 
-/// What `auto` takes: the CPU. A device is taken where it is asked for, for nobody has measured yet when one is faster.
+/// What `auto` takes: the CPU. A device is taken where it is asked for, for nobody has measured yet when one is faster;
+/// a driver is woken only where somebody reads what it says.
 fn taken(on_cuda: bool, session: &mut Session<'_>) -> Device {
-    let why = match Device::cuda(0) {
-        _ if !on_cuda => CUDA_VERBS.to_owned(),
-        Ok(device) => format!("`--device cuda` takes {}", device.name().unwrap_or_default()),
-        Err(why) => why.to_string(),
-    };
-    session.detail(&format!("device: cpu with {} kernels; {why}", Level::best().name()));
+    if session.global.verbose > 0 {
+        let why = match on_cuda.then(|| Device::cuda(0)) {
+            None => CUDA_VERBS.to_owned(),
+            Some(Ok(device)) => format!("`--device cuda` takes {}", device.name().unwrap_or_default()),
+            Some(Err(why)) => why.to_string(),
+        };
+        session.detail(&format!("device: cpu with {} kernels; {why}", Level::best().name()));
+    }
     Device::default()
 }
