@@ -142,11 +142,6 @@ impl BlockType {
     }
 }
 
-/// Decodes consecutive blocks; stops at the shorter side.
-pub(crate) fn decode_run(level: Level, kind: BlockType, from: &[u8], to: &mut [f32]) {
-    decode::blocks(level, kind, from, to);
-}
-
 impl fmt::Display for BlockType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -215,35 +215,6 @@ impl<'a> SparseView<'a> {
         matches!(&self.stored, Stored::Uniform { grids, .. } if grids.scheme().grouping == Grouping::Row)
     }
 
-    /// Decodes the columns `first..first + out.len()` of a row whose places a mask tells, exact
-    /// zeros for the dropped weights, and says how many kept weights they are. `first` is a
-    /// multiple of eight, and `before` how many weights are kept before it.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Range`] for a row, columns or kept weights that are not there, and places that
-    /// positions tell.
-    pub fn dequantize_cols(
-        &self,
-        level: Level,
-        (row, first): (usize, usize),
-        before: usize,
-        out: &mut [f32],
-    ) -> Result<usize, Error> {
-        let needs = first.saturating_add(out.len());
-        let bits = self.support.mask().and_then(|mask| mask.row(row)).filter(|_| needs <= self.support.cols());
-        let bits = bits.and_then(|bits| bits.get(first / 8..)).filter(|_| first.is_multiple_of(8));
-        let bits = bits.ok_or(ErrorKind::Range { needs, has: self.support.cols() })?;
-        let mut next = before;
-        for (out, bits) in out.chunks_mut(BLOCK).zip(bits.chunks(BLOCK / 8)) {
-            let bits = bits.get(..out.len().div_ceil(8)).unwrap_or(bits);
-            let count = MaskView::new(1, out.len(), bits)?.kept();
-            let mut decoded = [0.0; BLOCK + 16];
-            next += scatter(level, bits, self.values(level, row, (next, count), &mut decoded)?, out)?;
-        }
-        Ok(next - before)
-    }
-
     /// Decodes whole rows whose places a mask tells: words of weights at a time.
     fn under_mask(
         &self,
@@ -253,14 +224,19 @@ impl<'a> SparseView<'a> {
         before: usize,
         out: &mut [f32],
     ) -> Result<usize, Error> {
-        let kept = mask.kept_in_rows(rows.clone()).ok_or(ErrorKind::Range { needs: rows.end, has: mask.rows() })?;
-        let last = before.saturating_add(kept);
+        let block = mask.rows_in(rows.clone()).ok_or(ErrorKind::Range { needs: rows.end, has: mask.rows() })?;
+        let last = before.saturating_add(block.kept());
         if last > self.kept {
             return Err(ErrorKind::Range { needs: last, has: self.kept }.into());
         }
-        let mut next = before;
-        for (row, out) in rows.zip(out.chunks_mut(mask.cols().max(1))) {
-            next += self.dequantize_cols(level, (row, 0), next, out)?;
+        let (mut next, mut decoded) = (before, [0.0; BLOCK + 16]);
+        let width = block.cols().div_ceil(8).max(1);
+        let pairs = out.chunks_mut(block.cols().max(1)).zip(block.bytes().chunks(width));
+        for (row, (out, bits)) in rows.zip(pairs) {
+            for (out, bits) in out.chunks_mut(BLOCK).zip(bits.chunks(BLOCK / 8)) {
+                let count = MaskView::new(1, out.len(), bits)?.kept();
+                next += scatter(level, bits, self.values(level, row, (next, count), &mut decoded)?, out)?;
+            }
         }
         Ok(next - before)
     }

@@ -91,8 +91,11 @@ impl KeptView<'_> {
         let (support, before) = (self.counted.support, self.counted.before(rows.start));
         match (&self.form, support.mask()) {
             (KeptForm::Codes(view), _) => view.dequantize_rows(level, rows, before, out).map(|_| ())?,
-            (KeptForm::Values(dtype, values), Some(mask)) => {
-                under_mask(level, (&mask, before), (*dtype, values), rows, out)?;
+            (KeptForm::Values(..), Some(mask)) => {
+                let mut next = before;
+                for (row, out) in rows.zip(out.chunks_mut(mask.cols().max(1))) {
+                    next += self.dequantize_cols(level, (row, 0), next, out)?;
+                }
             }
             (KeptForm::Values(..), None) => {
                 let first = rows.start.saturating_mul(support.cols());
@@ -118,14 +121,14 @@ impl KeptView<'_> {
         before: usize,
         out: &mut [f32],
     ) -> Result<usize, Error> {
-        match (&self.form, self.counted.support.mask()) {
-            (KeptForm::Values(dtype, values), Some(mask)) => {
-                let bits = mask.row(row).and_then(|bits| bits.get(first / 8..)).unwrap_or_default();
-                scatter_values(level, (*dtype, values), bits, before, out)
-            }
-            (KeptForm::Codes(view), _) => Ok(view.dequantize_cols(level, (row, first), before, out)?),
-            (KeptForm::Values(..), None) => Ok(0),
+        let bits = self.counted.support.mask().and_then(|mask| mask.row(row)).and_then(|bits| bits.get(first / 8..));
+        let (mut next, mut room) = (before, [0.0; BLOCK + 16]);
+        for (out, bits) in out.chunks_mut(BLOCK).zip(bits.unwrap_or_default().chunks(BLOCK / 8)) {
+            let bits = bits.get(..out.len().div_ceil(8)).unwrap_or(bits);
+            let count = MaskView::new(1, out.len(), bits)?.kept();
+            next += scatter(level, bits, self.values(level, row, (next, count), &mut room)?, out)?;
         }
+        Ok(next - before)
     }
 
     /// Decodes `count` kept weights from number `next` on, of which all that have a row's scale are of
@@ -174,41 +177,6 @@ impl KeptView<'_> {
         }
         Ok(())
     }
-}
-
-/// Values that a mask tells the places of: words of weights at a time.
-fn under_mask(
-    level: Level,
-    (mask, before): (&MaskView<'_>, usize),
-    (dtype, values): (Dtype, &[u8]),
-    rows: Range<usize>,
-    out: &mut [f32],
-) -> Result<(), Error> {
-    let mut next = before;
-    for (row, out) in rows.zip(out.chunks_mut(mask.cols().max(1))) {
-        next += scatter_values(level, (dtype, values), mask.row(row).unwrap_or_default(), next, out)?;
-    }
-    Ok(())
-}
-
-/// The weights of a row that `bits` keep, the first of them number `before`; says how many.
-fn scatter_values(
-    level: Level,
-    (dtype, values): (Dtype, &[u8]),
-    bits: &[u8],
-    before: usize,
-    out: &mut [f32],
-) -> Result<usize, Error> {
-    let mut next = before;
-    for (out, bits) in out.chunks_mut(BLOCK).zip(bits.chunks(BLOCK / 8)) {
-        let bits = bits.get(..out.len().div_ceil(8)).unwrap_or(bits);
-        let count = MaskView::new(1, out.len(), bits)?.kept();
-        let mut buffer = [0.0; BLOCK];
-        let Some(kept) = buffer.get_mut(..count) else { continue };
-        decode_f32(dtype, elements(values, dtype, next, count), kept)?;
-        next += scatter(level, bits, kept, out)?;
-    }
-    Ok(next - before)
 }
 
 /// The bytes of `count` elements from element `first` on; nothing past the end.

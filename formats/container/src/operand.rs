@@ -132,7 +132,6 @@ impl Operand<'_> {
     /// Those of [`gemv`](Self::gemv).
     pub fn gemm(&self, rows: Range<usize>, x: &[Inputs<'_>], y: &mut [f32]) -> Result<(), Error> {
         let n = rows.len();
-        let range = |needs, has| Error::from(ErrorKind::Codes(niwaki_codes::ErrorKind::Range { needs, has }.into()));
         let named = |error: Error| error.in_tensor(self.weights.base.tensor().name());
         if rows.start > rows.end || rows.end > self.rows() {
             return Err(named(range(rows.end, self.rows())));
@@ -242,13 +241,13 @@ impl Operand<'_> {
     ) -> Result<(), Error> {
         let (level, mut before) = (self.kernel.level(), view.counted.before(rows.start));
         let plain = self.mask.is_none() && x.iter().all(|x| x.as_plain().is_some());
+        let mut room = [0.0; KEPT + 16];
         for (at, row) in rows.enumerate() {
             let products = if plain {
                 let mut sums = [KeptSums::default(); INPUTS];
                 for (nth, bits) in bits.row(row).unwrap_or_default().chunks(KEPT / 8).enumerate() {
                     let first = nth * KEPT;
                     let count = MaskView::new(1, KEPT.min(self.cols() - first), bits)?.kept();
-                    let mut room = [0.0; KEPT + 16];
                     let values = view.values(level, row, (before, count), &mut room)?;
                     for (sums, x) in sums.iter_mut().zip(x) {
                         sums.add(level, bits, values, x.as_plain().and_then(|x| x.get(first..)).unwrap_or_default());
@@ -335,6 +334,10 @@ impl Operand<'_> {
             }
         }
     }
+}
+
+fn range(needs: usize, has: usize) -> Error {
+    ErrorKind::Codes(niwaki_codes::ErrorKind::Range { needs, has }.into()).into()
 }
 
 /// Where products go: those of one row of inputs side by side, `stride` apart from the next.

@@ -152,14 +152,11 @@ impl BlockView<'_> {
     /// Those of [`UniformView::products`](crate::UniformView::products).
     pub fn products(&self, kernel: Kernel, rows: Range<usize>, x: &Inputs<'_>, out: &mut [f32]) -> Result<(), Error> {
         check(&rows, (self.rows(), self.cols()), x, out.len())?;
-        let (level, kind) = (kernel.level(), self.block_type());
+        let level = kernel.level();
         for (row, y) in rows.zip(out) {
-            let codes = self.row_codes(row);
-            *y = product(level, self.cols(), x, |first, out| {
-                // 512 is a whole number of blocks of every type.
-                let from = first / kind.elements() * kind.bytes();
-                crate::block::decode_run(level, kind, codes.get(from..).unwrap_or(&[]), out);
-            });
+            // 512 columns are a whole number of blocks of every type.
+            let decode = |first, out: &mut [f32]| self.dequantize_cols(level, row, first, out);
+            [*y, ..] = row_products(level, self.cols(), core::slice::from_ref(x), decode)?;
         }
         Ok(())
     }

@@ -12,8 +12,8 @@ use std::ops::Range;
 use niwaki_codes::Bits;
 use niwaki_codes::half_floats::{narrow_bf16, narrow_f16};
 
-use super::Operand;
-use crate::error::{Error, ErrorKind};
+use super::{Operand, range};
+use crate::error::Error;
 
 /// Where decoded weights go, row by row.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Operand<'_> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codes`] for rows that are not there, an `out` of another length, or scratch
+    /// [`ErrorKind::Codes`](crate::ErrorKind::Codes) for rows that are not there, an `out` of another length, or scratch
     /// that is too short.
     pub fn dequantize_rows(&self, rows: Range<usize>, out: Floats<'_>, scratch: RowScratch<'_>) -> Result<(), Error> {
         self.decode(rows, out, scratch).map_err(|error| error.in_tensor(self.weights.base.tensor().name()))
@@ -137,8 +137,4 @@ impl Operand<'_> {
         self.drop(row, 0, out);
         Ok(())
     }
-}
-
-fn range(needs: usize, has: usize) -> Error {
-    ErrorKind::Codes(niwaki_codes::ErrorKind::Range { needs, has }.into()).into()
 }
