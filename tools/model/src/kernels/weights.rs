@@ -85,17 +85,6 @@ impl<'w> Stored<'w> {
     fn rounds(self) -> bool {
         matches!(self, Self::Packed(all) if all.rounds())
     }
-
-    /// The product of row `row` and `x`.
-    fn dot(self, level: Level, row: usize, x: &[f32]) -> f32 {
-        let part = row * x.len()..(row + 1) * x.len();
-        match self {
-            Self::F32(all) => dot(level, x, &all[part]),
-            Self::F16(all) => dot_f16(level, x, &all[part]),
-            Self::Bf16(all) => dot_bf16(level, x, &all[part]),
-            Self::Packed(all) => products_of(all, row, &Inputs::plain(x), [0.0])[0],
-        }
-    }
 }
 
 /// Multiplies every row of `x`, of `width` elements, with every row of weights: `out` is
@@ -139,19 +128,32 @@ pub(crate) fn multiply(
 
 /// All products, those of one row of weights side by side.
 fn few(x: &[f32], width: usize, weights: Stored<'_>, out: &mut [f32], context: &Context<'_>) -> Result<(), Fault> {
-    let inputs = x.len() / width;
-    if let Stored::Packed(weights) = weights {
-        return few_of_codes(x, weights, out, context);
-    }
     let level = Level::best();
+    match weights {
+        Stored::F32(all) => dots((x, width), all, out, |x, w| dot(level, x, w)),
+        Stored::F16(all) => dots((x, width), all, out, |x, w| dot_f16(level, x, w)),
+        Stored::Bf16(all) => dots((x, width), all, out, |x, w| dot_bf16(level, x, w)),
+        Stored::Packed(all) => return few_of_codes(x, all, out, context),
+    }
+    Ok(())
+}
+
+/// The same, of weights of one type: `dot` is the product of two rows.
+fn dots<T: Sync>(
+    (x, width): (&[f32], usize),
+    weights: &[T],
+    out: &mut [f32],
+    dot: impl Fn(&[f32], &[T]) -> f32 + Sync,
+) {
+    let inputs = x.len() / width;
     parts(out, inputs, width, |first, out| {
         for (row, out) in out.chunks_exact_mut(inputs).enumerate() {
+            let weights = &weights[(first + row) * width..][..width];
             for (x, y) in x.chunks_exact(width).zip(out) {
-                *y = weights.dot(level, first + row, x);
+                *y = dot(x, weights);
             }
         }
     });
-    Ok(())
 }
 
 /// The same, of codes.
@@ -176,22 +178,17 @@ fn few_of_codes(x: &[f32], weights: &Packed, out: &mut [f32], context: &Context<
     parts(out, inputs, width, |first, out| {
         let rows = out.len() / inputs;
         for (input, x) in ready.iter().enumerate() {
-            let products = products_of(weights, first, x, [0.0; ROWS]);
-            for (row, product) in products.iter().take(rows).enumerate() {
+            let mut room = [0.0; ROWS];
+            let products = &mut room[..rows];
+            let done = weights.products(Kernel::best(), first..first + rows, x, products);
+            debug_assert!(done.is_ok(), "{done:?}");
+            for (row, product) in products.iter().enumerate() {
                 out[row * inputs + input] = *product;
             }
         }
     });
     context.put(scratch);
     Ok(())
-}
-
-/// The products of the rows from `first` on with inputs: as many as there is room for, and rows.
-fn products_of<const N: usize>(weights: &Packed, first: usize, x: &Inputs<'_>, mut out: [f32; N]) -> [f32; N] {
-    let count = N.min(weights.rows().saturating_sub(first));
-    let done = weights.products(Kernel::best(), first..first + count, x, &mut out[..count]);
-    debug_assert!(done.is_ok(), "{done:?}");
-    out
 }
 
 /// Does `part` for some rows of weights at a time, given the first of them and room for their products.
