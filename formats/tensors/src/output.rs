@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::parent;
 use crate::error::{Access, Error, ErrorKind};
+use crate::partial::PartialFile;
 
 /// What to do where the output exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,15 +71,9 @@ pub(crate) fn rename(partial: &Path, path: &Path, overwrite: Overwrite) -> Resul
 ///
 /// # Errors
 ///
-/// Those of [`check_output`], and whatever the system refuses; nothing is left behind then.
+/// Those of [`PartialFile::create`], and whatever the system refuses; nothing is left behind then.
 pub fn write_small(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<(), Error> {
-    check_output(path, overwrite)?;
-    let partial = partial_path(path);
-    let written = fs::write(&partial, bytes).map_err(|e| Error::io(Access::Write, path, e));
-    let done = written.and_then(|()| rename(&partial, path, overwrite));
-    if done.is_err() {
-        // The first error is the one to tell; a sibling that stays behind is overwritten next time.
-        let _ = fs::remove_file(&partial);
-    }
-    done
+    let file = PartialFile::create(path, bytes.len() as u64, overwrite)?;
+    file.write_at(0, bytes)?;
+    file.finish(false)
 }

@@ -60,6 +60,7 @@ pub mod signature;
 mod sink;
 pub mod source;
 pub mod stats;
+mod swap;
 mod target;
 pub mod text;
 pub mod train;

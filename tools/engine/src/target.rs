@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use niwaki_tensors::{Checkpoint, Source as Place};
+use niwaki_tensors::{Checkpoint, Overwrite, PartialFile, Source as Place};
 use serde_json::{Map, Value as Json};
 
 use crate::compress::Options;
@@ -161,6 +161,18 @@ pub(crate) fn is_left_over(path: &Path) -> bool {
     let ours = |name: &[u8]| name.ends_with(b".niwaki-partial") || name.ends_with(b".niwaki-journal");
     let mut items = fs::read_dir(path).into_iter().flatten();
     path.is_dir() && items.all(|item| item.is_ok_and(|item| ours(item.file_name().as_encoded_bytes())))
+}
+
+/// Takes a file beside an output, so that it is this run's alone as long as what is given back is held.
+///
+/// # Errors
+///
+/// `busy`, said of the output, where another process has it; whatever the system refuses.
+pub(crate) fn alone(lock: &Path, output: &Path, busy: &str) -> Result<PartialFile, Error> {
+    PartialFile::create(lock, 0, Overwrite::Replace).map_err(|e| match e.kind() {
+        niwaki_tensors::ErrorKind::Busy => Error::from(ErrorKind::Usage { what: busy.to_owned() }).at(output),
+        _ => e.into(),
+    })
 }
 
 /// Makes the folder of an output.

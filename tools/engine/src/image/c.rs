@@ -13,9 +13,10 @@ use std::path::Path;
 
 use niwaki_image::{Image, Kind, Onto, Place, Step, Tensor, Times, Work};
 use niwaki_micro::c::{HEADER, SOURCE};
-use niwaki_tensors::{Overwrite, partial_path, write_small};
+use niwaki_tensors::Overwrite;
 
 use crate::error::{Blame, Error};
+use crate::swap::Partial;
 use crate::target::file_error;
 
 /// Numbers in a line of an array.
@@ -33,7 +34,7 @@ pub fn check_folder(out: &Path, overwrite: Overwrite) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes an image as C into a folder: the whole folder at once, or over the files of one that is replaced.
+/// Writes an image as C into a folder, which gets its place when it is complete; other files of one that it replaces stay.
 ///
 /// # Errors
 ///
@@ -46,27 +47,12 @@ pub fn write_c(bytes: &[u8], out: &Path, overwrite: Overwrite) -> Result<(), Err
         ("niwaki_micro.h", HEADER.to_owned()),
         ("niwaki_micro.c", SOURCE.to_owned()),
     ];
-    check_folder(out, overwrite)?;
-    if out.exists() {
-        for (name, text) in &files {
-            write_small(&out.join(name), text.as_bytes(), overwrite)?;
-        }
-        return Ok(());
-    }
-    let partial = partial_path(out);
-    let all = || {
-        if partial.exists() {
-            fs::remove_dir_all(&partial)?;
-        }
-        fs::create_dir(&partial)?;
-        files.iter().try_for_each(|(name, text)| fs::write(partial.join(name), text))?;
-        fs::rename(&partial, out)
-    };
-    all().map_err(|e| {
-        // The first error is the one to tell.
-        let _ = fs::remove_dir_all(&partial);
-        file_error(&e, out)
-    })
+    let partial = Partial::new(out, overwrite == Overwrite::Replace, &[])?;
+    files
+        .iter()
+        .try_for_each(|(name, text)| fs::write(partial.path.join(name), text))
+        .map_err(|e| file_error(&e, out))?;
+    partial.finish()
 }
 
 /// Sizes, and what codes mean.

@@ -2,7 +2,6 @@
 
 mod heal;
 mod remove;
-mod swap;
 mod watch;
 
 use std::path::{Path, PathBuf};

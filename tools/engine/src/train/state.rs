@@ -102,14 +102,7 @@ impl State {
 pub(super) fn alone(state: &Path, task: &Task<'_>) -> Result<PartialFile, Error> {
     let mut name = state.file_name().unwrap_or_default().to_os_string();
     name.push(".lock");
-    let lock = PartialFile::create(&state.with_file_name(name), 0, Overwrite::Replace);
-    let lock = lock.map_err(|e| match e.kind() {
-        niwaki_tensors::ErrorKind::Busy => {
-            let what = "another process is training it".to_owned();
-            Error::from(ErrorKind::Usage { what }).at(task.output)
-        }
-        _ => e.into(),
-    })?;
+    let lock = crate::target::alone(&state.with_file_name(name), task.output, "another process is training it")?;
     // The other one may have ended since the output was looked at.
     niwaki_tensors::check_output(task.output, task.overwrite)?;
     Ok(lock)

@@ -14,17 +14,20 @@ use niwaki_tensors::{
 use rayon::prelude::*;
 
 use super::heal::{Healed, Kept, heal};
-use super::swap::{Partial, recover};
 use super::{Sample, layers};
 use crate::compress::Options;
 use crate::error::{Error, ErrorKind};
 use crate::layers::of_selection;
 use crate::progress::{Progress, counting};
 use crate::source::{Names, Opened, Origin};
+use crate::swap::{Partial, check_place};
 use crate::target::file_error;
 
 /// Bytes that are copied at a time.
 const PIECE: usize = 8 << 20;
+
+/// How the names of files end that hold weights: those of a folder that is replaced do not stay.
+const WEIGHTS: [&str; 2] = [".safetensors", ".safetensors.index.json"];
 
 /// How the names of files end that hold weights in other formats: those of all layers.
 pub(in crate::layers) const OTHER_WEIGHTS: [&str; 10] =
@@ -81,8 +84,7 @@ pub fn check_output(model: &Path, out: &Path, replace: bool) -> Result<(), Error
     {
         return Err(usage(if model == out { "is the input; the output is another folder" } else { "holds the input" }));
     }
-    recover(out)?;
-    crate::target::check_folder(out, replace).map(|_| ())
+    check_place(out, replace)
 }
 
 /// Writes the model in a folder without some of its blocks to the folder `out`.
@@ -120,7 +122,7 @@ pub fn remove(
         }
     };
     let removal = Removal { checkpoint, names: Renamed { layers, kept }, options, healed };
-    let partial = Partial::new(out)?;
+    let partial = Partial::new(out, options.replace, &WEIGHTS)?;
     let (weights, output_bytes) = removal.write(&partial.path, progress)?;
     let left_out = removal.copy_others(&partial.path, &text)?;
     checkpoint.ensure_unchanged()?;
