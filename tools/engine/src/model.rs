@@ -191,6 +191,7 @@ impl Model {
         let mut graph = self.graph.clone();
         graph.fold().map_err(at)?;
         graph.fuse().map_err(at)?;
+        graph.block().map_err(at)?;
         Executor::new(graph).map_err(at)
     }
 }

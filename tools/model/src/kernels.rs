@@ -1,5 +1,6 @@
 //! The loops that take the time.
 
+pub(crate) mod blocks;
 pub(crate) mod conv;
 pub(crate) mod lanes;
 pub(crate) mod math;

@@ -5,6 +5,7 @@
 //! the caller is in.
 
 mod attributes;
+mod blocked;
 mod decoder;
 mod encoder;
 mod error;

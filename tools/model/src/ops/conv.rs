@@ -1,6 +1,7 @@
 //! Convolutions of one, two or three dimensions (ONNX `Conv`).
 
 mod back;
+pub(crate) mod blocked;
 mod deep;
 mod skip;
 mod transpose;

@@ -86,6 +86,7 @@ fn run(files: &Files) -> Result<(), Trouble> {
     let mut ready = graph.clone();
     ready.fold()?;
     ready.fuse()?;
+    ready.block()?;
     let [inputs, outputs] = model.proto().graph.as_ref().map(|graph| [&graph.input, &graph.output]).unwrap();
     let expected = values(files, "output", outputs)?;
     // As it is, and as it is made ready to run fast.

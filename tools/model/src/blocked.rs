@@ -1,0 +1,323 @@
+//! Lets convolutions that follow each other pass images on in blocks of channels.
+//!
+//! ```text
+//! Conv -> Relu -> Conv -> Flatten        Conv, to blocks -> Relu -> Conv in blocks -> FromBlocks -> Flatten
+//! ```
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::graph::{Graph, Node, ValueId};
+use crate::kernels::blocks::FEW;
+use crate::ops::binary::Binary;
+use crate::ops::conv::Conv;
+use crate::ops::conv::blocked::{FromBlocks, ToBlocks};
+use crate::ops::select::Clip;
+use crate::ops::unary::{Relu, Unary};
+use crate::tensor::Tensor;
+
+/// Values that are made in blocks, and of how many channels.
+type Channels = BTreeMap<ValueId, usize>;
+
+/// The values in blocks that stand for others.
+#[derive(Default)]
+struct Twins {
+    of: BTreeMap<ValueId, ValueId>,
+    channels: Channels,
+    /// Those that are put into blocks from what was there.
+    entered: BTreeMap<ValueId, ValueId>,
+}
+
+impl Twins {
+    /// The value in blocks, or the same where there is none.
+    fn or_same(&self, value: ValueId) -> ValueId {
+        *self.of.get(&value).unwrap_or(&value)
+    }
+}
+
+impl Graph {
+    /// Lets convolutions of two-dimensional images that follow each other pass images on in blocks of channels, for running
+    /// forward; values that anything else takes, and results, are as before. Best after [`fuse`](Self::fuse). The graph is
+    /// sorted then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`sort`](Self::sort).
+    pub fn block(&mut self) -> Result<(), Error> {
+        self.sort()?;
+        let mut alone = BTreeSet::new();
+        let mut channels = self.in_blocks(&alone);
+        // A convolution between others is not worth the way in and out.
+        alone.extend((0..self.nodes().len()).filter(|at| self.is_alone(*at, &channels)));
+        channels = self.in_blocks(&alone);
+        if channels.is_empty() {
+            return Ok(());
+        }
+        let mut twins = Twins::default();
+        for value in channels.keys() {
+            let name = self.name(*value).to_owned();
+            twins.of.insert(*value, self.value(name));
+        }
+        twins.channels = channels;
+        for at in 0..self.nodes().len() {
+            if self.nodes()[at].outputs.iter().flatten().any(|value| twins.of.contains_key(value)) {
+                self.enter(at, &mut twins);
+            }
+        }
+        self.leave(&twins);
+        self.sort()
+    }
+
+    /// The values that are made in blocks, where the convolutions `alone` make none.
+    fn in_blocks(&self, alone: &BTreeSet<usize>) -> Channels {
+        let mut channels = Channels::new();
+        for (at, node) in self.nodes().iter().enumerate() {
+            let [Some(output)] = node.outputs[..] else { continue };
+            let made = match self.convolution(node) {
+                Some([taken, made]) => {
+                    let input = node.inputs.first().copied().flatten().and_then(|input| channels.get(&input));
+                    (!alone.contains(&at) && input.is_none_or(|of| *of == taken)).then_some(made)
+                }
+                None => self.elementwise(node, &channels),
+            };
+            made.into_iter().for_each(|made| {
+                channels.insert(output, made);
+            });
+        }
+        channels
+    }
+
+    /// The channels in and out of a node that is a convolution that could be one of blocks.
+    fn convolution(&self, node: &Node) -> Option<[usize; 2]> {
+        let op: &dyn Any = &*node.op;
+        let conv = op.downcast_ref::<Conv>()?;
+        let weights = self.constant(node.inputs.get(1).copied().flatten()?).filter(|w| w.get::<f32>().is_some())?;
+        let bias = node.inputs.get(2).copied().flatten();
+        let known = |bias| self.constant(bias).and_then(Tensor::get::<f32>).map(<[f32]>::len);
+        conv.block_channels(weights.shape()).filter(|[_, made]| bias.is_none_or(|bias| known(bias) == Some(*made)))
+    }
+
+    /// The channels of what a node makes that makes each element of one, where it takes blocks.
+    fn elementwise(&self, node: &Node, channels: &Channels) -> Option<usize> {
+        let op: &dyn Any = &*node.op;
+        let mut inputs = node.inputs.iter().flatten();
+        if op.is::<Relu>() || op.is::<Unary>() || op.is::<Clip>() {
+            let of = *channels.get(inputs.next()?)?;
+            return inputs.all(|bound| self.constant(*bound).is_some()).then_some(of);
+        }
+        if !op.is::<Binary>() {
+            return None;
+        }
+        let one = |value: &ValueId| self.constant(*value).is_some_and(|number| number.len() == 1 && number.rank() < 2);
+        match [inputs.next()?, inputs.next()?].map(|value| (channels.get(value), one(value))) {
+            [(Some(a), _), (Some(b), _)] => (a == b).then_some(*a),
+            [(Some(of), _), (None, true)] | [(None, true), (Some(of), _)] => Some(*of),
+            _ => None,
+        }
+    }
+
+    /// Whether a node is a convolution that neither takes blocks nor makes any that a convolution takes.
+    fn is_alone(&self, at: usize, channels: &Channels) -> bool {
+        let node = &self.nodes()[at];
+        let (Some(_), [Some(output)]) = (self.convolution(node), &node.outputs[..]) else { return false };
+        if node.inputs.first().copied().flatten().is_some_and(|input| channels.contains_key(&input)) {
+            return false;
+        }
+        let mut made = BTreeSet::from([*output]);
+        for node in self.nodes() {
+            if !node.inputs.iter().flatten().any(|value| made.contains(value)) {
+                continue;
+            }
+            if self.convolution(node).is_some() {
+                return false;
+            }
+            made.extend(node.outputs.iter().flatten().filter(|value| channels.contains_key(value)));
+        }
+        true
+    }
+
+    /// Makes a node one that makes blocks.
+    fn enter(&mut self, at: usize, twins: &mut Twins) {
+        let mut node = self.nodes()[at].clone();
+        if let Some([taken, made]) = self.convolution(&node) {
+            let op: &dyn Any = &*node.op;
+            let constant = |place: usize| self.constant(node.inputs.get(place).copied().flatten()?);
+            let (Some(conv), Some(weights), Some(Some(x))) =
+                (op.downcast_ref::<Conv>(), constant(1), node.inputs.first().copied())
+            else {
+                return;
+            };
+            let apart = taken <= FEW && conv.groups() == 1 && !twins.of.contains_key(&x);
+            let Some(blocked) = conv.blocked(weights, constant(2), apart) else { return };
+            let x = if apart { x } else { self.twin(x, twins) };
+            let add = node.inputs.get(3).copied().flatten();
+            let add = add.map(|add| if twins.channels.get(&add) == Some(&made) { twins.or_same(add) } else { add });
+            node.op = Arc::new(blocked);
+            node.inputs = [Some(x)].into_iter().chain(add.map(Some)).collect();
+        } else {
+            node.inputs.iter_mut().flatten().for_each(|value| *value = twins.or_same(*value));
+        }
+        node.outputs.iter_mut().flatten().for_each(|value| *value = twins.or_same(*value));
+        *self.node_mut(at) = node;
+    }
+
+    /// A value in blocks.
+    fn twin(&mut self, value: ValueId, twins: &mut Twins) -> ValueId {
+        if let Some(twin) = twins.of.get(&value).or_else(|| twins.entered.get(&value)) {
+            return *twin;
+        }
+        let name = self.name(value).to_owned();
+        let twin = self.node(name, ToBlocks, &[value]);
+        twins.entered.insert(value, twin);
+        twin
+    }
+
+    /// Takes those values out of blocks that something takes as they were.
+    fn leave(&mut self, twins: &Twins) {
+        let users = self.users();
+        for (value, twin) in twins.of.iter().filter(|(value, _)| users.contains_key(value)) {
+            let op = Arc::new(FromBlocks { channels: twins.channels[value] });
+            let (inputs, outputs) = (vec![Some(*twin)], vec![Some(*value)]);
+            self.push(Node { name: self.name(*value).to_owned(), op, inputs, outputs });
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+    use crate::attributes::{Attribute, Definition};
+    use crate::kernels::numbers;
+    use crate::ops::binary::Operation;
+    use crate::ops::unary::Function;
+    use crate::{Executor, Run};
+
+    fn floats(shape: &[usize], seed: u32) -> Tensor {
+        Tensor::of(shape, numbers(shape.iter().product(), seed)).unwrap()
+    }
+
+    /// A convolution of `weights`, of which each window is padded so that a stride of 1 keeps the size.
+    fn conv(graph: &mut Graph, x: ValueId, weights: [usize; 4], stride: i64, groups: i64) -> ValueId {
+        let pads = vec![weights[2] as i64 / 2; 4];
+        let attributes = [
+            ("pads".to_owned(), Attribute::Ints(pads)),
+            ("strides".to_owned(), Attribute::Ints(vec![stride; 2])),
+            ("group".to_owned(), Attribute::Int(groups)),
+        ];
+        let of = Definition { op: "Conv".into(), opset: 17, inputs: 3, outputs: 1, ..Definition::default() };
+        let op = crate::ops::build(&Definition { attributes: attributes.into(), ..of }).unwrap().unwrap();
+        let w = graph.weight("w", floats(&weights, 3));
+        let b = graph.weight("b", floats(&weights[..1], 4));
+        let y = graph.value("y");
+        graph.push(Node { name: "conv".into(), op, inputs: vec![Some(x), Some(w), Some(b)], outputs: vec![Some(y)] });
+        y
+    }
+
+    fn binary(graph: &mut Graph, operation: Operation, a: ValueId, b: ValueId) -> ValueId {
+        graph.node("binary", Binary { operation }, &[a, b])
+    }
+
+    /// A network of `channels` that has a shortcut, channels by themselves, a gate, and results on the way.
+    fn net(channels: usize) -> Graph {
+        let mut graph = Graph::default();
+        let x = graph.input("x", None, None);
+        let stem = conv(&mut graph, x, [channels, 3, 3, 3], 2, 1);
+        let stem = graph.node("relu", Relu, &[stem]);
+        let each = conv(&mut graph, stem, [channels, 1, 3, 3], 1, channels as i64);
+        let each = graph.node("clip", Clip { low: Some(0.0), high: Some(6.0) }, &[each]);
+        let back = conv(&mut graph, each, [channels, channels, 1, 1], 1, 1);
+        let sum = binary(&mut graph, Operation::Add, back, stem);
+        let gate = conv(&mut graph, sum, [channels, channels, 1, 1], 1, 1);
+        let gate = graph.node("gate", Unary { function: Function::Sigmoid, parameters: [0.0; 2] }, &[gate]);
+        let gated = binary(&mut graph, Operation::Mul, sum, gate);
+        let two = graph.weight("two", Tensor::scalar(2.0f32));
+        let twice = binary(&mut graph, Operation::Mul, gated, two);
+        let last = conv(&mut graph, twice, [2 * channels, channels, 5, 5], 2, 1);
+        [gated, last].into_iter().for_each(|value| graph.output(value));
+        graph
+    }
+
+    fn made(graph: Graph, x: Tensor) -> Vec<Vec<u32>> {
+        let outputs = Executor::new(graph).unwrap().run(vec![x], Run::default()).unwrap().outputs;
+        outputs.iter().map(|y| y.get::<f32>().unwrap().iter().map(|x| x.to_bits()).collect()).collect()
+    }
+
+    fn count<T: crate::Operator>(graph: &Graph) -> usize {
+        graph.nodes().iter().filter(|node| (&*node.op as &dyn Any).is::<T>()).count()
+    }
+
+    #[test]
+    fn results_are_the_same_to_the_bit() {
+        for channels in [16, 24, 40] {
+            let mut plain = net(channels);
+            plain.fuse().unwrap();
+            let mut blocked = plain.clone();
+            blocked.block().unwrap();
+            assert_eq!(count::<Conv>(&blocked), 0, "{channels} channels");
+            assert_eq!([count::<ToBlocks>(&blocked), count::<FromBlocks>(&blocked)], [0, 2], "{channels} channels");
+            // One image on several threads, and many with a thread each.
+            for shape in [[1, 3, 45, 38], [9, 3, 15, 12]] {
+                let x = floats(&shape, 7);
+                assert!(made(plain.clone(), x.clone()) == made(blocked.clone(), x), "{channels} channels, {shape:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_added_may_be_in_blocks_or_apart_or_repeated() {
+        for (added, image) in
+            [(vec![2, 32, 9, 7], 9), (vec![32, 1, 1], 9), (vec![2, 32, 1, 1], 9), (vec![5, 2, 32, 9, 7], 0)]
+        {
+            let mut graph = Graph::default();
+            let [x, add] = ["x", "add"].map(|name| graph.input(name, None, None));
+            let stem = conv(&mut graph, x, [32, 3, 3, 3], 1, 1);
+            let back = conv(&mut graph, stem, [32, 32, 3, 3], 1, 1);
+            let sum = binary(&mut graph, Operation::Add, back, add);
+            let relu = graph.node("relu", Relu, &[sum]);
+            let last = conv(&mut graph, relu, [32, 32, 1, 1], 1, 1);
+            graph.output(last);
+            graph.fuse().unwrap();
+            let mut blocked = graph.clone();
+            blocked.block().unwrap();
+            assert_eq!([count::<Conv>(&blocked), count::<FromBlocks>(&blocked)], [0, 1]);
+            let run = |graph: Graph| {
+                let inputs = vec![floats(&[2, 3, 9, 7], 7), floats(&added, 8)];
+                let outcome = Executor::new(graph).unwrap().run(inputs, Run::default());
+                outcome.map(|made| made.outputs[0].get::<f32>().unwrap().to_vec())
+            };
+            // Of five dimensions it fits nothing that is a convolution's.
+            assert!(image == 0 || run(graph.clone()).unwrap() == run(blocked.clone()).unwrap(), "{added:?}");
+            assert_eq!(run(graph).is_ok(), run(blocked).is_ok(), "{added:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_worth_it_stays() {
+        // A convolution alone, few channels, groups, and weights that come from outside.
+        let mut graph = Graph::default();
+        let x = graph.input("x", None, None);
+        let alone = conv(&mut graph, x, [16, 32, 3, 3], 1, 1);
+        let few =
+            [0, 1].into_iter().fold(x, |x, at| conv(&mut graph, x, [5, if at == 0 { 32 } else { 5 }, 3, 3], 1, 1));
+        let groups = [0, 1].into_iter().fold(x, |x, _| conv(&mut graph, x, [32, 16, 3, 3], 1, 2));
+        [alone, few, groups].into_iter().for_each(|value| graph.output(value));
+        graph.fuse().unwrap();
+        let before = graph.nodes().len();
+        graph.block().unwrap();
+        assert_eq!([graph.nodes().len(), count::<Conv>(&graph)], [before, 5]);
+    }
+
+    #[test]
+    fn images_of_another_size_are_refused_as_before() {
+        let mut graph = net(16);
+        graph.fuse().unwrap();
+        graph.block().unwrap();
+        let executor = Executor::new(graph).unwrap();
+        for shape in [&[1, 4, 45, 38][..], &[1, 3, 45], &[1, 1, 8, 8, 16]] {
+            assert!(executor.run(vec![floats(shape, 1)], Run::default()).is_err(), "{shape:?}");
+        }
+    }
+}

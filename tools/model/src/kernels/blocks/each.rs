@@ -1,0 +1,212 @@
+//! Convolution of each channel by itself (depthwise), channels in blocks, without a copy of the image.
+//!
+//! ```text
+//! y[c, p, q] = b[c] + sum over i, j of w[c, i, j] x[c, p sh + i dh - top, q sw + j dw - left]     within the image
+//! ```
+
+use std::ops::Range;
+
+use niwaki_codes::simd::Level;
+
+use super::packed::Line;
+use super::{BLOCK, End, Out, finish};
+use crate::kernels::vector::{LANES, Lanes};
+use crate::ops::conv::Span;
+
+/// Weights of each channel, in blocks: `[C / 16, taps, 16]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Packed {
+    weights: Vec<Line>,
+    taps: usize,
+    level: Level,
+}
+
+impl Packed {
+    /// Of `[channels, taps]` weights.
+    pub(crate) fn new(weights: &[f32], channels: usize) -> Self {
+        Self::at(Level::best(), weights, channels)
+    }
+
+    pub(super) fn at(level: Level, weights: &[f32], channels: usize) -> Self {
+        let taps = weights.len() / channels.max(1);
+        let mut packed = vec![Line([0.0; BLOCK]); channels.div_ceil(BLOCK) * taps];
+        for (channel, weights) in weights.chunks_exact(taps.max(1)).enumerate() {
+            let block = &mut packed[channel / BLOCK * taps..];
+            block.iter_mut().zip(weights).for_each(|(to, from)| to.0[channel % BLOCK] = *from);
+        }
+        Self { weights: packed, taps, level }
+    }
+}
+
+/// A convolution of one image.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'j> {
+    pub(crate) rows: Span,
+    pub(crate) cols: Span,
+    pub(crate) packed: &'j Packed,
+    /// Blocks of channels.
+    pub(crate) image: &'j [f32],
+    pub(crate) end: End<'j>,
+}
+
+/// The places of a window that are within the image.
+fn taps(of: &Span, output: usize) -> Range<usize> {
+    let start = output * of.stride;
+    let first = of.before.saturating_sub(start).div_ceil(of.dilation);
+    let end = (of.input + of.before).saturating_sub(start).div_ceil(of.dilation).min(of.kernel);
+    first.min(end)..end
+}
+
+impl Job<'_> {
+    /// Computes rows of outputs of blocks.
+    ///
+    /// # Safety
+    ///
+    /// `out` is still there, and no one else uses these outputs.
+    pub(crate) unsafe fn run(&self, blocks: Range<usize>, rows: Range<usize>, out: Out) {
+        let (packed, of_block) = (self.packed, self.rows.output * self.cols.output * BLOCK);
+        assert!(packed.taps == self.rows.kernel * self.cols.kernel, "weights of another kernel");
+        assert!(
+            blocks.end * packed.taps <= packed.weights.len() && rows.end <= self.rows.output,
+            "outputs that are not there"
+        );
+        assert!(blocks.end * of_block <= out.len && blocks.end * BLOCK <= self.end.bias.len(), "part of the outputs");
+        assert!(
+            blocks.end * self.rows.input * self.cols.input * BLOCK <= self.image.len(),
+            "an image that is too small"
+        );
+        assert!(self.end.add.is_none_or(|add| add.len() == out.len));
+        match packed.level {
+            // SAFETY: `sweep` asks what was asserted above.
+            Level::Scalar => unsafe { self.sweep::<[f32; LANES], 2>(blocks, rows, out.start) },
+            // SAFETY: likewise, and the level proves the features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) => unsafe { avx2(self, blocks, rows, out.start) },
+            // SAFETY: likewise.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => unsafe { avx512(self, blocks, rows, out.start) },
+        }
+    }
+
+    /// `B` registers are a block.
+    ///
+    /// # Safety
+    ///
+    /// Image, weights and outputs are as large as [`run`](Self::run) asserts, and this CPU has what `S` needs.
+    #[inline(always)]
+    unsafe fn sweep<S: Lanes, const B: usize>(&self, blocks: Range<usize>, rows: Range<usize>, out: *mut f32) {
+        let cols = &self.cols;
+        let all = 0..cols.kernel;
+        // Columns whose windows are within the image.
+        let first = cols.before.div_ceil(cols.stride).min(cols.output);
+        let end = (first..cols.output).rev().find(|col| taps(cols, *col) == all).map_or(first, |col| col + 1);
+        for block in blocks {
+            for row in rows.clone() {
+                let line = Row { block, row, taps: taps(&self.rows, row) };
+                // SAFETY: the caller's promise; all places of these windows are within the image.
+                unsafe {
+                    let mut col = 0;
+                    while col < first {
+                        col += self.pixels::<S, B, 1>(&line, col, taps(cols, col), out);
+                    }
+                    while col < end {
+                        col += match end - col {
+                            8.. if B == 1 => self.pixels::<S, B, 8>(&line, col, all.clone(), out),
+                            4.. => self.pixels::<S, B, 4>(&line, col, all.clone(), out),
+                            2.. => self.pixels::<S, B, 2>(&line, col, all.clone(), out),
+                            _ => self.pixels::<S, B, 1>(&line, col, all.clone(), out),
+                        };
+                    }
+                    while col < cols.output {
+                        col += self.pixels::<S, B, 1>(&line, col, taps(cols, col), out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `R` pixels from that column on; their number.
+    ///
+    /// # Safety
+    ///
+    /// As [`sweep`](Self::sweep); the taps are within the image.
+    #[inline(always)]
+    unsafe fn pixels<S: Lanes, const B: usize, const R: usize>(
+        &self,
+        line: &Row,
+        col: usize,
+        taps: Range<usize>,
+        out: *mut f32,
+    ) -> usize {
+        let step = LANES * S::PARTS;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let sums = self.sums::<S, B, R>(line, col, taps);
+            for (pixel, sums) in sums.iter().enumerate() {
+                let place = ((line.block * self.rows.output + line.row) * self.cols.output + col + pixel) * BLOCK;
+                for (at, sum) in sums.iter().enumerate() {
+                    finish(*sum, self.end, [line.block * BLOCK + at * step, place + at * step], out);
+                }
+            }
+        }
+        R
+    }
+
+    /// The sums of pixels; apart from what becomes of them, so that they stay in registers.
+    ///
+    /// # Safety
+    ///
+    /// As [`pixels`](Self::pixels).
+    #[inline(always)]
+    unsafe fn sums<S: Lanes, const B: usize, const R: usize>(
+        &self,
+        line: &Row,
+        col: usize,
+        taps: Range<usize>,
+    ) -> [[S; B]; R] {
+        let (rows, cols, step) = (&self.rows, &self.cols, LANES * S::PARTS);
+        let apart = cols.stride * BLOCK;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [[S::splat(0.0); B]; R];
+            let plane = self.image.as_ptr().add(line.block * rows.input * cols.input * BLOCK);
+            let weights = self.packed.weights.as_ptr().add(line.block * self.packed.taps);
+            for i in line.taps.clone() {
+                let y = line.row * rows.stride + i * rows.dilation - rows.before;
+                for j in taps.clone() {
+                    let x = plane.add((y * cols.input + (col * cols.stride + j * cols.dilation - cols.before)) * BLOCK);
+                    let weight = weights.add(i * cols.kernel + j).cast::<f32>();
+                    for at in 0..B {
+                        let w = S::load(weight.add(at * step));
+                        for (pixel, sums) in sums.iter_mut().enumerate() {
+                            sums[at] = sums[at].add_product(S::load(x.add(pixel * apart + at * step)), w);
+                        }
+                    }
+                }
+            }
+            sums
+        }
+    }
+}
+
+/// A row of outputs of a block.
+struct Row {
+    block: usize,
+    row: usize,
+    /// Rows of the window that are within the image.
+    taps: Range<usize>,
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2(job: &Job<'_>, blocks: Range<usize>, rows: Range<usize>, out: *mut f32) {
+    // SAFETY: the caller keeps the contract of `Job::sweep`.
+    unsafe { job.sweep::<std::arch::x86_64::__m256, 2>(blocks, rows, out) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512dq,avx512vl")]
+unsafe fn avx512(job: &Job<'_>, blocks: Range<usize>, rows: Range<usize>, out: *mut f32) {
+    // SAFETY: the caller keeps the contract of `Job::sweep`.
+    unsafe { job.sweep::<std::arch::x86_64::__m512, 1>(blocks, rows, out) }
+}
