@@ -309,7 +309,7 @@ fn tensor_of(name: &str, view: &TensorView<'_>) -> Result<Tensor, Error> {
 ///
 /// Threads that the system does not give, and those of the work.
 pub fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-    Options { threads, ..Options::default() }.pool()?.install(work)
+    Options { threads, ..Options::default() }.pool()?.install(|| niwaki_model::awake(work))
 }
 
 /// Whether a path is named as ONNX models are.

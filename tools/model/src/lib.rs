@@ -5,6 +5,7 @@
 //! the caller is in.
 
 mod attributes;
+mod awake;
 mod blocked;
 mod decoder;
 mod encoder;
@@ -34,6 +35,7 @@ mod tensor;
 mod value;
 
 pub use attributes::{Attribute, Definition};
+pub use awake::awake;
 pub use decoder::{Cache, Decoder, Wanted};
 pub use encoder::{Encoder, Text};
 pub use error::{Error, ErrorKind};
