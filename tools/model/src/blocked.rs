@@ -13,7 +13,10 @@ use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::blocks::FEW;
 use crate::ops::binary::Binary;
 use crate::ops::conv::Conv;
+use crate::ops::conv::blocked::between::{BlockedAffine, BlockedMaxPool};
 use crate::ops::conv::blocked::{FromBlocks, ToBlocks};
+use crate::ops::normalize::BatchNormalization;
+use crate::ops::pool::MaxPool;
 use crate::ops::select::Clip;
 use crate::ops::unary::{Relu, Unary};
 use crate::tensor::Tensor;
@@ -103,6 +106,12 @@ impl Graph {
     fn elementwise(&self, node: &Node, channels: &Channels) -> Option<usize> {
         let op: &dyn Any = &*node.op;
         let mut inputs = node.inputs.iter().flatten();
+        if self.fixed(node).is_some_and(|(a, _)| {
+            node.inputs.first().copied().flatten().and_then(|x| channels.get(&x)) == Some(&a.len())
+        }) || op.downcast_ref::<MaxPool>().is_some_and(MaxPool::is_plain)
+        {
+            return channels.get(inputs.next()?).copied();
+        }
         if op.is::<Relu>() || op.is::<Unary>() || op.is::<Clip>() {
             let of = *channels.get(inputs.next()?)?;
             return inputs.all(|bound| self.constant(*bound).is_some()).then_some(of);
@@ -116,6 +125,15 @@ impl Graph {
             [(Some(of), _), (None, true)] | [(None, true), (Some(of), _)] => Some(*of),
             _ => None,
         }
+    }
+
+    /// The factors and addends of a node that is a normalization over fixed statistics.
+    fn fixed(&self, node: &Node) -> Option<(Vec<f32>, Vec<f32>)> {
+        let op: &dyn Any = &*node.op;
+        let norm = op.downcast_ref::<BatchNormalization>().filter(|norm| norm.training.is_none())?;
+        let numbers = |place: usize| self.constant(node.inputs.get(place).copied().flatten()?)?.get::<f32>();
+        let all = [numbers(1)?, numbers(2)?, numbers(3)?, numbers(4)?];
+        all.iter().all(|each| each.len() == all[0].len()).then(|| norm.fixed(all))
     }
 
     /// Whether a node is a convolution that neither takes blocks nor makes any that a convolution takes.
@@ -157,6 +175,13 @@ impl Graph {
             node.op = Arc::new(blocked);
             node.inputs = [Some(x)].into_iter().chain(add.map(Some)).collect();
         } else {
+            let op: &dyn Any = &*node.op;
+            if let Some(factors) = self.fixed(&node) {
+                node.inputs.truncate(1);
+                node.op = Arc::new(BlockedAffine::new(factors));
+            } else if let Some(pool) = op.downcast_ref::<MaxPool>().cloned() {
+                node.op = Arc::new(BlockedMaxPool(pool));
+            }
             node.inputs.iter_mut().flatten().for_each(|value| *value = twins.or_same(*value));
         }
         node.outputs.iter_mut().flatten().for_each(|value| *value = twins.or_same(*value));
@@ -216,6 +241,17 @@ mod tests {
         y
     }
 
+    /// The largest of three by three, a stride of 2 apart.
+    fn pool(graph: &mut Graph, x: ValueId) -> ValueId {
+        let ints = |name: &str, all: Vec<i64>| (name.to_owned(), Attribute::Ints(all));
+        let attributes = [ints("kernel_shape", vec![3; 2]), ints("strides", vec![2; 2]), ints("pads", vec![1; 4])];
+        let of = Definition { op: "MaxPool".into(), opset: 17, inputs: 1, outputs: 1, ..Definition::default() };
+        let op = crate::ops::build(&Definition { attributes: attributes.into(), ..of }).unwrap().unwrap();
+        let y = graph.value("y");
+        graph.push(Node { name: "pool".into(), op, inputs: vec![Some(x)], outputs: vec![Some(y)] });
+        y
+    }
+
     fn binary(graph: &mut Graph, operation: Operation, a: ValueId, b: ValueId) -> ValueId {
         graph.node("binary", Binary { operation }, &[a, b])
     }
@@ -235,7 +271,12 @@ mod tests {
         let gated = binary(&mut graph, Operation::Mul, sum, gate);
         let two = graph.weight("two", Tensor::scalar(2.0f32));
         let twice = binary(&mut graph, Operation::Mul, gated, two);
-        let last = conv(&mut graph, twice, [2 * channels, channels, 5, 5], 2, 1);
+        let norm = [1, 2, 3].map(|seed| graph.weight("n", floats(&[channels], seed)));
+        let var = graph.weight("v", Tensor::vector(vec![0.5f32; channels]));
+        let op = BatchNormalization { epsilon: 1e-5, training: None };
+        let norm = graph.node("norm", op, &[twice, norm[0], norm[1], norm[2], var]);
+        let pool = pool(&mut graph, norm);
+        let last = conv(&mut graph, pool, [2 * channels, channels, 5, 5], 2, 1);
         [gated, last].into_iter().for_each(|value| graph.output(value));
         graph
     }

@@ -59,6 +59,11 @@ impl MaxPool {
     pub fn windows(&self, image: &[usize]) -> Result<Vec<Span>, Fault> {
         self.window.spans(image, None)
     }
+
+    /// Whether it makes the elements alone, not their places.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.wants_places
+    }
 }
 
 impl AveragePool {

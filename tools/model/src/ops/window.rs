@@ -1,5 +1,7 @@
 //! Windows that slide over the spatial dimensions of an image.
 
+use std::ops::Range;
+
 use crate::attributes::Definition;
 use crate::fault::{Fault, dims};
 
@@ -42,6 +44,16 @@ pub struct Span {
     pub before: usize,
     /// Padding after it.
     pub after: usize,
+}
+
+impl Span {
+    /// The places of the window of a result that are within the image.
+    pub(crate) fn taps(&self, output: usize) -> Range<usize> {
+        let start = output * self.stride;
+        let first = self.before.saturating_sub(start).div_ceil(self.dilation);
+        let end = (self.input + self.before).saturating_sub(start).div_ceil(self.dilation).min(self.kernel);
+        first.min(end)..end
+    }
 }
 
 /// How much longer than an image a window may be: it is walked through, place by place.

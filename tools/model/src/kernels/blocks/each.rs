@@ -49,14 +49,6 @@ pub(crate) struct Job<'j> {
     pub(crate) end: End<'j>,
 }
 
-/// The places of a window that are within the image.
-fn taps(of: &Span, output: usize) -> Range<usize> {
-    let start = output * of.stride;
-    let first = of.before.saturating_sub(start).div_ceil(of.dilation);
-    let end = (of.input + of.before).saturating_sub(start).div_ceil(of.dilation).min(of.kernel);
-    first.min(end)..end
-}
-
 impl Job<'_> {
     /// Computes rows of outputs of blocks.
     ///
@@ -99,15 +91,15 @@ impl Job<'_> {
         let all = 0..cols.kernel;
         // Columns whose windows are within the image.
         let first = cols.before.div_ceil(cols.stride).min(cols.output);
-        let end = (first..cols.output).rev().find(|col| taps(cols, *col) == all).map_or(first, |col| col + 1);
+        let end = (first..cols.output).rev().find(|col| cols.taps(*col) == all).map_or(first, |col| col + 1);
         for block in blocks {
             for row in rows.clone() {
-                let line = Row { block, row, taps: taps(&self.rows, row) };
+                let line = Row { block, row, taps: self.rows.taps(row) };
                 // SAFETY: the caller's promise; all places of these windows are within the image.
                 unsafe {
                     let mut col = 0;
                     while col < first {
-                        col += self.pixels::<S, B, 1>(&line, col, taps(cols, col), out);
+                        col += self.pixels::<S, B, 1>(&line, col, cols.taps(col), out);
                     }
                     while col < end {
                         col += match end - col {
@@ -118,7 +110,7 @@ impl Job<'_> {
                         };
                     }
                     while col < cols.output {
-                        col += self.pixels::<S, B, 1>(&line, col, taps(cols, col), out);
+                        col += self.pixels::<S, B, 1>(&line, col, cols.taps(col), out);
                     }
                 }
             }

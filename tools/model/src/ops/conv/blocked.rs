@@ -2,6 +2,8 @@
 //!
 //! The same to the bit as a [`Conv`]: see [`blocks`](crate::kernels::blocks).
 
+pub(crate) mod between;
+
 use std::ops::Range;
 
 use niwaki_codes::simd::Level;

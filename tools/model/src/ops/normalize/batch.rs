@@ -61,6 +61,13 @@ impl BatchNormalization {
         1.0 / (variance + f64::from(self.epsilon)).sqrt()
     }
 
+    /// What each x of a channel is multiplied with, and what is then added, where statistics are fixed: of scale, bias, mean and
+    /// variance, which are as many.
+    pub(crate) fn fixed(&self, [scale, bias, mean, variance]: [&[f32]; 4]) -> (Vec<f32>, Vec<f32>) {
+        let over = |c: usize| 1.0 / (variance[c] + self.epsilon).sqrt();
+        (0..scale.len()).map(|c| factors([mean[c], over(c)], scale[c], bias[c])).map(|[a, b]| (a, b)).unzip()
+    }
+
     /// Normalizes by the batch, all planes of a channel together, while they are in cache; mean, variance,
     /// and 1 / √(variance + epsilon) of each channel.
     fn train(&self, x: &mut [f32], plane: usize, scale: &[f32], bias: &[f32]) -> [Vec<f32>; 3] {
@@ -135,10 +142,7 @@ impl Operator for BatchNormalization {
         let Data::F32(x) = y.data_mut() else { return Err(Fault::dtype(0, &y, "float")) };
         let x = x.to_mut();
         let Some(momentum) = self.training else {
-            let pairs: Vec<[f32; 2]> = (0..channels)
-                .map(|c| factors([mean[c], 1.0 / (variance[c] + self.epsilon).sqrt()], scale[c], bias[c]))
-                .collect();
-            let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().map(|[a, b]| (a, b)).unzip();
+            let (a, b) = self.fixed([scale, bias, mean, variance]);
             affine(x, plane, &a, &b);
             return Ok(vec![y]);
         };
