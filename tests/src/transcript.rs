@@ -79,6 +79,21 @@ pub fn block<'a>(page: &'a str, language: &str) -> Option<&'a str> {
     rest.split_once("\n```").map(|(block, _)| block)
 }
 
+/// The pages whose console blocks are replayed.
+pub const PAGES: [&str; 2] = ["README.md", "tools/guide.md"];
+
+/// A scene for a page, whose first block of TOML is `recipe.toml`.
+///
+/// # Panics
+///
+/// If the page has no such block, or the scene cannot be made.
+pub fn page_scene(page: &str) -> Folder {
+    let scene = scene();
+    let recipe = block(page, "toml").expect("a recipe on the page");
+    std::fs::write(scene.path().join("recipe.toml"), recipe.to_owned() + "\n").expect("room for a recipe");
+    scene
+}
+
 /// A fresh folder with everything that transcripts use, made the current one.
 ///
 /// # Panics

@@ -12,6 +12,7 @@ use niwaki_conformance::nets::numbers;
 use niwaki_conformance::residual::resnet;
 use niwaki_conformance::scene::{json, run};
 use niwaki_conformance::trained::refuse;
+use niwaki_conformance::transcript::block;
 use niwaki_engine::dataset::Dataset;
 use niwaki_engine::image::input_codes;
 use niwaki_engine::model::Model;
@@ -203,13 +204,19 @@ fn nodes_of_every_kind_are_what_they_are_in_floats() {
     assert!(signal(&wrong) < 15.0, "{} dB", signal(&wrong));
 }
 
+/// The C compiler, where there is one.
+fn compiler() -> Option<String> {
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let found = Command::new(&compiler).arg("--version").output().is_ok_and(|done| done.status.success());
+    if !found {
+        println!("skipped: no C compiler `{compiler}`");
+    }
+    found.then_some(compiler)
+}
+
 /// Compiles a folder of C with vectors, and runs it: its exit code and what it says; none without a compiler.
 fn compiled(folder: &Folder, name: &str) -> Option<(i32, String)> {
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    if !Command::new(&compiler).arg("--version").output().is_ok_and(|done| done.status.success()) {
-        println!("skipped: no C compiler `{compiler}`");
-        return None;
-    }
+    let compiler = compiler()?;
     let at = |file: &str| format!("{}/{file}", folder.at(name));
     let flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "-ftrapv"];
     let micro = repository().join("tests/micro");
@@ -254,6 +261,38 @@ fn c_makes_the_same_codes() {
     fs::write(folder.at("eight/model.c"), format!("{before}rows2[] = {{\n    {{9000 + {row}")).unwrap();
     let Some((code, said)) = compiled(&folder, "eight") else { return };
     assert!(code == 1 && !said.starts_with("equal 100 "), "{said}");
+}
+
+#[test]
+fn the_program_of_the_guide_is_as_right_as_eval_says() {
+    let Some(compiler) = compiler() else { return };
+    let folder = calibrated("device-guide");
+    export(&folder, "--to image -o @f.image");
+    export(&folder, "--to c -o @mcu");
+    let guide = fs::read_to_string(repository().join("tools/guide.md")).unwrap();
+    fs::write(folder.at("mcu/classify.c"), block(&guide, "c").unwrap()).unwrap();
+    // The file ends with 500 labels of eight bytes and 500 images.
+    let bytes = fs::read(sample()).unwrap();
+    let (labels, images) = bytes[bytes.len() - 500 * (784 + 8)..].split_at(500 * 8);
+    let pixels: Vec<String> =
+        images[..100 * 784].iter().map(|pixel| format!("({pixel} / 255.0f - 0.286f) / 0.353f")).collect();
+    let labels: Vec<String> = labels.chunks(8).take(100).map(|label| label[0].to_string()).collect();
+    let main = format!(
+        "#include <stdint.h>\nuint32_t classify(const float *);\nstatic const float images[] = {{ {} }};\n\
+         static const uint32_t labels[] = {{ {} }};\nint main(void) {{\n    int right = 0;\n\
+         for (int i = 0; i < 100; i++) right += classify(images + 784 * i) == labels[i];\n    return right;\n}}\n",
+        pixels.join(","),
+        labels.join(",")
+    );
+    fs::write(folder.at("mcu/try.c"), main).unwrap();
+    let sources = ["classify.c", "try.c", "model.c", "niwaki_micro.c"].map(|file| folder.at(&format!("mcu/{file}")));
+    let mut line = Command::new(&compiler);
+    line.args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1"]).args(sources).args(["-o", &folder.at("try")]);
+    let done = line.output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let right = Command::new(folder.at("try")).status().unwrap().code().unwrap();
+    let said = json(&folder, &format!("eval @f.image --data {} --limit 100", sample()))["accuracy"].as_f64().unwrap();
+    assert_eq!(f64::from(right) / 100.0, said);
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Replays every transcript, and those of the README.
+//! Replays every transcript, and those of the README and of the guide.
 //!
 //! One test for all: transcripts use relative paths, and the current folder belongs to the
 //! whole process.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use niwaki_conformance::folder::repository;
-use niwaki_conformance::transcript::{block, console_steps, differences, scene, steps};
+use niwaki_conformance::transcript::{PAGES, console_steps, differences, page_scene, scene, steps};
 
 #[test]
 fn every_command_prints_what_its_transcript_says() {
@@ -22,12 +22,13 @@ fn every_command_prints_what_its_transcript_says() {
         found += &differences(&path.file_name().unwrap().to_string_lossy(), &steps);
     }
 
-    let page = std::fs::read_to_string(repository().join("README.md")).unwrap();
-    let scene = scene();
-    std::fs::write(scene.path().join("recipe.toml"), block(&page, "toml").unwrap().to_owned() + "\n").unwrap();
-    let steps = console_steps(&page);
-    commands += steps.len();
-    found += &differences("README.md", &steps);
+    for name in PAGES {
+        let page = std::fs::read_to_string(repository().join(name)).unwrap();
+        let steps = console_steps(&page);
+        assert!(steps.len() > 15, "{name} has only {} commands", steps.len());
+        let _scene = page_scene(&page);
+        found += &differences(name, &steps);
+    }
 
     assert!(
         found.is_empty(),

@@ -1,6 +1,22 @@
 //! Packed integer codes, bit-planes, masks and positions: what the bytes of a compressed
 //! tensor mean, and how to decode them.
 //!
+//! ```
+//! use niwaki_codes::{Scheme, UniformView, simd::Level};
+//!
+//! // A row of four codes of 4 bits, the first in the low half of a byte, in groups of two with an F16 scale each.
+//! let Scheme::Uniform(scheme) = "int4/g2/sym".parse()? else { unreachable!() };
+//! let codes = [0x9F, 0xA7];
+//! let scales = [0x00, 0x38, 0x00, 0x40]; // 0.5 and 2
+//! let view = UniformView::new(scheme, 1, 4, &codes, &scales, None)?;
+//! view.check()?;
+//!
+//! let mut row = [0.0; 4];
+//! view.dequantize_rows(Level::best(), 0..1, &mut row)?;
+//! assert_eq!(row, [3.5, 0.5, -2.0, 4.0]);
+//! # Ok::<(), niwaki_codes::Error>(())
+//! ```
+//!
 //! This crate describes; it never chooses. Codes are chosen by `niwaki-quant`,
 //! masks by `niwaki-prune`.
 //!

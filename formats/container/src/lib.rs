@@ -3,7 +3,7 @@
 //! A container is an ordinary safetensors file. One logical tensor is stored in several
 //! physical ones ([`Layout::parts`]), which stand in an order that makes every narrower
 //! width a prefix of the file ([`Placement`]), and the metadata key `niwaki` says what
-//! they mean ([`Meta`]). `FORMAT.md` beside this crate has it byte by byte.
+//! they mean ([`Meta`]). `FORMAT.md` in this crate's package has it byte by byte.
 //!
 //! ```
 //! use niwaki_codes::{Bits, simd::Level};

@@ -5,11 +5,29 @@
 //! header | steps, 64 bytes each | tensors, 32 bytes each | codes and numbers of rows
 //! ```
 //!
+//! ```
+//! use niwaki_image::{Area, Draft, Image, Place, Step, Times, Window, Work};
+//!
+//! // The mean of four values: one step, which takes 2x2 codes and leaves one.
+//! let (given, made) = (Area { at: 0, shape: [2, 2, 1] }, Area { at: 4, shape: [1, 1, 1] });
+//! let window = Window { kernel: [2, 2], stride: [2, 2], dilation: [1, 1], before: [0, 0] };
+//! let work = Work::AveragePool { window, times: Times { multiplier: 1 << 30, shift: 32 } };
+//! let step = Step { input: given, input_zero: 0, output: made, output_zero: 0, low: -128, high: 127, work };
+//! let place = |area| Place { area, zero: 0, scale: 0.5 };
+//! let draft = Draft { arena: 5, input: place(given), output: place(made), steps: vec![step], tensors: vec![] };
+//!
+//! let bytes = draft.write()?;
+//! let image = Image::parse(&bytes)?;
+//! assert_eq!((image.arena(), image.steps().count()), (5, 1));
+//! assert!(Image::parse(&bytes[..100]).is_err());
+//! # Ok::<(), niwaki_image::Error>(())
+//! ```
+//!
 //! [`Image::parse`] checks everything once: lengths, places in the arena, sums that could overflow. It
 //! takes time proportional to the length of the image. What it accepts, `niwaki-micro` runs without
 //! another check that could fail, but for an arena that is too small.
 //!
-//! No allocator, no unsafe code, no path that panics; `FORMAT.md`, *Device images*, is the layout.
+//! No allocator, no unsafe code, no path that panics; `FORMAT.md` of `niwaki-container`, *Device images*, is the layout.
 //!
 //! Feature levels: nothing (reading), `alloc` (writing), `std`.
 #![cfg_attr(not(feature = "std"), no_std)]

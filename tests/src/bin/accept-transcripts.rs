@@ -1,10 +1,10 @@
-//! Writes into the transcripts and into README.md what the commands print now.
+//! Writes into the transcripts, README.md and the guide what the commands print now.
 //!
 //! Run it after a message changed on purpose, and review what it changed:
 //! `cargo run -p niwaki-conformance --bin accept-transcripts && git diff`.
 
 use niwaki_conformance::folder::repository;
-use niwaki_conformance::transcript::{accepted, block, console_steps, scene, steps};
+use niwaki_conformance::transcript::{PAGES, accepted, console_steps, page_scene, scene, steps};
 
 fn main() -> std::io::Result<()> {
     let folder = repository().join("tests/transcripts");
@@ -16,9 +16,11 @@ fn main() -> std::io::Result<()> {
             std::fs::write(&path, accepted(&text, &steps(&text)))?;
         }
     }
-    let path = repository().join("README.md");
-    let page = std::fs::read_to_string(&path)?;
-    let scene = scene();
-    std::fs::write(scene.path().join("recipe.toml"), block(&page, "toml").unwrap_or_default().to_owned() + "\n")?;
-    std::fs::write(&path, accepted(&page, &console_steps(&page)))
+    for name in PAGES {
+        let path = repository().join(name);
+        let page = std::fs::read_to_string(&path)?;
+        let _scene = page_scene(&page);
+        std::fs::write(&path, accepted(&page, &console_steps(&page)))?;
+    }
+    Ok(())
 }

@@ -6,6 +6,15 @@
 //!                    '--> overlay -'
 //! ```
 //!
+//! `examples/dot.c` multiplies a tensor of a file with a vector, which the tests of this crate run:
+//!
+//! ```c
+//! must(niwaki_open(argv[1], &model, &error), error);
+//! must(niwaki_tensor_find(model, argv[2], &index, &error), error);
+//! must(niwaki_prepare(model, index, NULL, &weights, &error), error);
+//! niwaki_artifact_free(model); /* the weights keep what they need */
+//! ```
+//!
 //! `include/niwaki.h` is made from this crate, comments and all, by cbindgen; a test compares them. `install`
 //! builds the library and puts it where `pkg-config` finds it.
 //!

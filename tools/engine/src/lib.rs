@@ -9,6 +9,28 @@
 //! A [`recipe`] is text that a person reviews. A [`plan`] is a recipe resolved against one
 //! checkpoint. [`compress()`] does the plan, and decides nothing.
 //!
+//! ```
+//! use niwaki_engine::{Destination, Names, Opened, Options, Plan, Recipe, Tail};
+//! use niwaki_tensors::{Dtype, Limits, Overwrite, write_file};
+//!
+//! let folder = std::env::temp_dir().join(format!("niwaki-doc-engine-{}", std::process::id()));
+//! std::fs::create_dir_all(&folder)?;
+//! let (from, to) = (folder.join("in.safetensors"), folder.join("out.safetensors"));
+//! let bytes: Vec<u8> = (0..256).flat_map(|i| (i as f32).sin().to_le_bytes()).collect();
+//! write_file(&from, &[("w", Dtype::F32, &[4, 64], &bytes)], &[], Overwrite::Replace)?;
+//!
+//! let opened = Opened::open(&from, &Limits::default())?;
+//! let source = opened.source(None, Names::HuggingFace)?;
+//! let recipe = Recipe::parse("version = 1\n[[quantize]]\ntensors = \"w\"\nscheme = \"int4/g32/sym\"\n")?;
+//! let mut plan = Plan::new(&source, recipe, Tail::Short, Destination::default())?;
+//! assert_eq!((plan.bytes_before(), plan.bytes_after()), (1024, 144));
+//!
+//! let report = niwaki_engine::compress(&source, &mut plan, &to, &Options::default(), &|_done, _all| {})?;
+//! assert!(report.tensors[0].sqnr_db > Some(18.0));
+//! # std::fs::remove_dir_all(&folder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! What it promises: memory does not grow with the size of tensors (but for one bit a weight
 //! of masked ones), the same input gives the same bytes for any number of threads, a killed
 //! run goes on where it was, and nothing is overwritten or half-written.

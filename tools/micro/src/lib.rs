@@ -1,12 +1,23 @@
 //! Runs device images in integers.
 //!
 //! ```
-//! # fn classify(bytes: &[u8], pixels: &[i8]) -> Option<usize> {
-//! let image = niwaki_micro::Image::parse(bytes).ok()?; // once
-//! let mut arena = [0i8; 16 * 1024];
-//! let scores = niwaki_micro::run(&image, pixels, &mut arena).ok()?;
-//! niwaki_micro::largest(scores)
-//! # }
+//! fn classify(bytes: &[u8], pixels: &[i8]) -> Option<usize> {
+//!     let image = niwaki_micro::Image::parse(bytes).ok()?; // once
+//!     let mut arena = [0i8; 16 * 1024];
+//!     let scores = niwaki_micro::run(&image, pixels, &mut arena).ok()?;
+//!     niwaki_micro::largest(scores)
+//! }
+//!
+//! // `niwaki export MODEL.onnx --to image` makes such bytes. These: the largest of each channel of 1x2 pixels.
+//! # use niwaki_image::{Area, Draft, Place, Step, Window, Work};
+//! # let (given, made) = (Area { at: 0, shape: [1, 2, 3] }, Area { at: 6, shape: [1, 1, 3] });
+//! # let window = Window { kernel: [1, 2], stride: [1, 1], dilation: [1, 1], before: [0, 0] };
+//! # let step = Step { input: given, input_zero: 0, output: made, output_zero: 0, low: -128, high: 127,
+//! #                   work: Work::MaxPool(window) };
+//! # let place = |area| Place { area, zero: 0, scale: 1.0 };
+//! # let draft = Draft { arena: 9, input: place(given), output: place(made), steps: vec![step], tensors: vec![] };
+//! # let bytes = draft.write().unwrap();
+//! assert_eq!(classify(&bytes, &[1, 9, 3, 4, 5, 8]), Some(1)); // 4, 9, 8
 //! ```
 //!
 //! All that is stored is codes of 8 bits; sums have 32. The same image gives the same codes on every machine: there are no

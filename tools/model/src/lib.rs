@@ -1,5 +1,24 @@
 //! Graphs of real models, the executor that runs them, and what trains them.
 //!
+//! ```
+//! use niwaki_model::ops::{matmul::MatMul, unary::Relu};
+//! use niwaki_model::{Dim, Dtype, Executor, Graph, Run, Tensor};
+//!
+//! // y = relu(x w), as `onnx::open` would read it from a file.
+//! let mut graph = Graph::default();
+//! let x = graph.input("x", Some(Dtype::F32), Some(vec![Dim::Any, Dim::Fixed(2)]));
+//! let w = graph.weight("w", Tensor::of([2, 2], vec![1.0f32, 2.0, 3.0, -4.0]).unwrap());
+//! let product = graph.node("product", MatMul::default(), &[x, w]);
+//! let y = graph.node("relu", Relu, &[product]);
+//! graph.output(y);
+//!
+//! let executor = Executor::new(graph)?;
+//! let outcome = executor.run(vec![Tensor::of([1, 2], vec![1.0f32, 1.0]).unwrap()], Run::default())?;
+//! assert_eq!(outcome.outputs[0].get::<f32>(), Some(&[4.0, 0.0][..]));
+//! assert_eq!(outcome.macs, 4);
+//! # Ok::<(), niwaki_model::Error>(())
+//! ```
+//!
 //! A graph is loaded at run time. Its operators compute on the CPU, in f32 unless the model says
 //! otherwise; results do not depend on the number of threads, which are those of the rayon pool that
 //! the caller is in.
