@@ -30,6 +30,27 @@ impl KeptSums {
         add_scalar((bits, values), x, &mut self.0);
     }
 
+    /// Adds the products of kept weights with the inputs of their columns; those of columns that are
+    /// not in `x` are left out.
+    ///
+    /// ```
+    /// use niwaki_codes::{product::KeptSums, simd::Level};
+    ///
+    /// let mut sums = KeptSums::default();
+    /// sums.add_at(Level::best(), &[0, 2, 9], &[3.0, 0.5, 1.0], &[1.0, 7.0, 10.0]);
+    /// assert_eq!(sums.total(), 8.0);
+    /// ```
+    pub fn add_at(&mut self, level: Level, columns: &[u32], values: &[f32], x: &[f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Level::Avx512(proof) = level
+            && x.len() <= i32::MAX as usize
+        {
+            return add_at_avx512(proof, (columns, values), x, &mut self.0);
+        }
+        let _ = level;
+        add_at_scalar((columns, values), x, &mut self.0);
+    }
+
     /// The product.
     pub fn total(self) -> f32 {
         total(self.0)
@@ -85,6 +106,52 @@ fn spread(bits: &[u8], mut values: &[f32], x: &[f32], sums: &mut [f32; SUMS]) {
     unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), all) }
     let done = pairs.len().min(blocks.len());
     add_scalar((bits.get(2 * done..).unwrap_or(&[]), values), x.get(done * SUMS..).unwrap_or(&[]), sums);
+}
+
+fn add_at_scalar((columns, values): (&[u32], &[f32]), x: &[f32], sums: &mut [f32; SUMS]) {
+    for (columns, values) in columns.chunks(SUMS).zip(values.chunks(SUMS)) {
+        for (sum, (column, value)) in sums.iter_mut().zip(columns.iter().zip(values)) {
+            if let Some(x) = x.get(*column as usize) {
+                *sum += value * x;
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn add_at_avx512(_: Avx512, kept: (&[u32], &[f32]), x: &[f32], sums: &mut [f32; SUMS]) {
+    // SAFETY: an `Avx512` is only made by `Avx512::detect`, which saw the features; no input has a number
+    // that an `i32` does not hold.
+    unsafe { collect(kept, x, sums) }
+}
+
+/// Sixteen kept weights at a time, their inputs gathered.
+///
+/// # Safety
+///
+/// The CPU has these features, and there are at most `i32::MAX` inputs.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
+unsafe fn collect((columns, values): (&[u32], &[f32]), x: &[f32], sums: &mut [f32; SUMS]) {
+    use core::arch::x86_64::*;
+
+    // SAFETY: there are sixteen floats.
+    let mut all = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+    let end = _mm512_set1_epi32(x.len() as i32);
+    for (columns, values) in columns.chunks(SUMS).zip(values.chunks(SUMS)) {
+        let some = u16::MAX >> (SUMS - columns.len().min(values.len()));
+        // SAFETY: the mask lets only elements be read that are there: those of the chunks, and inputs
+        // before the end.
+        unsafe {
+            let at = _mm512_maskz_loadu_epi32(some, columns.as_ptr().cast());
+            let values = _mm512_maskz_loadu_ps(some, values.as_ptr());
+            let there = _mm512_mask_cmplt_epu32_mask(some, at, end);
+            let x = _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), there, at, x.as_ptr());
+            all = _mm512_mask3_fmadd_ps(values, x, all, there);
+        }
+    }
+    // SAFETY: there are sixteen floats.
+    unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), all) }
 }
 
 #[cfg(all(test, feature = "std"))]
