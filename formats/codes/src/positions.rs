@@ -24,7 +24,7 @@ mod columns;
 #[cfg(test)]
 mod tests;
 
-pub use columns::{Columns, STEP};
+pub use columns::Columns;
 
 /// The bits and bytes of a list of positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,9 +44,9 @@ type Head = [[f32; 8]; 2];
 fn rounded<const K: u8>(codes: &[u8], x: Rounded<'_>) -> [f32; SUMS] {
     let (scales, sums) = (x.scales.as_chunks::<LANES>().0, x.sums.as_chunks::<LANES>().0);
     let inputs = x.codes.as_chunks::<BLOCK>().0.iter().zip(scales.iter().zip(sums));
-    let (mut all, mut head) = ([_mm256_setzero_ps(); 2], [[0.0; 8]; 2]);
+    let (mut all, mut next, mut head) = (_mm256_setzero_ps(), _mm256_setzero_ps(), [[0.0; 8]; 2]);
     for (at, (x, (t, n))) in inputs.take(count::<K>(codes)).enumerate() {
-        let (numbers, scale, least) = open::<K>(codes, at, &mut head);
+        let (numbers, (scale, least)) = (numbers::<K>(codes, at), grid::<K>(codes, at, &mut head));
         // Products of bytes have a sign on one side only, and fit into 16 bits by twos.
         let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(numbers), _mm256_sign_epi8(signed(x), numbers));
         let part = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
@@ -57,29 +57,30 @@ fn rounded<const K: u8>(codes: &[u8], x: Rounded<'_>) -> [f32; SUMS] {
             let n = _mm256_cvtepi32_ps(unsafe { _mm256_loadu_si256(n.as_ptr().cast()) });
             part = _mm256_sub_ps(part, _mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps(least), t), n));
         }
-        all[at % 2] = _mm256_add_ps(all[at % 2], part);
+        // The two halves of sums by turns.
+        (all, next) = (next, _mm256_add_ps(all, part));
     }
-    stored(all)
+    stored(if count::<K>(codes).is_multiple_of(2) { [all, next] } else { [next, all] })
 }
 
 #[target_feature(enable = "avx2,fma,f16c,bmi2")]
 fn plain<const K: u8>(codes: &[u8], x: &[f32]) -> [f32; SUMS] {
-    let (mut all, mut head) = ([_mm256_setzero_ps(); 2], [[0.0; 8]; 2]);
+    let (mut all, mut next, mut head) = (_mm256_setzero_ps(), _mm256_setzero_ps(), [[0.0; 8]; 2]);
     for (at, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
-        let (numbers, scale, least) = open::<K>(codes, at, &mut head);
+        let (numbers, (scale, least)) = (numbers::<K>(codes, at), grid::<K>(codes, at, &mut head));
         let (low, high) = (_mm256_castsi256_si128(numbers), _mm256_extracti128_si256::<1>(numbers));
         let [a, b, c, d] = [floats(x), floats(&x[LANES..]), floats(&x[2 * LANES..]), floats(&x[3 * LANES..])];
         let one = _mm256_fmadd_ps(wide(high), c, _mm256_mul_ps(wide(low), a));
         let two = _mm256_mul_ps(wide(_mm_srli_si128::<8>(low)), b);
         let two = _mm256_fmadd_ps(wide(_mm_srli_si128::<8>(high)), d, two);
-        let sum = &mut all[at % 2];
-        *sum = _mm256_fmadd_ps(_mm256_set1_ps(scale), _mm256_add_ps(one, two), *sum);
+        let mut sum = _mm256_fmadd_ps(_mm256_set1_ps(scale), _mm256_add_ps(one, two), all);
         if K == Q4_K {
             let ofs = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
-            *sum = _mm256_fnmadd_ps(_mm256_set1_ps(least), ofs, *sum);
+            sum = _mm256_fnmadd_ps(_mm256_set1_ps(least), ofs, sum);
         }
+        (all, next) = (next, sum);
     }
-    stored(all)
+    stored([all, next])
 }
 
 /// Runs of 32 columns in a row.
@@ -91,38 +92,56 @@ const fn count<const K: u8>(codes: &[u8]) -> usize {
     }
 }
 
-/// The numbers of 32 columns, their scale and their minimum; the head of a block of Q4_K is read with
-/// its first columns.
+/// The numbers of 32 columns.
 #[inline]
-#[target_feature(enable = "avx2,f16c")]
-fn open<const K: u8>(codes: &[u8], at: usize, head: &mut Head) -> (__m256i, f32, f32) {
+#[target_feature(enable = "avx2")]
+fn numbers<const K: u8>(codes: &[u8], at: usize) -> __m256i {
     let low = _mm256_set1_epi8(15);
     match K {
         Q4_0 => {
-            let block = codes.get(at * 18..).unwrap_or(&[]);
-            let run = half(block.get(2..).unwrap_or(&[]));
+            let run = half(codes.get(at * 18 + 2..).unwrap_or(&[]));
             let both = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16::<4>(run), run), low);
-            (_mm256_sub_epi8(both, _mm256_set1_epi8(8)), f16(block, 0), 0.0)
+            _mm256_sub_epi8(both, _mm256_set1_epi8(8))
         }
-        Q8_0 => {
-            let block = codes.get(at * 34..).unwrap_or(&[]);
-            (whole(block.get(2..).unwrap_or(&[])), f16(block, 0), 0.0)
-        }
+        Q8_0 => whole(codes.get(at * 34 + 2..).unwrap_or(&[])),
         _ => {
-            let (block, sub) = (codes.get(at / 8 * 144..).unwrap_or(&[]), at % 8);
-            if sub == 0 {
-                let (scales, minima) = six_bits(part(block, 4));
-                let (d, least) = (f16(block, 0), f16(block, 2));
-                // Closures that are handed on would lose the instruction set.
-                for nth in 0..8 {
-                    (head[0][nth], head[1][nth]) = (d * f32::from(scales[nth]), least * f32::from(minima[nth]));
-                }
-            }
-            let run = whole(block.get(16 + 32 * (sub / 2)..).unwrap_or(&[]));
+            let sub = at % 8;
+            let run = whole(codes.get(at / 8 * 144 + 16 + sub / 2 * 32..).unwrap_or(&[]));
             let run = if sub.is_multiple_of(2) { run } else { _mm256_srli_epi16::<4>(run) };
-            (_mm256_and_si256(run, low), head[0][sub], head[1][sub])
+            _mm256_and_si256(run, low)
         }
     }
+}
+
+/// Their scale and their minimum; the head of a block of Q4_K is read with its first columns.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn grid<const K: u8>(codes: &[u8], at: usize, head: &mut Head) -> (f32, f32) {
+    match K {
+        Q4_0 => (f16(codes, at * 18), 0.0),
+        Q8_0 => (f16(codes, at * 34), 0.0),
+        _ => {
+            if at.is_multiple_of(8) {
+                *head = self::head(codes.get(at / 8 * 144..).unwrap_or(&[]));
+            }
+            (head[0][at % 8], head[1][at % 8])
+        }
+    }
+}
+
+/// Scales and minima of a block of Q4_K.
+#[target_feature(enable = "avx2,f16c")]
+fn head(block: &[u8]) -> Head {
+    let (scales, minima) = six_bits(part(block, 4));
+    let (scales, minima) = (u64::from_le_bytes(scales) as i64, u64::from_le_bytes(minima) as i64);
+    let times = |numbers: i64, d: f32| {
+        let mut to = [0.0; 8];
+        let numbers = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(numbers)));
+        // SAFETY: there are eight floats.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm256_mul_ps(_mm256_set1_ps(d), numbers)) }
+        to
+    };
+    [times(scales, f16(block, 0)), times(minima, f16(block, 2))]
 }
 
 #[inline]

@@ -18,9 +18,6 @@ use crate::{Bits, ElasticView};
 /// Columns that the kernel takes at a time.
 const CHUNK: usize = 64;
 
-/// Rows that are multiplied at a time.
-const ROWS: usize = 4;
-
 /// Groups whose levels are found together.
 const GROUPS: usize = 16;
 
@@ -34,14 +31,30 @@ pub(in crate::product) fn fits(view: &ElasticView<'_>) -> bool {
 pub(in crate::product) fn products(
     proof: Vnni,
     (view, width): (&ElasticView<'_>, Bits),
+    row: usize,
+    x: &[f32],
+    out: &mut [f32],
+) {
+    // Cubics take more registers than tables.
+    match width.get() {
+        2..=4 => by::<4>(proof, (view, width), row, x, out),
+        5 => by::<2>(proof, (view, width), row, x, out),
+        _ => by::<1>(proof, (view, width), row, x, out),
+    }
+}
+
+/// The same, so many rows at a time.
+fn by<const R: usize>(
+    proof: Vnni,
+    (view, width): (&ElasticView<'_>, Bits),
     mut row: usize,
     x: &[f32],
     out: &mut [f32],
 ) {
-    let (some, rest) = out.as_chunks_mut::<ROWS>();
+    let (some, rest) = out.as_chunks_mut::<R>();
     for some in some {
         *some = some_rows(proof, (view, width), row, x);
-        row += ROWS;
+        row += R;
     }
     for (at, one) in rest.as_chunks_mut::<1>().0.iter_mut().enumerate() {
         *one = some_rows(proof, (view, width), row + at, x);
@@ -56,14 +69,14 @@ fn some_rows<const R: usize>(proof: Vnni, (view, width): (&ElasticView<'_>, Bits
     let (chunks, rest) = x.as_chunks::<CHUNK>();
     let (group, groups) = (view.scheme().group.get(), view.scheme().groups(view.cols()));
     let each = (group / CHUNK).max(1).min(chunks.len().max(1));
-    let planes = core::array::from_fn(|nth| view.row_planes(width, row + nth));
+    let planes = view.planes_of(width, row..row + R);
     let (mut levels, mut sums) = ([[[0.0; GROUPS]; 4]; R], [[0.0; SUMS]; R]);
     for (nth, x) in chunks.chunks(GROUPS.saturating_mul(each)).enumerate() {
         for (at, levels) in levels.iter_mut().enumerate() {
             // SAFETY: a `Vnni` is only made by `Vnni::detect`, which saw the features.
             unsafe { cubics(view, width, (row + at) * groups + nth * GROUPS, levels) }
         }
-        let some = Groups { planes: &planes, levels: &levels, first: nth * GROUPS * each, each };
+        let some = Groups { planes, levels: &levels, first: nth * GROUPS * each, each };
         // SAFETY: as above.
         unsafe { some.add(width, x, &mut sums) }
     }
@@ -81,8 +94,8 @@ fn some_rows<const R: usize>(proof: Vnni, (view, width): (&ElasticView<'_>, Bits
 
 /// Some groups of some rows.
 struct Groups<'a, const R: usize> {
-    /// The planes of each row, the most significant first.
-    planes: &'a [[&'a [u8]; 8]; R],
+    /// The planes of all rows, the most significant first.
+    planes: [&'a [u8]; 8],
     levels: &'a Levels<R>,
     /// The first chunk of the first group.
     first: usize,
@@ -110,14 +123,15 @@ impl<const R: usize> Groups<'_, R> {
         let order: [i8; CHUNK] = core::array::from_fn(|at| (at % 4 * LANES + at / 4) as i8);
         // SAFETY: there are 64 bytes.
         let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
-        // As many words of each plane as there are chunks.
-        let mut planes: [[&[[u8; 8]]; B]; R] = [[&[]; B]; R];
-        for (to, from) in planes.iter_mut().zip(self.planes) {
-            for (to, from) in to.iter_mut().zip(from) {
-                let Some(words) = from.as_chunks().0.get(self.first..self.first + x.len()) else { return };
-                *to = words;
-            }
+        // The places of the first chunk in the first row; the next rows have theirs as far behind each other.
+        let (first, apart) = (self.first * 8, self.planes.first().map_or(0, |plane| plane.len() / R));
+        if self.planes.iter().take(B).any(|plane| plane.len() != apart * R) || first + x.len() * 8 > apart {
+            return;
         }
+        let mut from = [core::ptr::null::<u8>(); B];
+        from.iter_mut().zip(self.planes).for_each(|(from, plane)| *from = plane.as_ptr().wrapping_add(first));
+        // Not known to be zero: bits that cannot meet would be joined in two steps, and not added in one.
+        let none = core::hint::black_box(_mm512_setzero_si512());
         // Closures that are handed on would lose the instruction set.
         let (mut all, mut values) = ([_mm512_setzero_ps(); R], [Values([_mm512_setzero_ps(); 4]); R]);
         for (all, sums) in all.iter_mut().zip(sums.iter()) {
@@ -129,12 +143,15 @@ impl<const R: usize> Groups<'_, R> {
                 *values = Values::of::<B>([c0[nth], c1[nth], c2[nth], c3[nth]]);
             }
             for (at, x) in group.iter().enumerate() {
-                for (all, (values, planes)) in all.iter_mut().zip(values.iter().zip(&planes)) {
-                    let mut codes = _mm512_setzero_si512();
-                    for (plane, words) in planes.iter().enumerate() {
-                        let bits = u64::from_le_bytes(words[nth * self.each + at]);
-                        codes =
-                            _mm512_mask_add_epi8(codes, bits, codes, _mm512_set1_epi8((1u32 << (B - 1 - plane)) as i8));
+                let place = (nth * self.each + at) * 8;
+                for (row, (all, values)) in all.iter_mut().zip(&values).enumerate() {
+                    let mut codes = none;
+                    for (plane, from) in from.iter().enumerate() {
+                        // SAFETY: chunk `place / 8` of `x` has eight bytes in each row of each plane: all of
+                        // them end before `apart`, as was seen above.
+                        let bits = unsafe { from.add(row * apart + place).cast::<u64>().read_unaligned() }.to_le();
+                        let one = _mm512_set1_epi8((1u32 << (B - 1 - plane)) as i8);
+                        codes = _mm512_mask_add_epi8(codes, bits, codes, one);
                     }
                     let codes = _mm512_permutexvar_epi8(order, codes);
                     *all = values.add::<B>(codes, x, *all);
