@@ -30,12 +30,13 @@ const TURNS: usize = 15;
 /// A name, the recipe of its checkpoint, and the width that is read.
 type Case = (&'static str, &'static str, Option<u32>);
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 16] = [
     ("f32", "", None),
     ("int4/g64/sym", "[[quantize]]\ntensors = \"w\"\nscheme = \"int4/g64/sym\"", None),
     ("int4/g64/affine", "[[quantize]]\ntensors = \"w\"\nscheme = \"int4/g64/affine\"", None),
     ("int8/row/sym", "[[quantize]]\ntensors = \"w\"\nscheme = \"int8/row/sym\"", None),
     ("q4_0", "[[quantize]]\ntensors = \"w\"\nscheme = \"q4_0\"", None),
+    ("q8_0", "[[quantize]]\ntensors = \"w\"\nscheme = \"q8_0\"", None),
     ("q4_k", "[[quantize]]\ntensors = \"w\"\nscheme = \"q4_k\"", None),
     ("elastic/g64 at 2", "[[elastic]]\ntensors = \"w\"\ngroup = 64", Some(2)),
     ("elastic/g64 at 3", "[[elastic]]\ntensors = \"w\"\ngroup = 64", Some(3)),
@@ -85,7 +86,7 @@ fn measure(name: &str, tensor: Tensor<'_>, width: Option<Bits>, x: &[f32]) {
     let bytes: usize = parts.iter().map(|part| part.len()).sum();
     for threads in [1, 2] {
         for rounded in [false, true] {
-            if rounded && !name.starts_with("int") {
+            if rounded && !name.starts_with(['i', 'q']) {
                 continue;
             }
             let mut y = vec![0.0; ROWS];

@@ -9,6 +9,8 @@ use core::fmt;
 use core::ops::Range;
 
 pub use codes::{pack_blocks, unpack_blocks};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use decode::{part, six_bits};
 pub use grid::BlockGrid;
 
 use crate::half_floats::f16_to_f32;

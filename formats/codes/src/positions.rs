@@ -19,8 +19,12 @@ use core::ops::Range;
 use crate::mask::word;
 use crate::{Error, ErrorKind};
 
+mod columns;
+
 #[cfg(test)]
 mod tests;
+
+pub use columns::Columns;
 
 /// The bits and bytes of a list of positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +263,11 @@ impl<'a> Cursor<'a> {
     fn at(view: PositionsView<'a>, bit: usize, index: usize) -> Self {
         let left = view.upper_word(bit / 64).unwrap_or(0) & u64::MAX << (bit % 64);
         Self { view, base: bit / 64, left, index }
+    }
+
+    /// The bit that is read next, or a clear one before it.
+    fn bit(&self) -> usize {
+        (self.base.saturating_mul(64)).saturating_add(self.left.trailing_zeros() as usize)
     }
 
     /// The next position, whatever it is, and the number of its kept weight.

@@ -17,6 +17,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod blocks;
 mod decoded;
 mod inputs;
 mod kept;
@@ -29,7 +30,7 @@ mod tests;
 
 use core::ops::Range;
 
-pub use decoded::{BLOCK, INPUTS, row_products};
+pub use decoded::{BLOCK, INPUTS, dot, row_products};
 pub use inputs::{Form, Inputs, Scratch, Sizes};
 pub use kept::KeptSums;
 

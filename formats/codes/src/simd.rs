@@ -6,7 +6,7 @@
 //! reassociates or contracts floating-point arithmetic, so every level gives the same
 //! bits as the scalar one by construction; the tests check it anyway.
 
-/// Proof that this CPU has AVX2, FMA and F16C.
+/// Proof that this CPU has AVX2, FMA, F16C, BMI2 and POPCNT.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx2(());
@@ -25,6 +25,7 @@ impl Avx2 {
             && std::arch::is_x86_feature_detected!("fma")
             && std::arch::is_x86_feature_detected!("f16c")
             && std::arch::is_x86_feature_detected!("bmi2")
+            && std::arch::is_x86_feature_detected!("popcnt")
         {
             return Some(Self(()));
         }
@@ -145,12 +146,12 @@ macro_rules! stamp {
         #[allow(clippy::too_many_arguments, reason = "the level comes on top of the body's own arguments")]
         $vis fn $name(level: $crate::simd::Level, $($arg: $ty),*) -> $ret {
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c,bmi2")]
+            #[target_feature(enable = "avx2,fma,f16c,bmi2,popcnt")]
             fn avx2($($arg: $ty),*) -> $ret {
                 $body($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl")]
+            #[target_feature(enable = "avx2,fma,f16c,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
             fn avx512($($arg: $ty),*) -> $ret {
                 $body($($arg),*)
             }

@@ -79,6 +79,14 @@ impl<'a> Support<'a> {
         }
     }
 
+    /// The positions, where they tell the places.
+    pub const fn positions(&self) -> Option<PositionsView<'a>> {
+        match self.told {
+            Told::Mask(_) => None,
+            Told::Positions(positions) => Some(positions),
+        }
+    }
+
     /// How many weights are kept.
     pub fn kept(&self) -> usize {
         match &self.told {

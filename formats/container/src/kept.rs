@@ -5,7 +5,7 @@ use std::ops::Range;
 use niwaki_codes::mask::scatter;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{MaskView, SparseView, Support};
-use niwaki_tensors::{Dtype, decode_f32};
+use niwaki_tensors::{Dtype, as_f32, decode_f32};
 
 use crate::error::{Error, ErrorKind};
 
@@ -131,10 +131,10 @@ impl KeptView<'_> {
         Ok(next - before)
     }
 
-    /// Decodes `count` kept weights from number `next` on, of which all that have a row's scale are of
-    /// `row`. There is room for them and for sixteen more.
+    /// `count` kept weights from number `next` on, of which all that have a row's scale are of `row`: where
+    /// they stand as they are, or decoded. There is room for them and for sixteen more.
     pub(crate) fn values<'b>(
-        &self,
+        &'b self,
         level: Level,
         row: usize,
         (next, count): (usize, usize),
@@ -143,8 +143,12 @@ impl KeptView<'_> {
         match &self.form {
             KeptForm::Codes(view) => Ok(view.values(level, row, (next, count), room)?),
             KeptForm::Values(dtype, values) => {
+                let values = elements(values, *dtype, next, count);
+                if let Some(values) = as_f32(*dtype, values).filter(|values| values.len() == count) {
+                    return Ok(values);
+                }
                 let room = room.get_mut(..count).unwrap_or_default();
-                decode_f32(*dtype, elements(values, *dtype, next, count), room)?;
+                decode_f32(*dtype, values, room)?;
                 Ok(room)
             }
         }

@@ -17,9 +17,10 @@ use std::ops::Range;
 
 pub use decode::{Floats, RowScratch, RowSizes};
 use niwaki_codes::patch::factor;
-use niwaki_codes::product::{Form, INPUTS, Inputs, KeptSums, Kernel, row_products};
-use niwaki_codes::{Bits, MaskView, PatchKind};
-use niwaki_tensors::decode_f32;
+use niwaki_codes::product::{Form, INPUTS, Inputs, KeptSums, Kernel, dot, row_products};
+use niwaki_codes::simd::Level;
+use niwaki_codes::{Bits, MaskView, PatchKind, PositionsView};
+use niwaki_tensors::{as_f32, decode_f32};
 
 use crate::error::{Error, ErrorKind};
 use crate::kept::{KeptView, elements};
@@ -28,6 +29,9 @@ use crate::tensor::{Decoder, Tensor, View};
 
 /// Columns of which the kept weights are decoded at a time.
 const KEPT: usize = 2048;
+
+/// Kept weights whose positions are read at a time.
+const PLACES: usize = 512;
 
 /// Rows that are done at a time: their codes stay in the nearest caches for all inputs.
 const ROWS: usize = 16;
@@ -109,6 +113,7 @@ impl Operand<'_> {
     pub fn form(&self, rounded: bool) -> Form {
         match &self.weights.base.view {
             View::Uniform(view) if self.mask.is_none() => view.form(self.kernel, rounded),
+            View::Blocks(view) if self.mask.is_none() => view.form(rounded),
             _ if rounded => Form::Fours,
             _ => Form::Plain,
         }
@@ -216,10 +221,19 @@ impl Operand<'_> {
             return Ok(());
         }
         if let View::Kept(view) = &weights.view {
-            return match view.support().mask() {
-                Some(bits) => self.kept_by_mask(view, bits, rows, x, to),
-                None => self.kept_by_positions(view, rows, x, to),
-            };
+            if let Some(bits) = view.support().mask() {
+                return self.kept_by_mask(view, bits, rows, x, to);
+            }
+            if let Some(positions) = view.support().positions() {
+                return self.kept_by_positions(view, positions, rows, x, to);
+            }
+        }
+        if let Some(weights) = self.floats(weights) {
+            for (at, row) in rows.enumerate() {
+                let weights = weights.get(row * self.cols()..(row + 1) * self.cols()).unwrap_or_default();
+                to.row(at).zip(x).for_each(|(y, x)| *y = dot(self.kernel.level(), weights, x));
+            }
+            return Ok(());
         }
         for (at, row) in rows.enumerate() {
             let products = row_products(self.kernel.level(), self.cols(), x, |first, out| {
@@ -228,6 +242,14 @@ impl Operand<'_> {
             to.row(at).zip(products).for_each(|(y, product)| *y = product);
         }
         Ok(())
+    }
+
+    /// The weights of a tensor, where they can be multiplied as they stand.
+    fn floats<'w>(&self, weights: &'w Decoder<'_>) -> Option<&'w [f32]> {
+        match &weights.view {
+            View::Plain(bytes) if self.mask.is_none() => as_f32(weights.tensor().dtype(), bytes),
+            _ => None,
+        }
     }
 
     /// The products of rows of which a mask tells the weights that are stored.
@@ -271,39 +293,41 @@ impl Operand<'_> {
     fn kept_by_positions(
         &self,
         view: &KeptView<'_>,
+        positions: PositionsView<'_>,
         rows: Range<usize>,
         x: &[Inputs<'_>],
         to: &mut Results<'_>,
     ) -> Result<(), Error> {
-        (0..rows.len()).for_each(|at| to.row(at).take(x.len()).for_each(|y| *y = 0.0));
-        let floats: [&[f32]; INPUTS] =
-            std::array::from_fn(|nth| x.get(nth).and_then(Inputs::as_plain).unwrap_or_default());
-        let input = |nth: usize, column: usize| match floats[nth].get(column) {
-            Some(x) => *x,
-            None => x.get(nth).and_then(|x| x.get(column)).unwrap_or(0.0),
-        };
-        let mut row = rows.start;
-        let (mut first, mut sums) = (row * self.cols(), [0.0; INPUTS]);
-        view.visit_rows(self.kernel.level(), rows.clone(), |places, values| {
-            for (place, value) in places.iter().zip(values) {
-                // Places ascend: their rows are those at hand, or later ones. Others mean nothing.
-                let Some(mut column) = place.checked_sub(first) else { continue };
-                while column >= self.cols() && row + 1 < rows.end {
-                    to.row(row - rows.start).zip(sums).for_each(|(y, sum)| *y = sum);
-                    (row, first, sums) = (row + 1, first + self.cols(), [0.0; INPUTS]);
-                    column -= self.cols();
+        let level = self.kernel.level();
+        let mut columns = positions.columns(self.cols(), rows.start, view.counted.before(rows.start));
+        let (mut places, mut room) = ([0; PLACES], [0.0; PLACES + 16]);
+        for (at, row) in rows.enumerate() {
+            let mut sums = [KeptSums::default(); INPUTS];
+            loop {
+                let next = columns.before();
+                let count = columns.read(level, &mut places);
+                let places = places.get_mut(..count).unwrap_or_default();
+                if places.is_empty() {
+                    break;
                 }
-                if column < self.cols() && self.mask.is_none_or(|mask| mask.keeps(row, column) == Some(true)) {
-                    for (nth, sum) in sums.iter_mut().enumerate().take(x.len()) {
-                        *sum += value * input(nth, column);
-                    }
-                }
+                let values = view.values(level, row, (next, count), &mut room)?;
+                self.drop_places(row, places);
+                sums.iter_mut().zip(x).for_each(|(sums, x)| add_places(level, sums, (places, values), x));
             }
-        })?;
-        if row < rows.end {
-            to.row(row - rows.start).zip(sums).for_each(|(y, sum)| *y = sum);
+            columns.next_row();
+            to.row(at).zip(sums).for_each(|(y, sums)| *y = sums.total());
         }
         Ok(())
+    }
+
+    /// Makes columns that there are not of those that the mask drops.
+    fn drop_places(&self, row: usize, columns: &mut [u32]) {
+        let Some(mask) = self.mask else { return };
+        for column in columns {
+            if mask.keeps(row, *column as usize) != Some(true) {
+                *column = u32::MAX;
+            }
+        }
     }
 
     /// The weights of a row from column `first` on, those that the mask drops zero.
@@ -334,6 +358,21 @@ impl Operand<'_> {
             }
         }
     }
+}
+
+/// Adds the products of kept weights with the inputs of their columns.
+fn add_places(level: Level, sums: &mut KeptSums, (columns, values): (&[u32], &[f32]), x: &Inputs<'_>) {
+    if let Some(x) = x.as_plain() {
+        return sums.add_at(level, columns, values, x);
+    }
+    // The inputs of the columns stand side by side.
+    let (mut places, mut floats) = ([u32::MAX; PLACES], [0.0; PLACES]);
+    for ((nth, column), (place, float)) in (0..).zip(columns).zip(places.iter_mut().zip(&mut floats)) {
+        if let Some(x) = x.get(*column as usize) {
+            (*place, *float) = (nth, x);
+        }
+    }
+    sums.add_at(level, places.get(..columns.len()).unwrap_or_default(), values, &floats);
 }
 
 fn range(needs: usize, has: usize) -> Error {

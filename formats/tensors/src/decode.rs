@@ -36,6 +36,14 @@ pub fn decode_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<(), Err
     Ok(())
 }
 
+/// Bytes of `F32` as the floats that they are, where they are aligned and this machine has their order.
+pub fn as_f32(dtype: Dtype, bytes: &[u8]) -> Option<&[f32]> {
+    if dtype != Dtype::F32 || cfg!(target_endian = "big") {
+        return None;
+    }
+    bytemuck::try_cast_slice(bytes).ok()
+}
+
 fn from_f64(bytes: &[u8], out: &mut [f32]) {
     let (elements, _) = bytes.as_chunks::<8>();
     for (out, element) in out.iter_mut().zip(elements) {
@@ -44,6 +52,9 @@ fn from_f64(bytes: &[u8], out: &mut [f32]) {
 }
 
 fn from_f32(bytes: &[u8], out: &mut [f32]) {
+    if cfg!(target_endian = "little") {
+        return bytemuck::cast_slice_mut(out).copy_from_slice(bytes);
+    }
     let (elements, _) = bytes.as_chunks::<4>();
     for (out, element) in out.iter_mut().zip(elements) {
         *out = f32::from_le_bytes(*element);

@@ -53,7 +53,7 @@ mod view;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Source, read_limited};
-pub use decode::decode_f32;
+pub use decode::{as_f32, decode_f32};
 pub use dtype::{ALL_DTYPES, Dtype, byte_len, decodes_to_f32, is_float, parse_dtype};
 pub use error::{Access, Blame, Error, ErrorKind, Fault, OneLine};
 pub use foreign::{Foreign, ForeignKind};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
-use crate::decode::decode_f32;
+use crate::decode::{as_f32, decode_f32};
 use crate::dtype::{Dtype, byte_len};
 use crate::error::{Error, ErrorKind};
 use crate::header::HeaderEntry;
@@ -93,10 +93,7 @@ impl<'a> TensorView<'a> {
 
     /// The elements themselves, where they are `F32` and the file aligns them.
     pub fn f32s(&self) -> Option<&'a [f32]> {
-        if self.dtype() != Dtype::F32 || cfg!(target_endian = "big") {
-            return None;
-        }
-        bytemuck::try_cast_slice(self.bytes()).ok()
+        as_f32(self.dtype(), self.bytes())
     }
 
     /// Decodes a range of elements, rounding `F64` to the nearest `f32`.

@@ -48,7 +48,7 @@ fn blocks_body(kind: BlockType, from: &[u8], to: &mut [f32]) {
 
 /// The bytes of a block from `at` on; there are as many.
 #[inline(always)]
-pub(super) fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+pub(crate) fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
     block.get(at..).and_then(|rest| rest.first_chunk()).unwrap_or(const { &[0; N] })
 }
 
@@ -175,7 +175,7 @@ pub(super) const fn half_power(e: u8) -> f32 {
 
 /// Scale and minimum `j` of the eight of Q4_K and Q5_K, six bits each.
 #[inline(always)]
-pub(super) fn six_bits(bytes: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
+pub(crate) fn six_bits(bytes: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let (mut scales, mut minima) = ([0; 8], [0; 8]);
     for j in 0..4 {
         let (low, mid, high) = (bytes[j], bytes[j + 4], bytes[j + 8]);

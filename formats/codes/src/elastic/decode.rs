@@ -1,5 +1,8 @@
 //! From planes to floats.
 
+#[cfg(target_arch = "x86_64")]
+use core::ops::Range;
+
 use crate::half_floats::f16_to_f32;
 use crate::simd::Level;
 use crate::{Bits, ElasticView, planes, stamp};
@@ -49,11 +52,11 @@ impl ElasticView<'_> {
         (bases.get(group..).unwrap_or(&[]), fixes.get(group..).unwrap_or(&[]))
     }
 
-    /// The planes of a row that `width` takes, the most significant first.
+    /// The bytes of some rows in each plane that `width` takes, the most significant first.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn row_planes(&self, width: Bits, row: usize) -> [&[u8]; 8] {
+    pub(crate) fn planes_of(&self, width: Bits, rows: Range<usize>) -> [&[u8]; 8] {
         let bytes = self.cols.div_ceil(8);
-        let places = row.saturating_mul(bytes)..row.saturating_add(1).saturating_mul(bytes);
+        let places = rows.start.saturating_mul(bytes)..rows.end.saturating_mul(bytes);
         core::array::from_fn(|nth| {
             let plane = self.parts.planes.get(7 - nth).copied().flatten().filter(|_| nth < width.get() as usize);
             plane.and_then(|plane| plane.get(places.clone())).unwrap_or(&[])

@@ -40,7 +40,7 @@ pub(super) fn scatter<T: Cell>(level: Level, bits: &[u8], kept: &[T], out: &mut 
 /// # Safety
 ///
 /// The CPU has these features, and a `T` has `SIZE` bytes, 2 or 4.
-#[target_feature(enable = "avx2,bmi2,avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx2,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn gather_by_16<T: Cell, const SIZE: usize>(bits: &[u8], values: &[T], out: &mut [T]) {
     let (blocks, _) = values.as_chunks::<16>();
     let mut at = 0;
@@ -61,7 +61,7 @@ unsafe fn gather_by_16<T: Cell, const SIZE: usize>(bits: &[u8], values: &[T], ou
 /// # Safety
 ///
 /// The CPU has these features, and a `T` has `SIZE` bytes, 2 or 4.
-#[target_feature(enable = "avx2,bmi2,avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx2,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn scatter_by_16<T: Cell, const SIZE: usize>(bits: &[u8], kept: &[T], out: &mut [T]) {
     let (blocks, rest) = out.as_chunks_mut::<16>();
     let done = blocks.len() * 16;
@@ -85,7 +85,7 @@ unsafe fn scatter_by_16<T: Cell, const SIZE: usize>(bits: &[u8], kept: &[T], out
 ///
 /// The CPU has these features, a `T` has `SIZE` bytes, 2 or 4, and there are at most 16 cells.
 #[inline]
-#[target_feature(enable = "avx2,bmi2,avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx2,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn load<T: Cell, const SIZE: usize>(cells: &[T]) -> __m512i {
     let lanes = _bzhi_u32(0xffff, cells.len() as u32) as u16;
     if SIZE == 2 {
@@ -103,7 +103,7 @@ unsafe fn load<T: Cell, const SIZE: usize>(cells: &[T]) -> __m512i {
 ///
 /// As of [`load`].
 #[inline]
-#[target_feature(enable = "avx2,bmi2,avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx2,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn store<T: Cell, const SIZE: usize>(cells: &mut [T], lanes: __m512i) {
     let written = _bzhi_u32(0xffff, cells.len() as u32) as u16;
     if SIZE == 2 {
@@ -120,14 +120,14 @@ const LANES: u64 = 0x0706_0504_0302_0100;
 
 /// One byte for each bit, 0xff where it is set.
 #[inline]
-#[target_feature(enable = "avx2,bmi2")]
+#[target_feature(enable = "avx2,bmi2,popcnt")]
 fn spread(bits: u8) -> u64 {
     _pdep_u64(u64::from(bits), 0x0101_0101_0101_0101) * 0xff
 }
 
 /// The eight bytes as lane numbers or lane masks of 32 bits.
 #[inline]
-#[target_feature(enable = "avx2,bmi2")]
+#[target_feature(enable = "avx2,bmi2,popcnt")]
 fn widen(bytes: u64) -> __m256i {
     _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes as i64))
 }
@@ -135,7 +135,7 @@ fn widen(bytes: u64) -> __m256i {
 /// # Safety
 ///
 /// The CPU has these features, and a `T` has 4 bytes.
-#[target_feature(enable = "avx2,bmi2")]
+#[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn gather_by_8<T: Cell>(bits: &[u8], values: &[T], out: &mut [T]) {
     let (mut done, mut at) = (0, 0);
     for (block, keep) in values.as_chunks::<8>().0.iter().zip(bits) {
@@ -157,7 +157,7 @@ unsafe fn gather_by_8<T: Cell>(bits: &[u8], values: &[T], out: &mut [T]) {
 /// # Safety
 ///
 /// The CPU has these features, and a `T` has 4 bytes.
-#[target_feature(enable = "avx2,bmi2")]
+#[target_feature(enable = "avx2,bmi2,popcnt")]
 unsafe fn scatter_by_8<T: Cell>(bits: &[u8], kept: &[T], out: &mut [T]) {
     let (mut done, mut at) = (0, 0);
     for (block, keep) in out.as_chunks_mut::<8>().0.iter_mut().zip(bits) {

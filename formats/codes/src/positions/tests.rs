@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
+use crate::simd::Level;
 
 /// A small generator (xorshift), so that runs repeat.
 struct Random(u64);
@@ -182,5 +183,87 @@ fn unchecked_bytes_hand_out_only_what_was_asked_for() {
         }
         assert_eq!(view.iter_in(start..end, usize::MAX).next(), None);
         assert_eq!(view.kept_in(start..end, usize::MAX), 0);
+    }
+}
+
+/// The columns of some rows, read with so much room at a time; those that are none as `u32::MAX`.
+fn columns(
+    view: &PositionsView<'_>,
+    level: Level,
+    (cols, row, before): (usize, usize, usize),
+    room: usize,
+) -> Vec<Vec<u32>> {
+    let (mut reader, mut out) = (view.columns(cols, row, before), vec![0; room]);
+    let mut all = Vec::new();
+    for _ in row..(view.elements() / cols).min(row + 40) {
+        let mut of_row = Vec::new();
+        loop {
+            let (next, count) = (reader.before(), reader.read(level, &mut out));
+            assert_eq!(reader.before(), next + count);
+            if count == 0 {
+                break;
+            }
+            of_row.extend(out[..count].iter().map(|at| if (*at as usize) < cols { *at } else { u32::MAX }));
+        }
+        all.push(of_row);
+        reader.next_row();
+    }
+    all
+}
+
+#[test]
+fn columns_are_those_of_the_positions_of_each_row_on_every_level() {
+    let mut random = Random(17);
+    for (elements, kept) in SIZES.into_iter().filter(|(elements, _)| (1..1 << 33).contains(elements)) {
+        for (crowded, cols) in [1, 3, 8, 50, 64, 1000, elements].into_iter().flat_map(|c| [(false, c), (true, c)]) {
+            let places = random.places(elements, kept, crowded);
+            let bytes = encoded(elements, &places);
+            let view = PositionsView::new(elements, kept, &bytes).unwrap();
+            // From a row in which weights are kept, and from the first.
+            let some = places.get(kept / 2).map_or(0, |place| (place / cols).min(elements / cols));
+            for row in [0, some] {
+                let below = |at: usize| places.partition_point(|place| *place < at);
+                let expected: Vec<Vec<u32>> = (row..(elements / cols).min(row + 40))
+                    .map(|row| (row * cols, below(row * cols)..below((row + 1) * cols)))
+                    .map(|(first, some)| places[some].iter().map(|place| (place - first) as u32).collect())
+                    .collect();
+                for (level, room) in Level::all().flat_map(|level| [16, 21, 512].map(|room| (level, room))) {
+                    let found = columns(&view, level, (cols, row, below(row * cols)), room);
+                    assert_eq!(found, expected, "{kept} of {elements}, {cols} columns, {room} {}", level.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn columns_of_unchecked_bytes_are_the_same_on_every_level() {
+    let mut random = Random(19);
+    for _ in 0..4000 {
+        let elements = 1 + random.below(3000);
+        let kept = random.below(elements.min(400) + 1);
+        let mut bytes = vec![0; PositionsView::part_len(elements, kept).unwrap()];
+        bytes.iter_mut().for_each(|byte| *byte = random.below(256) as u8 & random.below(256) as u8);
+        // As many bits are set as there should be, wherever they are.
+        let has = PositionsView::new(elements, kept, &bytes);
+        let has = has.map_or_else(
+            |error| if let ErrorKind::PositionCount { has, .. } = error.kind() { has } else { 0 },
+            |_| kept,
+        );
+        let upper = Sizes::new(elements, kept).unwrap().upper_bits;
+        let (mut wrong, mut bit) = (has.abs_diff(kept), 0);
+        while wrong > 0 && bit < upper {
+            if (bytes[bit / 8] >> (bit % 8) & 1 == 1) == (has > kept) {
+                (bytes[bit / 8], wrong) = (bytes[bit / 8] ^ 1 << (bit % 8), wrong - 1);
+            }
+            bit += 1;
+        }
+        let view = PositionsView::new(elements, kept, &bytes).unwrap();
+        let at = (1 + random.below(elements), random.below(9), random.below(kept + 9));
+        let first = columns(&view, Level::Scalar, at, 512);
+        assert!(first.iter().map(Vec::len).sum::<usize>() <= kept);
+        for level in Level::all() {
+            assert_eq!(columns(&view, level, at, 21), first, "{}", level.name());
+        }
     }
 }

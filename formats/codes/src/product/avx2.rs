@@ -1,5 +1,7 @@
 //! AVX2: codes of any width, 32 or 64 columns at a time.
 
+pub(super) mod blocks;
+
 use core::arch::x86_64::*;
 
 use super::inputs::{BLOCK, Inputs, Kind, Rounded};

@@ -9,7 +9,7 @@ use super::x86_64;
 use super::{CHUNK, Kernel, SUMS, check, total};
 use crate::simd::Level;
 use crate::uniform::Parts;
-use crate::{Bits, BlockView, ElasticView, Error, dequantize, stamp};
+use crate::{Bits, ElasticView, Error, dequantize, stamp};
 
 /// Weights that are decoded at a time: they stay in the nearest cache.
 pub const BLOCK: usize = 512;
@@ -46,6 +46,19 @@ fn add(w: &[f32], x: &[f32], sums: &mut [f32; SUMS]) {
     for at in 0..SUMS {
         sums[at] += (more[0][at] + more[1][at]) + (more[2][at] + more[3][at]);
     }
+}
+
+/// The product of a row of floats with inputs; stops at the shorter side.
+///
+/// ```
+/// use niwaki_codes::{product::{Inputs, dot}, simd::Level};
+///
+/// assert_eq!(dot(Level::best(), &[3.0, 0.5], &Inputs::plain(&[1.0, 2.0])), 4.0);
+/// ```
+pub fn dot(level: Level, w: &[f32], x: &Inputs<'_>) -> f32 {
+    let mut sums = [0.0; SUMS];
+    add_block(level, w, 0, x, &mut sums);
+    total(sums)
 }
 
 /// The products of one row of `cols` weights with inputs, of which the first [`INPUTS`] count.
@@ -139,24 +152,6 @@ impl ElasticView<'_> {
         let level = kernel.level();
         for (row, y) in rows.zip(out) {
             *y = product(level, self.cols(), x, |first, out| self.decode(level, width, row, first, out));
-        }
-        Ok(())
-    }
-}
-
-impl BlockView<'_> {
-    /// The products of rows with inputs, one a row.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`UniformView::products`](crate::UniformView::products).
-    pub fn products(&self, kernel: Kernel, rows: Range<usize>, x: &Inputs<'_>, out: &mut [f32]) -> Result<(), Error> {
-        check(&rows, (self.rows(), self.cols()), x, out.len())?;
-        let level = kernel.level();
-        for (row, y) in rows.zip(out) {
-            // 512 columns are a whole number of blocks of every type.
-            let decode = |first, out: &mut [f32]| self.dequantize_cols(level, row, first, out);
-            [*y, ..] = row_products(level, self.cols(), core::slice::from_ref(x), decode)?;
         }
         Ok(())
     }

@@ -172,13 +172,17 @@ impl<'a> Inputs<'a> {
 
     /// The input of a column, or what it was rounded to; none past the last.
     pub fn get(&self, column: usize) -> Option<f32> {
-        let mut chunk = [0.0; CHUNK];
+        let (first, at) = (column / CHUNK * CHUNK, column % CHUNK);
         match self.kind {
             Kind::Plain(x) => x.get(column).copied(),
             _ if column >= self.len => None,
-            _ => {
-                self.floats(column / CHUNK * CHUNK, &mut chunk);
-                chunk.get(column % CHUNK).copied()
+            Kind::Turned(x, _) => x.get(first + at % 8 * SIXTEENTH + at / 8).copied(),
+            Kind::Rounded(Rounded { eights: true, codes, scales, .. }) => {
+                let code = codes.get(first + at % 2 * (CHUNK / 2) + at / 2)?;
+                Some(scales.get(column / 8)? * f32::from(*code))
+            }
+            Kind::Rounded(Rounded { codes, scales, .. }) => {
+                Some(scales.get(column / 4)? * f32::from(*codes.get(column)?))
             }
         }
     }

@@ -229,19 +229,53 @@ fn products_of_elastic_rows_are_those_of_the_decoded_weights() {
 
 #[test]
 fn products_of_blocks_are_those_of_the_decoded_weights() {
-    let mut next = numbers(12);
-    let (rows, cols) = (3, 1024);
-    let mut q4_k: Vec<u8> = (0..rows * BlockType::Q4K.row_bytes(cols).unwrap()).map(|_| next() as u8).collect();
-    // Scale and minimum of each block.
-    q4_k.chunks_mut(144).for_each(|block| (block[1], block[3]) = (0x30, 0x30));
-    let blocks = BlockView::new(BlockType::Q4K, rows, cols, &q4_k).unwrap();
-    let x = floats(cols, 5);
-    let (mut weights, mut y) = (std::vec![0.0; rows * cols], std::vec![9.0; rows]);
-    for kernel in Kernel::all() {
-        blocks.dequantize_rows(Level::Scalar, 0..rows, &mut weights).unwrap();
-        blocks.products(kernel, 0..rows, &Inputs::plain(&x), &mut y).unwrap();
-        assert_near(&weights, &x, &y, kernel.name());
-        assert!(blocks.products(kernel, 0..rows, &Inputs::plain(&x[1..]), &mut y).is_err());
+    for (kind, n) in BlockType::ALL.into_iter().flat_map(|kind| [1, 2, 3, 4, 9].map(|n| (kind, n))) {
+        let (rows, cols) = (6, n * kind.elements());
+        let (codes, x) = (blocks(kind, rows, cols), floats(cols, 5));
+        let view = BlockView::new(kind, rows, cols, &codes).unwrap();
+        let (mut weights, mut y) = (std::vec![0.0; rows * cols], std::vec![9.0; rows]);
+        view.dequantize_rows(Level::Scalar, 0..rows, &mut weights).unwrap();
+        for kernel in Kernel::all() {
+            let what = std::format!("{kind} {cols} {}", kernel.name());
+            view.products(kernel, 0..rows, &Inputs::plain(&x), &mut y).unwrap();
+            assert_near(&weights, &x, &y, &what);
+            // Some rows are the same bits.
+            let mut some = [0.0; 3];
+            view.products(kernel, 1..4, &Inputs::plain(&x), &mut some).unwrap();
+            assert_eq!(some.map(f32::to_bits), [y[1], y[2], y[3]].map(f32::to_bits), "{what}");
+            assert!(view.products(kernel, 0..rows, &Inputs::plain(&x[1..]), &mut y).is_err());
+        }
+    }
+}
+
+#[test]
+fn products_of_blocks_with_rounded_inputs_are_the_same_bits_for_every_kernel() {
+    for (kind, n) in BlockType::ALL.into_iter().flat_map(|kind| [1, 2, 3, 4, 9].map(|n| (kind, n))) {
+        let (rows, cols) = (6, n * kind.elements());
+        let (codes, x) = (blocks(kind, rows, cols), floats(cols, 5));
+        let view = BlockView::new(kind, rows, cols, &codes).unwrap();
+        let mut weights = std::vec![0.0; rows * cols];
+        view.dequantize_rows(Level::Scalar, 0..rows, &mut weights).unwrap();
+        for form in [Form::Turned, Form::Fours, Form::Eights] {
+            let mut first: Option<Vec<u32>> = None;
+            for kernel in Kernel::all() {
+                let what = std::format!("{kind} {cols} {form:?} {}", kernel.name());
+                let sizes = form.sizes(cols);
+                let mut floats = std::vec![9.0; sizes.floats];
+                let (mut sums, mut codes) = (std::vec![9; sizes.sums], std::vec![9; sizes.codes]);
+                let scratch = Scratch { floats: &mut floats, sums: &mut sums, codes: &mut codes };
+                let inputs = Inputs::new(kernel.level(), form, &x, scratch).unwrap();
+                let seen: Vec<f32> = (0..cols).map(|column| inputs.get(column).unwrap()).collect();
+                assert!(inputs.get(cols).is_none());
+                let mut y = std::vec![9.0; rows];
+                view.products(kernel, 0..rows, &inputs, &mut y).unwrap();
+                assert_near(&weights, &seen, &y, &what);
+                let found: Vec<u32> = y.iter().map(|y| y.to_bits()).collect();
+                if form == view.form(true) {
+                    assert_eq!(*first.get_or_insert_with(|| found.clone()), found, "{what}");
+                }
+            }
+        }
     }
 }
 
@@ -259,4 +293,17 @@ fn what_does_not_fit_is_refused() {
     assert!(Inputs::new(Level::best(), Form::Fours, &x, scratch).is_err());
     let large = Form::Eights.sizes(usize::MAX);
     assert!(large.codes == usize::MAX);
+}
+
+/// Blocks of a type with finite scales.
+fn blocks(kind: BlockType, rows: usize, cols: usize) -> Vec<u8> {
+    let mut next = numbers(12 + cols as u32);
+    let mut bytes: Vec<u8> = (0..rows * kind.row_bytes(cols).unwrap()).map(|_| next() as u8).collect();
+    for block in bytes.chunks_mut(kind.bytes()) {
+        kind.halves().iter().for_each(|at| block[at + 1] = 0x28 | block[at + 1] & 0x83);
+        if kind == BlockType::Mxfp4 {
+            block[0] = 120 + block[0] % 8;
+        }
+    }
+    bytes
 }

@@ -1,5 +1,6 @@
 //! AVX-512 with VNNI and VBMI: codes of any width in three instructions for 64 columns.
 
+pub(super) mod blocks;
 pub(super) mod elastic;
 mod stretch;
 

@@ -16,6 +16,7 @@ const SIZE: [usize; 2] = [37, 600];
 fn forms() -> Vec<(&'static str, Layout)> {
     let all = [
         ("plain", Dtype::BF16, "dense"),
+        ("floats", Dtype::F32, "dense"),
         ("int4", Dtype::F32, "int4/g64/affine"),
         ("int3", Dtype::F32, "int3/g8/sym"),
         ("int8", Dtype::F32, "int8/row/sym"),
@@ -25,10 +26,14 @@ fn forms() -> Vec<(&'static str, Layout)> {
         ("elastic", Dtype::F32, "elastic/g64"),
     ];
     let mut forms: Vec<_> = all.map(|(name, dtype, scheme)| (name, layout(dtype, &SIZE, scheme, None))).into();
-    forms.push(("blocks", layout(Dtype::F32, &[37, 512], "q4_k", None)));
+    for (name, scheme) in [("blocks", "q4_k"), ("small_blocks", "q4_0"), ("bytes", "q8_0"), ("uneven", "iq4_nl")] {
+        forms.push((name, layout(Dtype::F32, &[37, 512], scheme, None)));
+    }
     forms.push(("kept", layout(Dtype::F16, &SIZE, "dense", Some(5000))));
     forms.push(("sparse", layout(Dtype::F32, &SIZE, "int5/g16/sym", Some(5000))));
     forms.push(("sparse_elastic", layout(Dtype::F32, &SIZE, "elastic/g16/2,5", Some(5000))));
+    forms.push(("kept_floats", layout(Dtype::F32, &SIZE, "dense", Some(5000))));
+    forms.push(("few_floats", listed(Dtype::F32, &SIZE, "dense", 2500)));
     forms.push(("few", listed(Dtype::BF16, &SIZE, "dense", 700)));
     forms.push(("few_codes", listed(Dtype::F32, &SIZE, "int4/row/affine", 2000)));
     forms

@@ -9,7 +9,7 @@
 use core::arch::x86_64::*;
 
 use super::LANES;
-use super::stretch::{load, stored, totals};
+use super::stretch::{load, store, totals};
 use crate::elastic::NO_FIX;
 use crate::product::SUMS;
 use crate::simd::{Level, Vnni};
@@ -17,9 +17,6 @@ use crate::{Bits, ElasticView};
 
 /// Columns that the kernel takes at a time.
 const CHUNK: usize = 64;
-
-/// Rows that are multiplied at a time.
-const ROWS: usize = 2;
 
 /// Groups whose levels are found together.
 const GROUPS: usize = 16;
@@ -34,14 +31,30 @@ pub(in crate::product) fn fits(view: &ElasticView<'_>) -> bool {
 pub(in crate::product) fn products(
     proof: Vnni,
     (view, width): (&ElasticView<'_>, Bits),
+    row: usize,
+    x: &[f32],
+    out: &mut [f32],
+) {
+    // Cubics take more registers than tables.
+    match width.get() {
+        2..=4 => by::<4>(proof, (view, width), row, x, out),
+        5 => by::<2>(proof, (view, width), row, x, out),
+        _ => by::<1>(proof, (view, width), row, x, out),
+    }
+}
+
+/// The same, so many rows at a time.
+fn by<const R: usize>(
+    proof: Vnni,
+    (view, width): (&ElasticView<'_>, Bits),
     mut row: usize,
     x: &[f32],
     out: &mut [f32],
 ) {
-    let (some, rest) = out.as_chunks_mut::<ROWS>();
+    let (some, rest) = out.as_chunks_mut::<R>();
     for some in some {
         *some = some_rows(proof, (view, width), row, x);
-        row += ROWS;
+        row += R;
     }
     for (at, one) in rest.as_chunks_mut::<1>().0.iter_mut().enumerate() {
         *one = some_rows(proof, (view, width), row + at, x);
@@ -53,24 +66,24 @@ type Levels<const R: usize> = [[[f32; GROUPS]; 4]; R];
 
 fn some_rows<const R: usize>(proof: Vnni, (view, width): (&ElasticView<'_>, Bits), row: usize, x: &[f32]) -> [f32; R] {
     let level = Level::Avx512(proof.avx512());
-    let chunks = x.len() / CHUNK;
+    let (chunks, rest) = x.as_chunks::<CHUNK>();
     let (group, groups) = (view.scheme().group.get(), view.scheme().groups(view.cols()));
-    let each = (group / CHUNK).max(1).min(chunks.max(1));
-    let planes = core::array::from_fn(|nth| view.row_planes(width, row + nth));
-    let mut sums = [[0.0; SUMS]; R];
-    for first in (0..groups).step_by(GROUPS) {
-        // SAFETY: a `Vnni` is only made by `Vnni::detect`, which saw the features.
-        let levels = core::array::from_fn(|nth| unsafe { cubics(view, width, (row + nth) * groups + first) });
-        let some = Groups { planes, levels, first: first * each, each };
-        let chunks = chunks.min((first + GROUPS).saturating_mul(each));
+    let each = (group / CHUNK).max(1).min(chunks.len().max(1));
+    let planes = view.planes_of(width, row..row + R);
+    let (mut levels, mut sums) = ([[[0.0; GROUPS]; 4]; R], [[0.0; SUMS]; R]);
+    for (nth, x) in chunks.chunks(GROUPS.saturating_mul(each)).enumerate() {
+        for (at, levels) in levels.iter_mut().enumerate() {
+            // SAFETY: a `Vnni` is only made by `Vnni::detect`, which saw the features.
+            unsafe { cubics(view, width, (row + at) * groups + nth * GROUPS, levels) }
+        }
+        let some = Groups { planes, levels: &levels, first: nth * GROUPS * each, each };
         // SAFETY: as above.
-        unsafe { some.add(width, x.as_chunks().0.get(..chunks).unwrap_or(&[]), &mut sums) }
+        unsafe { some.add(width, x, &mut sums) }
     }
-    let rest = x.get(chunks * CHUNK..).unwrap_or(&[]);
     for (nth, sums) in sums.iter_mut().enumerate() {
         let mut weights = [0.0; CHUNK];
         let Some(weights) = weights.get_mut(..rest.len()) else { continue };
-        view.decode(level, width, row + nth, chunks * CHUNK, weights);
+        view.decode(level, width, row + nth, chunks.len() * CHUNK, weights);
         for (at, (w, x)) in weights.iter().zip(rest).enumerate() {
             sums[at % SUMS] += w * x;
         }
@@ -81,9 +94,9 @@ fn some_rows<const R: usize>(proof: Vnni, (view, width): (&ElasticView<'_>, Bits
 
 /// Some groups of some rows.
 struct Groups<'a, const R: usize> {
-    /// The planes of each row, the most significant first.
-    planes: [[&'a [u8]; 8]; R],
-    levels: Levels<R>,
+    /// The planes of all rows, the most significant first.
+    planes: [&'a [u8]; 8],
+    levels: &'a Levels<R>,
     /// The first chunk of the first group.
     first: usize,
     /// Chunks of a group.
@@ -110,57 +123,60 @@ impl<const R: usize> Groups<'_, R> {
         let order: [i8; CHUNK] = core::array::from_fn(|at| (at % 4 * LANES + at / 4) as i8);
         // SAFETY: there are 64 bytes.
         let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+        // The places of the first chunk in the first row; the next rows have theirs as far behind each other.
+        let (first, apart) = (self.first * 8, self.planes.first().map_or(0, |plane| plane.len() / R));
+        if self.planes.iter().take(B).any(|plane| plane.len() != apart * R) || first + x.len() * 8 > apart {
+            return;
+        }
+        let mut from = [core::ptr::null::<u8>(); B];
+        from.iter_mut().zip(self.planes).for_each(|(from, plane)| *from = plane.as_ptr().wrapping_add(first));
+        // Not known to be zero: bits that cannot meet would be joined in two steps, and not added in one.
+        let none = core::hint::black_box(_mm512_setzero_si512());
         // Closures that are handed on would lose the instruction set.
         let (mut all, mut values) = ([_mm512_setzero_ps(); R], [Values([_mm512_setzero_ps(); 4]); R]);
         for (all, sums) in all.iter_mut().zip(sums.iter()) {
             *all = load(sums);
         }
-        for (nth, group) in x.get(self.first..).unwrap_or(&[]).chunks(self.each).enumerate().take(GROUPS) {
-            for (values, levels) in values.iter_mut().zip(&self.levels) {
+        for (nth, group) in x.chunks(self.each).enumerate().take(GROUPS) {
+            for (values, levels) in values.iter_mut().zip(self.levels) {
                 let [c0, c1, c2, c3] = levels;
                 *values = Values::of::<B>([c0[nth], c1[nth], c2[nth], c3[nth]]);
             }
             for (at, x) in group.iter().enumerate() {
-                let at = self.first + nth * self.each + at;
-                let [a, b, c, d] = *x.as_chunks::<LANES>().0 else { continue };
-                let x = [load(&a), load(&b), load(&c), load(&d)];
-                for row in 0..R {
-                    let codes = _mm512_permutexvar_epi8(order, codes::<B>(&self.planes[row], at));
-                    all[row] = _mm512_fmadd_ps(values[row].at::<B>(codes), x[0], all[row]);
-                    all[row] = _mm512_fmadd_ps(values[row].at::<B>(_mm512_srli_epi32::<8>(codes)), x[1], all[row]);
-                    all[row] = _mm512_fmadd_ps(values[row].at::<B>(_mm512_srli_epi32::<16>(codes)), x[2], all[row]);
-                    all[row] = _mm512_fmadd_ps(values[row].at::<B>(_mm512_srli_epi32::<24>(codes)), x[3], all[row]);
+                let place = (nth * self.each + at) * 8;
+                for (row, (all, values)) in all.iter_mut().zip(&values).enumerate() {
+                    let mut codes = none;
+                    for (plane, from) in from.iter().enumerate() {
+                        // SAFETY: chunk `place / 8` of `x` has eight bytes in each row of each plane: all of
+                        // them end before `apart`, as was seen above.
+                        let bits = unsafe { from.add(row * apart + place).cast::<u64>().read_unaligned() }.to_le();
+                        let one = _mm512_set1_epi8((1u32 << (B - 1 - plane)) as i8);
+                        codes = _mm512_mask_add_epi8(codes, bits, codes, one);
+                    }
+                    let codes = _mm512_permutexvar_epi8(order, codes);
+                    *all = values.add::<B>(codes, x, *all);
                 }
             }
         }
         for (all, sums) in all.iter().zip(sums) {
-            *sums = stored(*all);
+            store(sums, *all);
         }
     }
 }
 
-/// The codes of 64 columns, a byte each.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn codes<const B: usize>(planes: &[&[u8]; 8], at: usize) -> __m512i {
-    let mut codes = _mm512_setzero_si512();
-    for (plane, bits) in planes.iter().take(B).enumerate() {
-        let bits = bits.get(at * 8..).and_then(|bits| bits.first_chunk()).map_or(0, |bits| u64::from_le_bytes(*bits));
-        let one = _mm512_set1_epi8((1u32 << (B - 1 - plane)) as i8);
-        codes = _mm512_mask_add_epi8(codes, bits, codes, one);
-    }
-    codes
-}
-
 /// The cubics of sixteen groups from a flat index on, as `elastic_levels` has them: each operation rounded by itself.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn cubics(view: &ElasticView<'_>, width: Bits, group: usize) -> [[f32; GROUPS]; 4] {
+fn cubics(view: &ElasticView<'_>, width: Bits, group: usize, to: &mut [[f32; GROUPS]; 4]) {
     let (bases, fixes) = view.parameters(width, group);
-    let (mut pairs, mut bytes) = ([[0; 4]; GROUPS], [NO_FIX; GROUPS]);
-    pairs.iter_mut().zip(bases).for_each(|(to, from)| *to = *from);
-    bytes.iter_mut().zip(fixes).for_each(|(to, from)| *to = *from);
-    // SAFETY: there are 64 bytes, and sixteen.
-    let (pairs, fixes) = unsafe { (_mm512_loadu_si512(pairs.as_ptr().cast()), _mm_loadu_si128(bytes.as_ptr().cast())) };
+    let some = |count: usize| u16::MAX.checked_shr(GROUPS.saturating_sub(count) as u32).unwrap_or(0);
+    let none = _mm_set1_epi8(NO_FIX as i8);
+    // SAFETY: the masks let only elements of the slices be read.
+    let (pairs, fixes) = unsafe {
+        (
+            _mm512_maskz_loadu_epi32(some(bases.len()), bases.as_ptr().cast()),
+            _mm_mask_loadu_epi8(none, some(fixes.len()), fixes.as_ptr().cast()),
+        )
+    };
     let half = |lanes: __m512i| _mm512_cvtph_ps(_mm512_cvtepi32_epi16(lanes));
     let high = _mm512_srli_epi32::<16>(pairs);
     let (m, h) = (half(pairs), half(_mm512_and_si512(high, _mm512_set1_epi32(0x7FFF))));
@@ -178,12 +194,11 @@ fn cubics(view: &ElasticView<'_>, width: Bits, group: usize) -> [[f32; GROUPS]; 
     let lean = _mm512_maskz_mul_ps(curved, m, of(0.5));
     let straight = _mm512_mask_mov_ps(of(1.0), curved, of(0.75));
     let cube = _mm512_maskz_mov_ps(curved, of(0.25));
-    [
-        stored(_mm512_sub_ps(a, lean)),
-        stored(_mm512_mul_ps(_mm512_mul_ps(b, straight), of(small))),
-        stored(_mm512_mul_ps(lean, of(small * small))),
-        stored(_mm512_mul_ps(_mm512_mul_ps(b, cube), of(small * small * small))),
-    ]
+    let [c0, c1, c2, c3] = to;
+    store(c0, _mm512_sub_ps(a, lean));
+    store(c1, _mm512_mul_ps(_mm512_mul_ps(b, straight), of(small)));
+    store(c2, _mm512_mul_ps(lean, of(small * small)));
+    store(c3, _mm512_mul_ps(_mm512_mul_ps(b, cube), of(small * small * small)));
 }
 
 /// What the codes of a group stand for: a table, or above five bits a cubic.
@@ -199,14 +214,25 @@ impl Values {
         if B > 5 {
             return Self(cubic);
         }
-        let numbers: [f32; LANES] = core::array::from_fn(|code| code as f32);
-        let numbers = load(&numbers);
-        let low = value::<B>(cubic, numbers);
+        let numbers: [f32; LANES] = core::array::from_fn(|code| (2 * code as i32 + 1 - (1 << B)) as f32);
+        let low = value(cubic, load(&numbers));
         if B < 5 {
             return Self([low; 4]);
         }
-        let high = value::<B>(cubic, _mm512_add_ps(numbers, _mm512_set1_ps(LANES as f32)));
+        let high = value(cubic, _mm512_add_ps(load(&numbers), _mm512_set1_ps(2.0 * LANES as f32)));
         Self([low, high, low, high])
+    }
+
+    /// Adds the products of 64 columns; those of column `16 j + l` are byte `j` of lane `l`.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn add<const B: usize>(&self, codes: __m512i, x: &[f32; CHUNK], all: __m512) -> __m512 {
+        let [a, b, c, d] = x.as_chunks::<LANES>().0 else { return all };
+        let one = _mm512_mul_ps(self.at::<B>(codes), load(a));
+        let two = _mm512_mul_ps(self.at::<B>(_mm512_srli_epi32::<8>(codes)), load(b));
+        let one = _mm512_fmadd_ps(self.at::<B>(_mm512_srli_epi32::<16>(codes)), load(c), one);
+        let two = _mm512_fmadd_ps(self.at::<B>(_mm512_srli_epi32::<24>(codes)), load(d), two);
+        _mm512_add_ps(all, _mm512_add_ps(one, two))
     }
 
     /// The values of the codes that are the lowest bytes of lanes.
@@ -219,20 +245,17 @@ impl Values {
             2..=4 => _mm512_permutexvar_ps(codes, low),
             5 => _mm512_permutex2var_ps(low, codes, high),
             _ => {
-                let code = _mm512_and_si512(codes, _mm512_set1_epi32(0xFF));
-                value::<B>(self.0, _mm512_cvtepi32_ps(code))
+                let code = _mm512_cvtepi32_ps(_mm512_and_si512(codes, _mm512_set1_epi32(0xFF)));
+                let low = _mm512_set1_ps((1 - (1i32 << B)) as f32);
+                value(self.0, _mm512_fmadd_ps(code, _mm512_set1_ps(2.0), low))
             }
         }
     }
 }
 
-/// Each operation rounded by itself, as weights are decoded.
+/// The cubic at `u`, which is `2 code + 1 - 2^width`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn value<const B: usize>([c0, c1, c2, c3]: [__m512; 4], code: __m512) -> __m512 {
-    let low = _mm512_set1_ps((1 - (1i32 << B)) as f32);
-    let u = _mm512_fmadd_ps(code, _mm512_set1_ps(2.0), low);
-    let x = _mm512_add_ps(c2, _mm512_mul_ps(u, c3));
-    let x = _mm512_add_ps(c1, _mm512_mul_ps(u, x));
-    _mm512_add_ps(c0, _mm512_mul_ps(u, x))
+fn value([c0, c1, c2, c3]: [__m512; 4], u: __m512) -> __m512 {
+    _mm512_fmadd_ps(_mm512_fmadd_ps(_mm512_fmadd_ps(c3, u, c2), u, c1), u, c0)
 }

@@ -286,7 +286,7 @@ impl Open {
 /// Codes of inputs.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn signed(from: &[i8; 64]) -> __m512i {
+pub(super) fn signed(from: &[i8; 64]) -> __m512i {
     // SAFETY: there are 64 bytes.
     unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }
@@ -294,7 +294,7 @@ fn signed(from: &[i8; 64]) -> __m512i {
 /// Up to 64 floats, zeros after them.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn floats(x: &[f32]) -> [__m512; 4] {
+pub(super) fn floats(x: &[f32]) -> [__m512; 4] {
     if let Some([a, b, c, d]) = x.as_chunks().0.first_chunk() {
         return [load(a), load(b), load(c), load(d)];
     }
@@ -313,7 +313,7 @@ pub(super) fn load(from: &[f32; LANES]) -> __m512 {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn whole(from: &[i32; LANES]) -> __m512i {
+pub(super) fn whole(from: &[i32; LANES]) -> __m512i {
     // SAFETY: there are sixteen numbers.
     unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }
@@ -322,9 +322,15 @@ fn whole(from: &[i32; LANES]) -> __m512i {
 #[target_feature(enable = "avx512f")]
 pub(super) fn stored(sums: __m512) -> [f32; LANES] {
     let mut to = [0.0; LANES];
+    store(&mut to, sums);
+    to
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn store(to: &mut [f32; LANES], sums: __m512) {
     // SAFETY: there are sixteen floats.
     unsafe { _mm512_storeu_ps(to.as_mut_ptr(), sums) }
-    to
 }
 
 /// The sixteen sums of each row, added up in the order of [`total`](crate::product::total).
