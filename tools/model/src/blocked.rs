@@ -226,11 +226,22 @@ mod tests {
 
     /// A convolution of `weights`, of which each window is padded so that a stride of 1 keeps the size.
     fn conv(graph: &mut Graph, x: ValueId, weights: [usize; 4], stride: i64, groups: i64) -> ValueId {
+        conv_with(graph, x, weights, (stride, groups, 0))
+    }
+
+    /// The same, `ceil` as pools have it.
+    fn conv_with(
+        graph: &mut Graph,
+        x: ValueId,
+        weights: [usize; 4],
+        (stride, groups, ceil): (i64, i64, i64),
+    ) -> ValueId {
         let pads = vec![weights[2] as i64 / 2; 4];
         let attributes = [
             ("pads".to_owned(), Attribute::Ints(pads)),
             ("strides".to_owned(), Attribute::Ints(vec![stride; 2])),
             ("group".to_owned(), Attribute::Int(groups)),
+            ("ceil_mode".to_owned(), Attribute::Int(ceil)),
         ];
         let of = Definition { op: "Conv".into(), opset: 17, inputs: 3, outputs: 1, ..Definition::default() };
         let op = crate::ops::build(&Definition { attributes: attributes.into(), ..of }).unwrap().unwrap();
@@ -337,18 +348,19 @@ mod tests {
 
     #[test]
     fn what_is_not_worth_it_stays() {
-        // A convolution alone, few channels, groups, and weights that come from outside.
+        // A convolution alone, few channels, groups, and what no convolution has: a last window past the end.
         let mut graph = Graph::default();
         let x = graph.input("x", None, None);
         let alone = conv(&mut graph, x, [16, 32, 3, 3], 1, 1);
         let few =
             [0, 1].into_iter().fold(x, |x, at| conv(&mut graph, x, [5, if at == 0 { 32 } else { 5 }, 3, 3], 1, 1));
         let groups = [0, 1].into_iter().fold(x, |x, _| conv(&mut graph, x, [32, 16, 3, 3], 1, 2));
-        [alone, few, groups].into_iter().for_each(|value| graph.output(value));
+        let ceil = [0, 1].into_iter().fold(x, |x, _| conv_with(&mut graph, x, [32, 32, 3, 3], (2, 1, 1)));
+        [alone, few, groups, ceil].into_iter().for_each(|value| graph.output(value));
         graph.fuse().unwrap();
         let before = graph.nodes().len();
         graph.block().unwrap();
-        assert_eq!([graph.nodes().len(), count::<Conv>(&graph)], [before, 5]);
+        assert_eq!([graph.nodes().len(), count::<Conv>(&graph)], [before, 7]);
     }
 
     #[test]

@@ -143,7 +143,12 @@ impl Conv {
     fn planes(&self, inputs: &Inputs, shapes: &Shapes, context: &Context<'_>) -> Result<Tensor, Fault> {
         let (x, w) = (inputs.elements::<f32>(0, "float")?, inputs.elements::<f32>(1, "float")?);
         let kernel = inputs.get(1)?.shape().get(2..).unwrap_or_default();
-        let (geometry, size) = match self.spans(shapes, kernel)?.as_slice() {
+        let spans = self.spans(shapes, kernel)?;
+        // Before anything is as large as the output.
+        let outputs: Vec<usize> =
+            [shapes.images, shapes.out].into_iter().chain(spans.iter().map(|at| at.output)).collect();
+        context.len::<f32>(&outputs)?;
+        let (geometry, size) = match spans.as_slice() {
             [cols] => (geometry(&ONE, cols), [1, cols.input]),
             [rows, cols] => (geometry(rows, cols), [rows.input, cols.input]),
             _ => return Err(Fault::Unsupported(format!("a kernel {}", dims(kernel)))),
@@ -151,6 +156,8 @@ impl Conv {
         let plan = Plan::new(geometry, size).ok_or_else(|| {
             Fault::shape(format!("images {} with their padding", dims(&shapes.image)), "room for the kernel")
         })?;
+        // Far more than the image may be around it, of which hardly anything is an output's.
+        context.len::<f32>(&[shapes.channels / self.groups, plan.plane()])?;
         let mut shape = vec![shapes.images, shapes.out];
         shape.extend(plan.output.iter().skip(2 - shapes.image.len()));
         let mut out = context.buffer(&shape)?;

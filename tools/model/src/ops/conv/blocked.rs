@@ -56,7 +56,8 @@ impl Conv {
     pub(crate) fn block_channels(&self, weights: &[usize]) -> Option<[usize; 2]> {
         let &[outputs, inputs, ..] = weights else { return None };
         let each = inputs == 1 && outputs == self.groups;
-        let fits = weights.len() == 4 && !weights.contains(&0) && (self.groups == 1 || each) && fills(outputs);
+        let whole = weights.len() == 4 && !weights.contains(&0) && !self.window.ceil;
+        let fits = whole && (self.groups == 1 || each) && fills(outputs);
         fits.then_some([inputs * self.groups, outputs])
     }
 
@@ -138,14 +139,19 @@ impl BlockedConv {
         context: &Context<'_>,
     ) -> Result<Tensor, Fault> {
         let (spans, shape) = (placed.spans, placed.blocks());
+        // Before anything is as large as the output.
+        context.len::<f32>(&shape)?;
         let plan = match self.weights {
             Weights::Each(_) => None,
             Weights::Dense(_) => {
                 let pitch = if self.apart { FEW } else { BLOCK };
                 let plan = Plan::new(geometry(&spans[0], &spans[1]), spans.map(|span| span.input), pitch);
+                let plan = plan.filter(|plan| plan.output == spans.map(|span| span.output));
                 let image = dims(&placed.shapes.image);
                 let wrong = || Fault::shape(format!("images {image} with their padding"), "room for the kernel");
-                Some(plan.ok_or_else(wrong)?)
+                let plan = plan.ok_or_else(wrong)?;
+                context.len::<f32>(&[self.shape[1].div_ceil(pitch), plan.plane])?;
+                Some(plan)
             }
         };
         let mut out = context.buffer(&shape)?;

@@ -127,4 +127,17 @@ fn shapes_that_do_not_fit_are_refused() {
     assert!(run(&[1, 4, 2, 5], &[4, 4, 3, 3]).contains("an image of 2x5, one that a window of 3x3 fits expected"));
     assert!(run(&[4], &[4, 4, 3, 3]).contains("images 4 and weights"));
     assert!(run(&[1, 4, 600, 600], &[4, 4, 3, 3]).contains("the limit is 1048576"));
+    // Far more padding than image: of which hardly anything is an output's, and of which all is.
+    let of = |shape: &[usize]| Tensor::of(shape.to_vec(), vec![0.0f32; shape.iter().product()]).unwrap();
+    let (x, w, pool) = (of(&[1, 4, 5, 5]), of(&[16, 4, 3, 3]), Pool::default());
+    let context = Context::new(1 << 20, &pool);
+    for stride in [1 << 40, 1] {
+        let operator = Case { strides: [1, stride], pads: [0, 1 << 40, 0, 0], ..case.clone() }.operator();
+        let plain = operator.run(&mut Inputs::new(vec![Some(x.clone()), Some(w.clone())]), &context);
+        let operator: &dyn std::any::Any = &*operator;
+        let blocked = operator.downcast_ref::<Conv>().unwrap().blocked(&w, None, true).unwrap();
+        for refused in [plain, blocked.run(&mut Inputs::new(vec![Some(x.clone())]), &context)] {
+            assert!(refused.map(drop).unwrap_err().to_string().contains("the limit is 1048576"), "{stride}");
+        }
+    }
 }
