@@ -106,11 +106,11 @@ impl Graph {
     fn elementwise(&self, node: &Node, channels: &Channels) -> Option<usize> {
         let op: &dyn Any = &*node.op;
         let mut inputs = node.inputs.iter().flatten();
-        if self.fixed(node).is_some_and(|(a, _)| {
-            node.inputs.first().copied().flatten().and_then(|x| channels.get(&x)) == Some(&a.len())
-        }) || op.downcast_ref::<MaxPool>().is_some_and(MaxPool::is_plain)
-        {
+        if op.downcast_ref::<MaxPool>().is_some_and(MaxPool::is_plain) {
             return channels.get(inputs.next()?).copied();
+        }
+        if let Some((_, [scale, ..])) = self.fixed(node) {
+            return channels.get(inputs.next()?).copied().filter(|of| *of == scale.len());
         }
         if op.is::<Relu>() || op.is::<Unary>() || op.is::<Clip>() {
             let of = *channels.get(inputs.next()?)?;
@@ -127,13 +127,13 @@ impl Graph {
         }
     }
 
-    /// The factors and addends of a node that is a normalization over fixed statistics.
-    fn fixed(&self, node: &Node) -> Option<(Vec<f32>, Vec<f32>)> {
+    /// A normalization over fixed statistics, and its scale, bias, mean and variance, which are as many.
+    fn fixed<'g>(&'g self, node: &'g Node) -> Option<(&'g BatchNormalization, [&'g [f32]; 4])> {
         let op: &dyn Any = &*node.op;
         let norm = op.downcast_ref::<BatchNormalization>().filter(|norm| norm.training.is_none())?;
         let numbers = |place: usize| self.constant(node.inputs.get(place).copied().flatten()?)?.get::<f32>();
         let all = [numbers(1)?, numbers(2)?, numbers(3)?, numbers(4)?];
-        all.iter().all(|each| each.len() == all[0].len()).then(|| norm.fixed(all))
+        all.iter().all(|each| each.len() == all[0].len()).then_some((norm, all))
     }
 
     /// Whether a node is a convolution that neither takes blocks nor makes any that a convolution takes.
@@ -176,7 +176,7 @@ impl Graph {
             node.inputs = [Some(x)].into_iter().chain(add.map(Some)).collect();
         } else {
             let op: &dyn Any = &*node.op;
-            if let Some(factors) = self.fixed(&node) {
+            if let Some(factors) = self.fixed(&node).map(|(norm, all)| norm.fixed(all)) {
                 node.inputs.truncate(1);
                 node.op = Arc::new(BlockedAffine::new(factors));
             } else if let Some(pool) = op.downcast_ref::<MaxPool>().cloned() {

@@ -35,7 +35,7 @@ pub(crate) const FEW: usize = 4;
 const STRIP: usize = 6 << 10;
 
 /// What is added to a sum, and what becomes of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct End<'e> {
     /// For each output channel, filled up to whole blocks.
     pub(crate) bias: &'e [f32],
@@ -105,10 +105,7 @@ impl Job<'_> {
     unsafe fn sweep<S: Lanes>(&self, groups: Range<usize>, tiles: Range<usize>, out: *mut f32) {
         let all = &self.plan.tiles[tiles];
         let of_tile = self.plan.tiles[0].len * self.packed.inputs;
-        let strip = match self.packed.are_heavy() {
-            true => all.len(),
-            false => (STRIP / of_tile.max(1)).max(1),
-        };
+        let strip = if self.packed.are_heavy() { all.len() } else { STRIP / of_tile.max(1) };
         let wide = wide(self.packed.level);
         for strip in all.chunks(strip.max(1)) {
             for group in groups.clone() {

@@ -30,6 +30,40 @@ pub(crate) struct Geometry {
     pub(crate) pads: [usize; 4],
 }
 
+/// An image with its padding, columns that are a stride apart next to each other: phase after phase of columns.
+pub(crate) struct Padded {
+    pub(crate) output: [usize; 2],
+    /// Rows of a phase, and pixels of such a row.
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+    /// Pixels of all phases.
+    pub(crate) plane: usize,
+    /// How far from an output's place each tap is, in pixels.
+    pub(crate) taps: Vec<usize>,
+}
+
+impl Geometry {
+    /// None where the kernel is larger than the image with its padding, or sizes overflow.
+    pub(crate) fn padded(&self, input: [usize; 2]) -> Option<Padded> {
+        let Self { kernel, stride, dilation, pads } = *self;
+        let (mut output, mut padded) = ([0; 2], [0; 2]);
+        for at in 0..2 {
+            let reach = kernel[at].checked_sub(1)?.checked_mul(dilation[at])?.checked_add(1)?;
+            padded[at] = input[at].checked_add(pads[at])?.checked_add(pads[at + 2])?;
+            output[at] = padded[at].checked_sub(reach)? / stride[at] + 1;
+        }
+        let (rows, width) = (padded[0], padded[1].div_ceil(stride[1]));
+        let phase = rows.checked_mul(width)?;
+        let plane = phase.checked_mul(stride[1].min(padded[1]))?;
+        let tap = |i: usize, j: usize| {
+            let (row, col) = (i * dilation[0], j * dilation[1]);
+            col % stride[1] * phase + row * width + col / stride[1]
+        };
+        let taps = (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))).map(|(i, j)| tap(i, j)).collect();
+        Some(Padded { output, rows, width, plane, taps })
+    }
+}
+
 /// The shape of tiles of several channels, and of fewer, where that leaves less of the last tile
 /// empty: as many sums as registers hold with what they need.
 #[derive(Clone, Copy)]
@@ -91,15 +125,8 @@ struct Vector {
 impl Plan {
     /// None where the kernel is larger than the image with its padding, or sizes overflow.
     pub(crate) fn new(geometry: Geometry, input: [usize; 2]) -> Option<Self> {
-        let Geometry { kernel, stride, dilation, pads } = geometry;
-        let mut output = [0; 2];
-        let mut padded = [0; 2];
-        for at in 0..2 {
-            let reach = kernel[at].checked_sub(1)?.checked_mul(dilation[at])?.checked_add(1)?;
-            padded[at] = input[at].checked_add(pads[at])?.checked_add(pads[at + 2])?;
-            output[at] = padded[at].checked_sub(reach)? / stride[at] + 1;
-        }
-        let one = kernel == [1, 1] && stride == [1, 1] && pads == [0; 4];
+        let Padded { output, rows, width, plane, taps } = geometry.padded(input)?;
+        let one = geometry.kernel == [1, 1] && geometry.stride == [1, 1] && geometry.pads == [0; 4];
         let all = input[0].checked_mul(input[1])?;
         if one && all >= LANES {
             // All pixels are one row.
@@ -120,16 +147,7 @@ impl Plan {
                 direct: true,
             });
         }
-        let (rows, width) = (padded[0], padded[1].div_ceil(stride[1]));
-        let phase = rows.checked_mul(width)?;
-        let plane = phase.checked_mul(stride[1].min(padded[1]))?;
-        let tap = |i: usize, j: usize| {
-            let (row, col) = (i * dilation[0], j * dilation[1]);
-            col % stride[1] * phase + row * width + col / stride[1]
-        };
-        let taps: Vec<_> =
-            (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))).map(|(i, j)| tap(i, j)).collect();
-        let vectors = vectors(output[0], output[1], (stride[0] * width, output[1]));
+        let vectors = vectors(output[0], output[1], (geometry.stride[0] * width, output[1]));
         let reach = reach(&taps, &vectors);
         let size = output[0].checked_mul(output[1])?;
         Some(Self { geometry, input, output, rows, width, plane, taps, vectors, reach, size, direct: false })

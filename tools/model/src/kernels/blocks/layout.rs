@@ -46,6 +46,14 @@ fn scatter_body(blocks: &[f32], size: usize, out: &mut [f32]) {
     }
 }
 
+/// Makes a row 0 in every phase of columns.
+#[inline(always)]
+fn clear<const N: usize>(plan: &Plan, row: usize, out: &mut [[f32; N]]) {
+    for start in (row * plan.width..out.len()).step_by(plan.rows * plan.width) {
+        out[start..][..plan.width].fill([0.0; N]);
+    }
+}
+
 stamp! {
     /// Copies a block of an image with its padding: these of its rows, padding counted; `out` may hold anything.
     pub(crate) fn pad = pad_body(plan: &Plan, block: &[f32], rows: Range<usize>, out: &mut [f32]) -> ();
@@ -66,11 +74,9 @@ fn pad_body(plan: &Plan, block: &[f32], rows: Range<usize>, out: &mut [f32]) {
             after.fill([0.0; BLOCK]);
             continue;
         }
-        for start in (row * plan.width..out.len()).step_by(plan.rows * plan.width) {
-            out[start..][..plan.width].fill([0.0; BLOCK]);
-        }
+        clear(plan, row, out);
         for (col, pixel) in (left..).zip(from.unwrap_or_default()) {
-            out[(col % step * plan.rows + row) * plan.width + col / step] = *pixel;
+            out[plan.pixel(row, col)] = *pixel;
         }
     }
 }
@@ -83,16 +89,13 @@ stamp! {
 #[inline(always)]
 fn pad_few_body(plan: &Plan, image: &[f32], rows: Range<usize>, out: &mut [f32]) {
     let ([height, width], [top, left, ..]) = (plan.input, plan.geometry.pads);
-    let step = plan.geometry.stride[1];
     let (out, _) = out.as_chunks_mut::<FEW>();
     for row in rows {
-        for start in (row * plan.width..out.len()).step_by(plan.rows * plan.width) {
-            out[start..][..plan.width].fill([0.0; FEW]);
-        }
+        clear(plan, row, out);
         let Some(from) = row.checked_sub(top).filter(|row| *row < height) else { continue };
         for (lane, plane) in image.chunks_exact((height * width).max(1)).enumerate() {
             for (col, x) in (left..).zip(&plane[from * width..][..width]) {
-                out[(col % step * plan.rows + row) * plan.width + col / step][lane] = *x;
+                out[plan.pixel(row, col)][lane] = *x;
             }
         }
     }

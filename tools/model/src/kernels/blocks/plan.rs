@@ -5,7 +5,7 @@ use std::ops::Range;
 use niwaki_codes::simd::Level;
 
 use super::BLOCK;
-use crate::kernels::conv::Geometry;
+use crate::kernels::conv::{Geometry, Padded};
 
 /// Pixels of tiles, the longest first: as many as registers hold sums of.
 #[cfg(target_arch = "x86_64")]
@@ -54,23 +54,12 @@ impl Plan {
     }
 
     pub(super) fn at(level: Level, geometry: Geometry, input: [usize; 2], pitch: usize) -> Option<Self> {
-        let Geometry { kernel, stride, dilation, pads } = geometry;
-        let (mut output, mut padded) = ([0; 2], [0; 2]);
-        for at in 0..2 {
-            let reach = kernel[at].checked_sub(1)?.checked_mul(dilation[at])?.checked_add(1)?;
-            padded[at] = input[at].checked_add(pads[at])?.checked_add(pads[at + 2])?;
-            output[at] = padded[at].checked_sub(reach)? / stride[at] + 1;
-        }
+        let Geometry { kernel, stride, pads, .. } = geometry;
+        let Padded { output, rows, width, plane, mut taps } = geometry.padded(input)?;
         let direct = pitch == BLOCK && stride[1] == 1 && pads == [0; 4];
-        let (rows, width) = (padded[0], padded[1].div_ceil(stride[1]));
-        let phase = rows.checked_mul(width)?.checked_mul(pitch)?;
-        let plane = phase.checked_mul(stride[1].min(padded[1]))?;
+        let plane = plane.checked_mul(pitch)?;
         output[0].checked_mul(output[1])?.checked_mul(pitch)?;
-        let tap = |i: usize, j: usize| {
-            let (row, col) = (i * dilation[0], j * dilation[1]);
-            col % stride[1] * phase + (row * width + col / stride[1]) * pitch
-        };
-        let taps = (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))).map(|(i, j)| tap(i, j)).collect();
+        taps.iter_mut().for_each(|tap| *tap *= pitch);
         let lens = match level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512(_) => LONG,
@@ -82,6 +71,12 @@ impl Plan {
             false => tiles(output, stride[0] * width * pitch, pitch, lens),
         };
         Some(Self { geometry, input, output, pitch, rows, width, plane, taps, tiles, direct })
+    }
+
+    /// Which pixel of a plane one of the image with its padding is.
+    pub(super) fn pixel(&self, row: usize, col: usize) -> usize {
+        let step = self.geometry.stride[1];
+        (col % step * self.rows + row) * self.width + col / step
     }
 
     /// Outputs of a channel.
