@@ -326,7 +326,7 @@ mod tests {
             let mut graph = Graph::default();
             let [x, add] = ["x", "add"].map(|name| graph.input(name, None, None));
             let stem = conv(&mut graph, x, [32, 3, 3, 3], 1, 1);
-            let back = conv(&mut graph, stem, [32, 32, 3, 3], 1, 1);
+            let back = conv(&mut graph, stem, [32, 32, 5, 5], 1, 1);
             let sum = binary(&mut graph, Operation::Add, back, add);
             let relu = graph.node("relu", Relu, &[sum]);
             let last = conv(&mut graph, relu, [32, 32, 1, 1], 1, 1);
@@ -343,6 +343,31 @@ mod tests {
             // Of five dimensions it fits nothing that is a convolution's.
             assert!(image == 0 || run(graph.clone()).unwrap() == run(blocked.clone()).unwrap(), "{added:?}");
             assert_eq!(run(graph).is_ok(), run(blocked).is_ok(), "{added:?}");
+        }
+    }
+
+    #[test]
+    fn tiles_make_what_windows_make() {
+        let mut graph = Graph::default();
+        let x = graph.input("x", None, None);
+        let stem = conv(&mut graph, x, [40, 3, 3, 3], 1, 1);
+        let stem = graph.node("relu", Relu, &[stem]);
+        let back = conv(&mut graph, stem, [40, 40, 3, 3], 1, 1);
+        let sum = binary(&mut graph, Operation::Add, back, stem);
+        let last = conv(&mut graph, sum, [24, 40, 3, 3], 1, 1);
+        graph.output(last);
+        graph.fuse().unwrap();
+        let mut blocked = graph.clone();
+        blocked.block().unwrap();
+        for shape in [[1, 3, 45, 38], [9, 3, 15, 12], [3, 3, 1, 1], [0, 3, 6, 6]] {
+            let run = |graph: &Graph| {
+                let made = Executor::new(graph.clone()).unwrap().run(vec![floats(&shape, 7)], Run::default()).unwrap();
+                made.outputs[0].get::<f32>().unwrap().to_vec()
+            };
+            let (plain, blocked) = (run(&graph), run(&blocked));
+            let most = plain.iter().fold(0.0, |most: f32, y| most.max(y.abs()));
+            assert_eq!(plain.len(), blocked.len());
+            assert!(plain.iter().zip(&blocked).all(|(a, b)| (a - b).abs() <= 4e-6 * most), "{shape:?}");
         }
     }
 

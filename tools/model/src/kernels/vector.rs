@@ -31,6 +31,8 @@ pub(super) trait Lanes: Copy {
 
     unsafe fn add(self, other: Self) -> Self;
 
+    unsafe fn subtract(self, other: Self) -> Self;
+
     /// The sum of the numbers.
     unsafe fn total(self) -> f32;
 
@@ -90,6 +92,14 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
+    unsafe fn subtract(mut self, other: Self) -> Self {
+        for lane in 0..LANES {
+            self[lane] -= other[lane];
+        }
+        self
+    }
+
+    #[inline(always)]
     unsafe fn total(self) -> f32 {
         let [a, b, c, d, e, f, g, h] = self;
         ((a + e) + (c + g)) + ((b + f) + (d + h))
@@ -121,9 +131,9 @@ impl Lanes for [f32; LANES] {
 mod x86_64 {
     use std::arch::x86_64::{
         __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps,
-        _mm256_storeu_ps, _mm512_add_ps, _mm512_castps256_ps512, _mm512_castps512_ps256, _mm512_extractf32x8_ps,
-        _mm512_fmadd_ps, _mm512_insertf32x8, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_reduce_add_ps,
-        _mm512_set1_ps, _mm512_storeu_ps,
+        _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_castps256_ps512, _mm512_castps512_ps256,
+        _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_insertf32x8, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps,
+        _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
     };
 
     use super::Lanes;
@@ -159,6 +169,12 @@ mod x86_64 {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: as above.
             unsafe { _mm256_add_ps(self, other) }
+        }
+
+        #[inline(always)]
+        unsafe fn subtract(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_sub_ps(self, other) }
         }
 
         #[inline(always)]
@@ -217,6 +233,12 @@ mod x86_64 {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: as above.
             unsafe { _mm512_add_ps(self, other) }
+        }
+
+        #[inline(always)]
+        unsafe fn subtract(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_sub_ps(self, other) }
         }
 
         #[inline(always)]

@@ -60,6 +60,12 @@ impl Span {
 const FARTHEST: usize = 1 << 16;
 
 impl Window {
+    /// Whether a window of this kernel has three places next to each other along two dimensions, and moves by one.
+    pub(crate) fn is_three_by_three(&self, kernel: &[usize]) -> bool {
+        let ones = |all: &Option<Vec<usize>>| all.iter().flatten().all(|each| *each == 1);
+        kernel == [3; 2] && ones(&self.strides) && ones(&self.dilations)
+    }
+
     /// The window of a definition.
     ///
     /// # Errors

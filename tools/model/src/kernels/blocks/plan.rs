@@ -60,17 +60,22 @@ impl Plan {
         let plane = plane.checked_mul(pitch)?;
         output[0].checked_mul(output[1])?.checked_mul(pitch)?;
         taps.iter_mut().for_each(|tap| *tap *= pitch);
-        let lens = match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512(_) => LONG,
-            _ => SHORT,
-        };
+        let lens = lens(level);
         let tiles = match direct && kernel == [1, 1] && stride[0] == 1 {
             // All pixels are one row.
             true => tiles([1, output[0] * output[1]], 0, pitch, lens),
             false => tiles(output, stride[0] * width * pitch, pitch, lens),
         };
         Some(Self { geometry, input, output, pitch, rows, width, plane, taps, tiles, direct })
+    }
+
+    /// Of single pixels of an image that is taken as it lies.
+    pub(super) fn pixels(level: Level, count: usize) -> Self {
+        let geometry = Geometry { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], pads: [0; 4] };
+        let (size, plane) = ([1, count], count * BLOCK);
+        let tiles = tiles(size, 0, BLOCK, lens(level));
+        let (taps, direct) = (vec![0], true);
+        Self { geometry, input: size, output: size, pitch: BLOCK, rows: 1, width: count, plane, taps, tiles, direct }
     }
 
     /// Which pixel of a plane one of the image with its padding is.
@@ -102,6 +107,14 @@ impl Plan {
     /// Elements that an image of `channels` channels takes with its padding.
     pub(crate) fn padded(&self, channels: usize) -> usize {
         channels.div_ceil(self.pitch) * self.plane
+    }
+}
+
+fn lens(level: Level) -> &'static [usize] {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) => LONG,
+        _ => SHORT,
     }
 }
 

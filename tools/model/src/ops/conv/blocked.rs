@@ -1,6 +1,8 @@
 //! Convolutions of images whose channels stand in blocks of sixteen, `[N, C / 16, H, W, 16]`, and the way in and out of them.
 //!
-//! The same to the bit as a [`Conv`]: see [`blocks`](crate::kernels::blocks).
+//! Those of windows of three by three that move by one pixel are made from fewer products, see
+//! [`winograd`](crate::kernels::blocks::winograd); the others are the same to the bit as a [`Conv`], see
+//! [`blocks`](crate::kernels::blocks).
 
 pub(crate) mod between;
 
@@ -11,7 +13,7 @@ use rayon::prelude::*;
 
 use super::{Activation, Conv, MANY, SHARES, SMALL, Shapes, Span, geometry, spread};
 use crate::fault::{Fault, dims};
-use crate::kernels::blocks::{BLOCK, End, FEW, Job, Out, Packed, Plan, each, layout};
+use crate::kernels::blocks::{BLOCK, End, FEW, Job, Out, Packed, Plan, each, layout, winograd};
 use crate::operator::{Context, Inputs, Operator};
 use crate::tensor::Tensor;
 
@@ -42,6 +44,8 @@ pub(crate) struct BlockedConv {
 #[derive(Debug)]
 enum Weights {
     Dense(Packed),
+    /// Of windows of three by three that move by one pixel.
+    Tiles(winograd::Packed),
     /// Every channel by itself.
     Each(each::Packed),
 }
@@ -72,6 +76,9 @@ impl Conv {
         };
         padded.resize(outputs.next_multiple_of(BLOCK), 0.0);
         let weights = match self.groups {
+            1 if !apart && self.window.is_three_by_three(&shape[2..]) => {
+                Weights::Tiles(winograd::Packed::new(all, [outputs, inputs]))
+            }
             1 => Weights::Dense(Packed::new(all, [outputs, inputs])),
             _ => Weights::Each(each::Packed::new(all, outputs)),
         };
@@ -83,14 +90,19 @@ impl Conv {
 /// Images on their way through a convolution.
 struct Work<'w> {
     of: &'w BlockedConv,
-    spans: [Span; 2],
-    /// Of dense weights.
-    plan: Option<Plan>,
+    way: Way<'w>,
     /// Elements of an image, in and out.
     image: usize,
     of_out: usize,
     add: Option<&'w [f32]>,
     activation: Activation,
+}
+
+/// Weights, and where windows lie on images.
+enum Way<'w> {
+    Dense(&'w Packed, Plan),
+    Tiles(&'w winograd::Packed, winograd::Plan),
+    Each(&'w each::Packed, [Span; 2]),
 }
 
 /// What comes in, and where windows lie on it.
@@ -130,6 +142,23 @@ impl BlockedConv {
         }
     }
 
+    fn way(&self, placed: &Placed, context: &Context<'_>) -> Result<Way<'_>, Fault> {
+        let spans = placed.spans;
+        let packed = match &self.weights {
+            Weights::Each(packed) => return Ok(Way::Each(packed, spans)),
+            Weights::Tiles(packed) => return Ok(Way::Tiles(packed, winograd::Plan::new(spans))),
+            Weights::Dense(packed) => packed,
+        };
+        let pitch = if self.apart { FEW } else { BLOCK };
+        let plan = Plan::new(geometry(&spans[0], &spans[1]), spans.map(|span| span.input), pitch);
+        let plan = plan.filter(|plan| plan.output == spans.map(|span| span.output));
+        let image = dims(&placed.shapes.image);
+        let wrong = || Fault::shape(format!("images {image} with their padding"), "room for the kernel");
+        let plan = plan.ok_or_else(wrong)?;
+        context.len::<f32>(&[self.shape[1].div_ceil(pitch), plan.plane])?;
+        Ok(Way::Dense(packed, plan))
+    }
+
     /// Sums in blocks, with what is added to them, and what becomes of them.
     fn sums(
         &self,
@@ -138,26 +167,14 @@ impl BlockedConv {
         (add, activation): (Option<&Tensor>, Activation),
         context: &Context<'_>,
     ) -> Result<Tensor, Fault> {
-        let (spans, shape) = (placed.spans, placed.blocks());
+        let shape = placed.blocks();
         // Before anything is as large as the output.
         context.len::<f32>(&shape)?;
-        let plan = match self.weights {
-            Weights::Each(_) => None,
-            Weights::Dense(_) => {
-                let pitch = if self.apart { FEW } else { BLOCK };
-                let plan = Plan::new(geometry(&spans[0], &spans[1]), spans.map(|span| span.input), pitch);
-                let plan = plan.filter(|plan| plan.output == spans.map(|span| span.output));
-                let image = dims(&placed.shapes.image);
-                let wrong = || Fault::shape(format!("images {image} with their padding"), "room for the kernel");
-                let plan = plan.ok_or_else(wrong)?;
-                context.len::<f32>(&[self.shape[1].div_ceil(pitch), plan.plane])?;
-                Some(plan)
-            }
-        };
+        let way = self.way(placed, context)?;
         let mut out = context.buffer(&shape)?;
         let (image, of_out) = (x.len() / shape[0].max(1), out.len() / shape[0].max(1));
         let add = add.and_then(Tensor::get::<f32>);
-        Work { of: self, spans, plan, image, of_out, add, activation }.run(x, context, &mut out);
+        Work { of: self, way, image, of_out, add, activation }.run(x, context, &mut out);
         let len = out.len();
         Tensor::of(shape, out).ok_or_else(|| Fault::shape(format!("{len} results"), dims(&shape)))
     }
@@ -202,12 +219,14 @@ impl Work<'_> {
             return out.fill(0.0);
         }
         let images = out.len() / self.of_out;
+        if let Way::Tiles(packed, plan) = &self.way {
+            return self.tiles(packed, plan, (x, images), context, out);
+        }
         if images >= MANY {
             let all = out.par_chunks_exact_mut(self.of_out).zip(x.par_chunks_exact(self.image)).enumerate();
             return all.for_each(|(nth, (out, x))| self.image((nth, x), context, 1, out));
         }
-        let products = self.of_out.saturating_mul(self.of.shape[1..].iter().product());
-        let threads = if products < SMALL { 1 } else { rayon::current_num_threads() };
+        let threads = if self.is_small(self.of_out) { 1 } else { rayon::current_num_threads() };
         for (nth, (x, out)) in x.chunks_exact(self.image).zip(out.chunks_exact_mut(self.of_out)).enumerate() {
             self.image((nth, x), context, threads, out);
         }
@@ -220,8 +239,8 @@ impl Work<'_> {
             activation: self.activation,
         };
         let out = Out::new(out);
-        match (&self.of.weights, &self.plan) {
-            (Weights::Dense(packed), Some(plan)) => {
+        match &self.way {
+            Way::Dense(packed, plan) => {
                 // A thread goes through its own part of the image, or else of the weights.
                 let all = parts([plan.tiles(), packed.groups()], threads, packed.are_heavy());
                 spread(all, threads, |[tiles, groups]| {
@@ -232,15 +251,41 @@ impl Work<'_> {
                     padded.into_iter().for_each(|padded| context.put(padded));
                 });
             }
-            (Weights::Each(packed), _) => {
-                let [rows, cols] = self.spans;
-                let job = each::Job { rows, cols, packed, image: x, end };
+            Way::Each(packed, [rows, cols]) => {
+                let job = each::Job { rows: *rows, cols: *cols, packed, image: x, end };
                 let all = parts([rows.output, self.of.bias.len() / BLOCK], threads, false);
                 // SAFETY: parts are other blocks or other rows, and the outputs outlive them.
                 spread(all, threads, |[rows, blocks]| unsafe { job.run(blocks, rows, out) });
             }
-            _ => {}
+            Way::Tiles(..) => {}
         }
+    }
+
+    /// All images at once: weights are gone through once for tiles of several.
+    fn tiles(
+        &self,
+        packed: &winograd::Packed,
+        plan: &winograd::Plan,
+        (x, images): (&[f32], usize),
+        context: &Context<'_>,
+        out: &mut [f32],
+    ) {
+        let end = End { bias: &self.of.bias, add: self.add, activation: self.activation };
+        let tiles = images * plan.tiles();
+        let threads = if self.is_small(out.len()) { 1 } else { rayon::current_num_threads() };
+        let work = winograd::Work { plan, packed, images: x, end };
+        let out = Out::new(out);
+        spread(parts([tiles, packed.groups()], threads, packed.are_heavy()), threads, |[tiles, groups]| {
+            let mut room = context.scratch(work.room(tiles.len()));
+            // SAFETY: parts are other groups or other tiles, and the outputs outlive them.
+            unsafe { work.run(groups, tiles, &mut room, out) };
+            context.put(room);
+        });
+    }
+
+    /// Whether so many outputs are not worth the start of threads.
+    fn is_small(&self, outputs: usize) -> bool {
+        outputs.saturating_mul(self.of.shape[1..].iter().product()) < SMALL
     }
 
     /// Rows of an image with its padding, from the place on that is [`aligned`].

@@ -1,0 +1,371 @@
+//! Convolution of windows of three by three that move by one pixel, from fewer products: Winograd's F(2x2, 3x3).
+//!
+//! ```text
+//! Y = A' [sum over c of (G g G') * (B' d B)] A
+//!
+//!      1   0   0            1  0 -1  0            1  1  1  0
+//! G =  .5  .5  .5      B' = 0  1  1  0       A' = 0  1 -1 -1
+//!      .5 -.5  .5           0 -1  1  0
+//!      0   0   1            0  1  0 -1
+//! ```
+//!
+//! Four outputs `Y`, two by two, take four by four pixels `d` of each channel, and 16 products instead of 36 (Lavin and Gray,
+//! "Fast Algorithms for Convolutional Neural Networks", 2015, section 4.1). For each of the 16 places the products are a
+//! convolution of one by one, over tiles instead of pixels. Sums are made in another order than those of
+//! [`blocks`](super), so that results differ in their last digits; they do not hang on the strips that tiles are taken in.
+
+mod packed;
+
+use std::ops::Range;
+
+use niwaki_codes::simd::Level;
+
+use super::packed::wide;
+use super::{BLOCK, End, Job, Out, finish};
+use crate::kernels::conv::Activation;
+use crate::kernels::vector::{LANES, Lanes};
+use crate::ops::conv::Span;
+pub(crate) use packed::Packed;
+
+/// Pixels of a tile along a side, places of all of them, and outputs along a side.
+const SIDE: usize = 4;
+const PLACES: usize = SIDE * SIDE;
+const STEP: usize = SIDE - 2;
+
+/// What tiles that are taken at once may hold, in elements: 256 KiB, a part of a second-level cache.
+const ROOM: usize = 1 << 16;
+
+/// The longest row of tiles for which sums stay in registers, see [`plan`](super::plan), whatever the level.
+const ROW: usize = 42;
+
+/// How tiles lie on images.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    input: [usize; 2],
+    output: [usize; 2],
+    /// Rows of padding above, and columns to the left.
+    before: [usize; 2],
+    /// Tiles of an image, down and along.
+    tiles: [usize; 2],
+}
+
+impl Plan {
+    /// Of windows of three by three that move by one pixel.
+    pub(crate) fn new(spans: [Span; 2]) -> Self {
+        let output = spans.map(|span| span.output);
+        let tiles = output.map(|size| size.div_ceil(STEP));
+        Self { input: spans.map(|span| span.input), output, before: spans.map(|span| span.before), tiles }
+    }
+
+    /// Tiles of an image.
+    pub(crate) fn tiles(&self) -> usize {
+        self.tiles[0] * self.tiles[1]
+    }
+}
+
+/// A convolution of images.
+#[derive(Clone, Copy)]
+pub(crate) struct Work<'w> {
+    pub(crate) plan: &'w Plan,
+    pub(crate) packed: &'w Packed,
+    /// Blocks of channels.
+    pub(crate) images: &'w [f32],
+    pub(crate) end: End<'w>,
+}
+
+/// Tiles of a row that are taken at once.
+struct Row {
+    /// Place of the first one in its strip.
+    nth: usize,
+    image: usize,
+    row: usize,
+    cols: Range<usize>,
+}
+
+impl Work<'_> {
+    /// Tiles that are taken at once, of so many.
+    fn strip(&self, tiles: usize) -> usize {
+        let of_tile = (self.packed.inputs * BLOCK + self.packed.zeros.len()) * PLACES;
+        (ROOM / of_tile / ROW).max(1).saturating_mul(ROW).min(tiles)
+    }
+
+    /// Elements that so many tiles take on their way.
+    pub(crate) fn room(&self, tiles: usize) -> usize {
+        self.strip(tiles) * PLACES * (self.packed.inputs * BLOCK + self.packed.zeros.len())
+    }
+
+    /// Computes the outputs of tiles of groups of blocks; tiles of all images count.
+    ///
+    /// # Safety
+    ///
+    /// `out` is still there, and no one else uses these outputs.
+    pub(crate) unsafe fn run(&self, groups: Range<usize>, tiles: Range<usize>, room: &mut [f32], out: Out) {
+        let (plan, packed) = (self.plan, self.packed);
+        let image = packed.inputs * plan.input[0] * plan.input[1] * BLOCK;
+        let images = tiles.end.div_ceil(plan.tiles().max(1));
+        assert!(self.images.len() >= images * image, "an image that is too small");
+        let outputs = packed.zeros.len();
+        assert!(out.len >= images * outputs * plan.output[0] * plan.output[1], "part of the outputs");
+        assert!(self.end.bias.len() == outputs && self.end.add.is_none_or(|add| add.len() == out.len));
+        let wide = wide(packed.level);
+        let blocks = groups.start * wide..(groups.end * wide).min(outputs / BLOCK);
+        let long = self.strip(tiles.len());
+        let mut products = super::Plan::pixels(packed.level, long);
+        for start in tiles.clone().step_by(long.max(1)) {
+            let strip = start..(start + long).min(tiles.end);
+            if strip.len() < long {
+                products = super::Plan::pixels(packed.level, strip.len());
+            }
+            let (pixels, rest) = room.split_at_mut(strip.len() * PLACES * packed.inputs * BLOCK);
+            let sums = &mut rest[..strip.len() * PLACES * outputs];
+            self.enter(strip.clone(), pixels);
+            self.multiply(groups.clone(), &products, pixels, sums);
+            // SAFETY: the caller's promise, and outputs are as many as asserted.
+            unsafe { self.leave(strip, blocks.clone(), sums, out) };
+        }
+    }
+
+    /// Tiles, row by row.
+    fn rows(&self, strip: Range<usize>) -> impl Iterator<Item = Row> {
+        let ([down, along], start) = (self.plan.tiles, strip.start);
+        (start / along..strip.end.div_ceil(along)).map(move |row| {
+            let cols = strip.start.max(row * along)..strip.end.min((row + 1) * along);
+            let nth = cols.start - start;
+            Row { nth, image: row / down, row: row % down, cols: cols.start - row * along..cols.end - row * along }
+        })
+    }
+
+    /// For each place, sums over the input channels.
+    fn multiply(&self, groups: Range<usize>, plan: &super::Plan, pixels: &[f32], sums: &mut [f32]) {
+        let end = End { bias: &self.packed.zeros, add: None, activation: Activation::None };
+        let places = pixels.chunks_exact(pixels.len() / PLACES).zip(sums.chunks_exact_mut(sums.len() / PLACES));
+        for (packed, (image, sums)) in self.packed.places.iter().zip(places) {
+            let job = Job { plan, packed, image, end };
+            // SAFETY: sums are borrowed, for all tiles.
+            unsafe { job.run(groups.clone(), 0..plan.tiles(), Out::new(sums)) };
+        }
+    }
+
+    /// `B' d B` of tiles: `[16, C / 16, tiles, 16]`.
+    fn enter(&self, strip: Range<usize>, pixels: &mut [f32]) {
+        match self.packed.level {
+            // SAFETY: images and room are as large as `run` makes sure.
+            Level::Scalar => unsafe { self.enter_at::<[f32; LANES]>(strip, pixels) },
+            // SAFETY: likewise, and the level proves the features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) => unsafe { x86_64::enter_avx2(self, strip, pixels) },
+            // SAFETY: likewise.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => unsafe { x86_64::enter_avx512(self, strip, pixels) },
+        }
+    }
+
+    /// # Safety
+    ///
+    /// There are all images of these tiles, and room for as many; this CPU has what `S` needs.
+    #[inline(always)]
+    unsafe fn enter_at<S: Lanes>(&self, strip: Range<usize>, pixels: &mut [f32]) {
+        let ([height, width], tiles) = (self.plan.input, strip.len());
+        let place = self.packed.inputs * tiles * BLOCK;
+        assert!(pixels.len() == place * PLACES, "room for other tiles");
+        for Row { nth, image, row, cols } in self.rows(strip) {
+            let top = (row * STEP).wrapping_sub(self.plan.before[0]);
+            for block in 0..self.packed.inputs {
+                let plane = (image * self.packed.inputs + block) * height * width;
+                for lane in (0..BLOCK).step_by(LANES * S::PARTS) {
+                    // SAFETY: rows and columns are only taken within the image, and the tiles have room.
+                    unsafe {
+                        let plane = self.images.as_ptr().add(plane * BLOCK + lane);
+                        let rows = [0, 1, 2, 3].map(|row| {
+                            let row = top.wrapping_add(row);
+                            (row < height).then(|| plane.add(row * width * BLOCK))
+                        });
+                        let mut to = pixels.as_mut_ptr().add((block * tiles + nth) * BLOCK + lane);
+                        let left = (cols.start * STEP).wrapping_sub(self.plan.before[1]);
+                        let mut before = columns::<S>(rows, left, width);
+                        for col in 0..cols.len() {
+                            let after = columns::<S>(rows, left.wrapping_add((col + 1) * STEP), width);
+                            put(before, after, place, to);
+                            before = after;
+                            to = to.add(BLOCK);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// `A' m A` of tiles of blocks of output channels, and what comes after.
+    ///
+    /// # Safety
+    ///
+    /// `out` has all images of these tiles, and no one else uses these outputs.
+    unsafe fn leave(&self, strip: Range<usize>, blocks: Range<usize>, sums: &[f32], out: Out) {
+        match self.packed.level {
+            // SAFETY: the caller's promise.
+            Level::Scalar => unsafe { self.leave_at::<[f32; LANES]>(strip, blocks, sums, out.start) },
+            // SAFETY: likewise, and the level proves the features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) => unsafe { x86_64::leave_avx2(self, strip, blocks, sums, out.start) },
+            // SAFETY: likewise.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => unsafe { x86_64::leave_avx512(self, strip, blocks, sums, out.start) },
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`leave`](Self::leave), and this CPU has what `S` needs.
+    #[inline(always)]
+    unsafe fn leave_at<S: Lanes>(&self, strip: Range<usize>, blocks: Range<usize>, sums: &[f32], out: *mut f32) {
+        let ([height, width], tiles) = (self.plan.output, strip.len());
+        let outputs = self.packed.zeros.len() / BLOCK;
+        let place = outputs * tiles * BLOCK;
+        assert!(sums.len() == place * PLACES && blocks.end <= outputs, "sums of other tiles");
+        for Row { nth, image, row, cols } in self.rows(strip) {
+            for block in blocks.clone() {
+                let first = ((image * outputs + block) * height + row * STEP) * width;
+                let below = row * STEP + 1 < height;
+                for lane in (0..BLOCK).step_by(LANES * S::PARTS) {
+                    let channel = block * BLOCK + lane;
+                    // SAFETY: the sums of these tiles are there; outputs are those within the image.
+                    unsafe {
+                        let mut from = sums.as_ptr().add((block * tiles + nth) * BLOCK + lane);
+                        for col in cols.clone() {
+                            let [upper, lower] = four::<S>(from, place);
+                            let at = (first + col * STEP) * BLOCK + lane;
+                            let beside = col * STEP + 1 < width;
+                            finish(upper[0], self.end, [channel, at], out);
+                            if beside {
+                                finish(upper[1], self.end, [channel, at + BLOCK], out);
+                            }
+                            if below {
+                                finish(lower[0], self.end, [channel, at + width * BLOCK], out);
+                            }
+                            if beside && below {
+                                finish(lower[1], self.end, [channel, at + (width + 1) * BLOCK], out);
+                            }
+                            from = from.add(BLOCK);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `B'` times two columns of four pixels next to each other, from `col` on, 0 where there is none.
+///
+/// # Safety
+///
+/// Each row has `width` pixels, and this CPU has what `S` needs.
+#[inline(always)]
+unsafe fn columns<S: Lanes>(rows: [Option<*const f32>; SIDE], col: usize, width: usize) -> [[S; SIDE]; STEP] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut both = [[S::splat(0.0); SIDE]; STEP];
+        for (nth, column) in both.iter_mut().enumerate() {
+            let col = col.wrapping_add(nth);
+            if col >= width {
+                continue;
+            }
+            let mut d = [S::splat(0.0); SIDE];
+            for (d, row) in d.iter_mut().zip(rows) {
+                if let Some(row) = row {
+                    *d = S::load(row.add(col * BLOCK));
+                }
+            }
+            *column = [d[0].subtract(d[2]), d[1].add(d[2]), d[2].subtract(d[1]), d[1].subtract(d[3])];
+        }
+        both
+    }
+}
+
+/// Four columns times `B`, stored in 16 places.
+///
+/// # Safety
+///
+/// There is room for them, and this CPU has what `S` needs.
+#[inline(always)]
+unsafe fn put<S: Lanes>(before: [[S; SIDE]; STEP], after: [[S; SIDE]; STEP], place: usize, to: *mut f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for row in 0..SIDE {
+            let [a, b, c, d] = [before[0][row], before[1][row], after[0][row], after[1][row]];
+            let to = to.add(row * SIDE * place);
+            a.subtract(c).store(to);
+            b.add(c).store(to.add(place));
+            c.subtract(b).store(to.add(2 * place));
+            b.subtract(d).store(to.add(3 * place));
+        }
+    }
+}
+
+/// `A' m A`, from 16 places.
+///
+/// # Safety
+///
+/// Sums stand there, and this CPU has what `S` needs.
+#[inline(always)]
+unsafe fn four<S: Lanes>(from: *const f32, place: usize) -> [[S; STEP]; STEP] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut halves = [[S::splat(0.0); STEP]; SIDE];
+        for (row, half) in halves.iter_mut().enumerate() {
+            let from = from.add(row * SIDE * place);
+            let [a, b, c, d] =
+                [S::load(from), S::load(from.add(place)), S::load(from.add(2 * place)), S::load(from.add(3 * place))];
+            *half = [a.add(b).add(c), b.subtract(c).subtract(d)];
+        }
+        let [a, b, c, d] = halves;
+        let upper = [a[0].add(b[0]).add(c[0]), a[1].add(b[1]).add(c[1])];
+        let lower = [b[0].subtract(c[0]).subtract(d[0]), b[1].subtract(c[1]).subtract(d[1])];
+        [upper, lower]
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64 {
+    use std::arch::x86_64::{__m256, __m512};
+
+    use super::{Range, Work};
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn enter_avx2(work: &Work<'_>, strip: Range<usize>, pixels: &mut [f32]) {
+        // SAFETY: the caller keeps the contract of `Work::enter_at`.
+        unsafe { work.enter_at::<__m256>(strip, pixels) }
+    }
+
+    #[target_feature(enable = "avx2,fma,avx512f,avx512dq,avx512vl")]
+    pub(super) unsafe fn enter_avx512(work: &Work<'_>, strip: Range<usize>, pixels: &mut [f32]) {
+        // SAFETY: the caller keeps the contract of `Work::enter_at`.
+        unsafe { work.enter_at::<__m512>(strip, pixels) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn leave_avx2(
+        work: &Work<'_>,
+        strip: Range<usize>,
+        blocks: Range<usize>,
+        sums: &[f32],
+        out: *mut f32,
+    ) {
+        // SAFETY: the caller keeps the contract of `Work::leave_at`.
+        unsafe { work.leave_at::<__m256>(strip, blocks, sums, out) }
+    }
+
+    #[target_feature(enable = "avx2,fma,avx512f,avx512dq,avx512vl")]
+    pub(super) unsafe fn leave_avx512(
+        work: &Work<'_>,
+        strip: Range<usize>,
+        blocks: Range<usize>,
+        sums: &[f32],
+        out: *mut f32,
+    ) {
+        // SAFETY: the caller keeps the contract of `Work::leave_at`.
+        unsafe { work.leave_at::<__m512>(strip, blocks, sums, out) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
