@@ -3,7 +3,7 @@
 use gemm_common::Parallelism;
 
 use crate::fault::Fault;
-use crate::kernels::product::{Product, Side};
+use crate::kernels::product::{Packed, Product, Right, Side};
 use crate::real::Real;
 use crate::tensor::Dtype;
 
@@ -212,17 +212,57 @@ pub(crate) fn mm<T: Real>(
     Ok(())
 }
 
+/// A matrix of single floats that is multiplied from the right often, in panels.
+pub(crate) fn packed(right: Matrix<'_, f32>) -> Packed {
+    // SAFETY: `reach` was found to lie in `elements` when the matrix was made.
+    unsafe { Packed::new([right.rows, right.columns], side(&right)) }
+}
+
+/// `target = scale * left * right`, the same bits as [`mm`] makes.
+///
+/// # Errors
+///
+/// Matrices whose sizes do not fit.
+pub(crate) fn mm_packed(
+    target: Target<'_, f32>,
+    left: Matrix<'_, f32>,
+    right: &Packed,
+    scale: f32,
+) -> Result<(), Fault> {
+    let [k, n] = right.size();
+    if (left.columns, target.rows, target.columns) != (k, left.rows, n) || k == 0 {
+        let found = format!("{}x{} times {k}x{n}", left.rows, left.columns);
+        return Err(Fault::shape(found, format!("a product of {}x{}", target.rows, target.columns)));
+    }
+    let product = Product {
+        m: target.rows,
+        k,
+        n,
+        left: side(&left),
+        right: right.right(),
+        out: target.elements.as_mut_ptr(),
+        out_row: target.row_stride,
+        add: false,
+        scale,
+    };
+    // SAFETY: as in `mm`; the panels are there as long as the product runs.
+    unsafe { product.run(true) };
+    Ok(())
+}
+
+fn side<T>(of: &Matrix<'_, T>) -> Side {
+    Side { from: of.elements.as_ptr().cast(), row: of.row_stride, column: of.column_stride }
+}
+
 /// A product of single floats, which are the only ones without a `gemm`.
 fn single<T: Real>(target: &mut Target<'_, T>, left: &Matrix<'_, T>, right: &Matrix<'_, T>, way: Way<T>) -> Product {
     assert!(T::DTYPE == Dtype::F32, "a product of {}", T::DTYPE);
-    let side =
-        |of: &Matrix<'_, T>| Side { from: of.elements.as_ptr().cast(), row: of.row_stride, column: of.column_stride };
     Product {
         m: target.rows,
         k: left.columns,
         n: target.columns,
         left: side(left),
-        right: side(right),
+        right: Right::Lies(side(right)),
         out: target.elements.as_mut_ptr().cast(),
         out_row: target.row_stride,
         add: way.add,

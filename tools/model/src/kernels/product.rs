@@ -27,6 +27,125 @@ pub(crate) struct Side {
     pub(crate) column: usize,
 }
 
+impl Side {
+    /// Copies a block of a matrix's rows, and a panel of its columns, filled with zeros.
+    #[inline(always)]
+    unsafe fn copy(
+        &self,
+        panel: &mut [f32],
+        width: usize,
+        (start, deep): (usize, usize),
+        (first, count): (usize, usize),
+    ) {
+        let Self { from, row, column } = *self;
+        // SAFETY: the caller's promise: rows and columns that the matrix has.
+        unsafe {
+            let from = from.add(start * row + first * column);
+            if column == 1 {
+                for (t, panel) in panel.chunks_exact_mut(width).take(deep).enumerate() {
+                    let row = std::slice::from_raw_parts(from.add(t * row), count);
+                    if count == width {
+                        let (whole, _) = row.as_chunks::<LANES>();
+                        let (to, _) = panel.as_chunks_mut::<LANES>();
+                        for (to, from) in to.iter_mut().zip(whole) {
+                            *to = *from;
+                        }
+                    } else {
+                        panel[..count].copy_from_slice(row);
+                        panel[count..].fill(0.0);
+                    }
+                }
+                return;
+            }
+            if count < width {
+                panel[..deep * width].fill(0.0);
+            }
+            // Squares of eight by eight, where the rows of the matrix stand side by side.
+            let squares = if row == 1 { [deep / LANES * LANES, count / LANES * LANES] } else { [0, 0] };
+            for t in (0..squares[0]).step_by(LANES) {
+                for j in (0..squares[1]).step_by(LANES) {
+                    let mut square = [[0.0f32; LANES]; LANES];
+                    for (k, line) in square.iter_mut().enumerate() {
+                        *line = from.add((j + k) * column + t).cast::<[f32; LANES]>().read_unaligned();
+                    }
+                    for k in 0..LANES {
+                        let mut line = [0.0f32; LANES];
+                        for (x, other) in line.iter_mut().zip(&square) {
+                            *x = other[k];
+                        }
+                        let to = panel.as_mut_ptr().add((t + k) * width + j);
+                        to.cast::<[f32; LANES]>().write_unaligned(line);
+                    }
+                }
+            }
+            for j in 0..count {
+                let first = if j < squares[1] { squares[0] } else { 0 };
+                for t in first..deep {
+                    *panel.get_unchecked_mut(t * width + j) = *from.add(j * column + t * row);
+                }
+            }
+        }
+    }
+}
+
+/// The right matrix.
+#[derive(Clone, Copy)]
+pub(crate) enum Right {
+    Lies(Side),
+    /// In the panels of a [`Packed`].
+    Panels(*const f32),
+}
+
+/// A right matrix of `k` by `n` in panels: all rows of one after the other, filled with zeros.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    k: usize,
+    n: usize,
+    level: Level,
+    panels: Vec<f32>,
+}
+
+impl Packed {
+    /// # Safety
+    ///
+    /// All elements stand where the strides say.
+    pub(crate) unsafe fn new([k, n]: [usize; 2], right: Side) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::at(Level::best(), [k, n], right) }
+    }
+
+    unsafe fn at(level: Level, [k, n]: [usize; 2], right: Side) -> Self {
+        let width = width(level);
+        let mut panels = vec![0.0; k * n.next_multiple_of(width)];
+        for (nth, panel) in panels.chunks_exact_mut((k * width).max(1)).enumerate() {
+            let first = nth * width;
+            // SAFETY: the caller's promise: rows and columns that the matrix has.
+            unsafe { right.copy(panel, width, (0, k), (first, width.min(n - first))) };
+        }
+        Self { k, n, level, panels }
+    }
+
+    /// Rows and columns.
+    pub(crate) fn size(&self) -> [usize; 2] {
+        [self.k, self.n]
+    }
+
+    /// As a product takes it.
+    pub(crate) fn right(&self) -> Right {
+        assert!(self.level == Level::best(), "panels of another processor");
+        Right::Panels(self.panels.as_ptr())
+    }
+}
+
+/// Columns of a panel.
+fn width(level: Level) -> usize {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) => 2 * WIDE * LANES,
+        _ => WIDE * LANES,
+    }
+}
+
 /// What is multiplied: `m` rows by `k`, `k` by `n`; and where it goes, each row in one piece.
 #[derive(Clone, Copy)]
 pub(crate) struct Product {
@@ -34,7 +153,7 @@ pub(crate) struct Product {
     pub(crate) k: usize,
     pub(crate) n: usize,
     pub(crate) left: Side,
-    pub(crate) right: Side,
+    pub(crate) right: Right,
     pub(crate) out: *mut f32,
     pub(crate) out_row: usize,
     /// Whether the product is added to what is there.
@@ -58,11 +177,7 @@ impl Product {
     }
 
     unsafe fn at(&self, level: Level, parallel: bool) {
-        let width = match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512(_) => 2 * WIDE * LANES,
-            _ => WIDE * LANES,
-        };
+        let width = width(level);
         let panels = self.n.div_ceil(width);
         let threads = rayon::current_num_threads();
         if !parallel || threads == 1 || self.m.saturating_mul(self.n).saturating_mul(self.k) < SMALL {
@@ -120,19 +235,24 @@ impl Product {
         let count = width.min(self.n - first);
         // Not in a closure: it would be compiled without the instructions of `S`.
         let mut panel = PANEL.take();
-        panel.resize(BLOCK.min(self.k) * width, 0.0);
+        if let Right::Lies(_) = self.right {
+            panel.resize(BLOCK.min(self.k) * width, 0.0);
+        }
         let mut start = 0;
         while start < self.k {
             let deep = BLOCK.min(self.k - start);
             // SAFETY: the caller's promise.
             unsafe {
-                // For a few rows of a whole panel a copy would cost more than it saves.
-                let lies = to - from < R && self.right.column == 1 && count == width;
-                let (place, next) = if lies {
-                    (self.right.from.add(start * self.right.row + first), self.right.row)
-                } else {
-                    self.copy(&mut panel, width, (start, deep), (first, count));
-                    (panel.as_ptr(), width)
+                let (place, next) = match self.right {
+                    Right::Panels(panels) => (panels.add(first * self.k + start * width), width),
+                    // For a few rows of a whole panel a copy would cost more than it saves.
+                    Right::Lies(right) if to - from < R && right.column == 1 && count == width => {
+                        (right.from.add(start * right.row + first), right.row)
+                    }
+                    Right::Lies(right) => {
+                        right.copy(&mut panel, width, (start, deep), (first, count));
+                        (panel.as_ptr(), width)
+                    }
                 };
                 let (add, mut row) = (self.add || start > 0, from);
                 while row < to {
@@ -148,65 +268,6 @@ impl Product {
             start += deep;
         }
         PANEL.set(panel);
-    }
-
-    /// Copies a block of the right matrix's rows, and a panel of its columns, filled with zeros.
-    #[inline(always)]
-    unsafe fn copy(
-        &self,
-        panel: &mut [f32],
-        width: usize,
-        (start, deep): (usize, usize),
-        (first, count): (usize, usize),
-    ) {
-        let Side { from, row, column } = self.right;
-        // SAFETY: the caller's promise: rows and columns that the matrix has.
-        unsafe {
-            let from = from.add(start * row + first * column);
-            if column == 1 {
-                for (t, panel) in panel.chunks_exact_mut(width).take(deep).enumerate() {
-                    let row = std::slice::from_raw_parts(from.add(t * row), count);
-                    if count == width {
-                        let (whole, _) = row.as_chunks::<LANES>();
-                        let (to, _) = panel.as_chunks_mut::<LANES>();
-                        for (to, from) in to.iter_mut().zip(whole) {
-                            *to = *from;
-                        }
-                    } else {
-                        panel[..count].copy_from_slice(row);
-                        panel[count..].fill(0.0);
-                    }
-                }
-                return;
-            }
-            if count < width {
-                panel[..deep * width].fill(0.0);
-            }
-            // Squares of eight by eight, where the rows of the matrix stand side by side.
-            let squares = if row == 1 { [deep / LANES * LANES, count / LANES * LANES] } else { [0, 0] };
-            for t in (0..squares[0]).step_by(LANES) {
-                for j in (0..squares[1]).step_by(LANES) {
-                    let mut square = [[0.0f32; LANES]; LANES];
-                    for (k, line) in square.iter_mut().enumerate() {
-                        *line = from.add((j + k) * column + t).cast::<[f32; LANES]>().read_unaligned();
-                    }
-                    for k in 0..LANES {
-                        let mut line = [0.0f32; LANES];
-                        for (x, other) in line.iter_mut().zip(&square) {
-                            *x = other[k];
-                        }
-                        let to = panel.as_mut_ptr().add((t + k) * width + j);
-                        to.cast::<[f32; LANES]>().write_unaligned(line);
-                    }
-                }
-            }
-            for j in 0..count {
-                let first = if j < squares[1] { squares[0] } else { 0 };
-                for t in first..deep {
-                    *panel.get_unchecked_mut(t * width + j) = *from.add(j * column + t * row);
-                }
-            }
-        }
     }
 }
 
@@ -287,45 +348,4 @@ impl Tile<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::numbers;
-
-    #[test]
-    fn every_level_and_layout_gives_the_definition() {
-        for (m, k, n) in [(1, 1, 1), (3, 5, 7), (8, 16, 48), (17, 64, 33), (1, 700, 50), (30, 1100, 97), (70, 3, 300)] {
-            for (turn_left, turn_right) in [(false, false), (true, false), (false, true), (true, true)] {
-                let (a, b, c) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
-                let left = if turn_left { (1, m) } else { (k, 1) };
-                let right = if turn_right { (1, k) } else { (n, 1) };
-                for level in Level::all() {
-                    for add in [false, true] {
-                        let mut out = if add { c.clone() } else { vec![f32::NAN; m * n] };
-                        let product = Product {
-                            m,
-                            k,
-                            n,
-                            left: Side { from: a.as_ptr(), row: left.0, column: left.1 },
-                            right: Side { from: b.as_ptr(), row: right.0, column: right.1 },
-                            out: out.as_mut_ptr(),
-                            out_row: n,
-                            add,
-                            scale: 0.5,
-                        };
-                        // SAFETY: the matrices are as large as the strides say.
-                        unsafe { product.at(level, m > 8) };
-                        for (at, found) in out.iter().enumerate() {
-                            let (i, j) = (at / n, at % n);
-                            let term = |t: usize| {
-                                f64::from(a[i * left.0 + t * left.1]) * f64::from(b[t * right.0 + j * right.1])
-                            };
-                            let sum = (0..k).map(term).sum::<f64>() / 2.0 + if add { f64::from(c[at]) } else { 0.0 };
-                            let off = (f64::from(*found) - sum).abs();
-                            assert!(off < 1e-6 * k as f64 + 1e-6, "{m}x{k}x{n} {level:?} at {at}: {found}, {sum}");
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

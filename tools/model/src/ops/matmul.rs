@@ -1,8 +1,11 @@
 //! Products of matrices: MatMul, Gemm.
 
 mod back;
+mod packed;
+mod right;
 
-use half::{bf16, f16};
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::attributes::Definition;
@@ -13,7 +16,8 @@ use crate::ops::shape::{broadcast, broadcast_strides, walk};
 use crate::ops::{Built, some};
 use crate::real::{Real, in_reals, reals, rounded};
 use crate::reverse::Reverse;
-use crate::tensor::{Buffer, Data, Dtype, Element, Tensor, elements};
+use crate::tensor::{Buffer, Dtype, Element, Tensor, elements};
+pub(crate) use right::Right;
 
 /// Products of the matrices in the last two dimensions, over all others broadcast.
 #[derive(Clone, Copy, Debug, Default)]
@@ -223,6 +227,10 @@ impl Operator for MatMul {
         products(outputs, k)
     }
 
+    fn prepare(&self, constants: &[Option<&Tensor>]) -> Result<Option<Arc<dyn Operator>>, Fault> {
+        packed::prepare(self, (self.transpose_left, self.transpose_right), constants)
+    }
+
     fn reverse(&self) -> Reverse<'_> {
         Reverse::Flows(self)
     }
@@ -268,83 +276,6 @@ fn integers<T: Element>(
     crate::real::made(sizes.shape.clone(), T::wrap(Buffer::from(out)), found)
 }
 
-/// A right-hand matrix of any float type.
-pub(crate) struct Right<'a> {
-    pub(crate) tensor: &'a Tensor,
-    pub(crate) k: usize,
-    pub(crate) n: usize,
-    /// It stands as `n` rows of `k`.
-    pub(crate) transposed: bool,
-}
-
-/// Elements of halves that are widened at a time: they stay in cache until they are multiplied.
-const PANEL: usize = 1 << 18;
-
-impl Right<'_> {
-    /// `out = scale * left * this`; halves are widened one panel after the other.
-    ///
-    /// # Errors
-    ///
-    /// Sizes that do not fit, and elements that are no floats.
-    pub(crate) fn times<T: Real>(&self, left: Matrix<'_, T>, out: &mut [T], scale: T) -> Result<(), Fault> {
-        match self.tensor.data() {
-            Data::F16(all) if T::DTYPE == Dtype::F32 => {
-                self.panels(left, out, scale, all.as_slice(), |from: &[f16], to| widen(from, to, |x| x.to_f32()))
-            }
-            Data::Bf16(all) if T::DTYPE == Dtype::F32 => {
-                self.panels(left, out, scale, all.as_slice(), |from: &[bf16], to| widen(from, to, |x| x.to_f32()))
-            }
-            data => {
-                let all = T::widened(data).ok_or_else(|| Fault::dtype(1, self.tensor, "a float type"))?;
-                let right = match self.transposed {
-                    true => Matrix::rows(&all, self.n, self.k)?.transposed(),
-                    false => Matrix::rows(&all, self.k, self.n)?,
-                };
-                let m = out.len() / self.n.max(1);
-                mm(Target::rows(out, m, self.n)?, left, right, Way { scale, ..Way::replace() })
-            }
-        }
-    }
-
-    fn panels<T: Real, H: Sync>(
-        &self,
-        left: Matrix<'_, T>,
-        out: &mut [T],
-        scale: T,
-        all: &[H],
-        widen: impl Fn(&[H], &mut [T]),
-    ) -> Result<(), Fault> {
-        let (k, n) = (self.k, self.n);
-        let m = out.len() / n.max(1);
-        if k == 0 || n == 0 {
-            out.iter_mut().for_each(|x| *x = T::ZERO);
-            return Ok(());
-        }
-        let long = if self.transposed { k } else { n };
-        let high = (PANEL / long).max(1);
-        let mut wide = vec![T::ZERO; high * long.min(all.len())];
-        for (at, panel) in all.chunks(high * long).enumerate() {
-            let (wide, rows) = (&mut wide[..panel.len()], panel.len() / long);
-            widen(panel, wide);
-            let first = at * high;
-            if self.transposed {
-                let right = Matrix::rows(wide, rows, k)?.transposed();
-                mm(Target::strided(&mut out[first..], (m, rows), n)?, left, right, Way { scale, ..Way::replace() })?;
-            } else {
-                let right = Matrix::rows(wide, rows, n)?;
-                let way = Way { add: at > 0, scale, parallel: true };
-                mm(Target::rows(out, m, n)?, left.columns(first, rows)?, right, way)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Widens halves.
-fn widen<H: Copy, T: Real>(from: &[H], to: &mut [T], one: impl Fn(H) -> f32) {
-    from.iter().zip(to).for_each(|(from, to)| *to = T::near(f64::from(one(*from))));
-}
-
 impl Gemm {
     fn reals<T: Real>(&self, inputs: &Inputs, context: &Context<'_>) -> Result<Tensor, Fault> {
         let (left, right) = (inputs.get(0)?, inputs.get(1)?);
@@ -359,22 +290,14 @@ impl Gemm {
         let left = if self.transpose_left { Matrix::rows(&all, k, m)?.transposed() } else { Matrix::rows(&all, m, k)? };
         let right = Right { tensor: right, k, n, transposed: self.transpose_right };
         right.times(left, &mut out, T::near(f64::from(self.alpha)))?;
-        if inputs.optional(2).is_some() && self.beta != 0.0 {
-            let beta = T::near(f64::from(self.beta));
-            self.add(&mut out, (m, n), inputs.get(2)?.shape(), &reals::<T>(inputs, 2)?, beta)?;
-        }
+        self.add(inputs, &mut out, (m, n))?;
         rounded(inputs.get(0)?.dtype(), sizes.shape, out)
     }
 
-    /// Adds beta C.
-    fn add<T: Real>(
-        &self,
-        out: &mut [T],
-        (m, n): (usize, usize),
-        shape: &[usize],
-        c: &[T],
-        beta: T,
-    ) -> Result<(), Fault> {
+    /// Adds beta C, where there is one.
+    fn add<T: Real>(&self, inputs: &Inputs, out: &mut [T], (m, n): (usize, usize)) -> Result<(), Fault> {
+        let Some(addend) = inputs.optional(2).filter(|_| self.beta != 0.0) else { return Ok(()) };
+        let (shape, c, beta) = (addend.shape(), reals::<T>(inputs, 2)?, T::near(f64::from(self.beta)));
         if broadcast(&[shape, &[m, n]])? != [m, n] {
             return Err(Fault::shape(
                 format!("an addend of {}", dims(shape)),
@@ -416,6 +339,10 @@ impl Operator for Gemm {
             _ => 0,
         };
         products(outputs, k)
+    }
+
+    fn prepare(&self, constants: &[Option<&Tensor>]) -> Result<Option<Arc<dyn Operator>>, Fault> {
+        packed::prepare(self, (self.transpose_left, self.transpose_right), constants)
     }
 
     fn reverse(&self) -> Reverse<'_> {

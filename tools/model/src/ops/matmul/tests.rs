@@ -1,3 +1,5 @@
+use half::{bf16, f16};
+
 use super::*;
 use crate::operator::Pool;
 
@@ -82,4 +84,45 @@ fn sizes_that_do_not_fit_are_said() {
     assert!(run(&MatMul::default(), vec![tensor(&[], &[0.0]), tensor(&[1], &[0.0])]).is_err());
     let empty = run(&MatMul::default(), vec![tensor(&[2, 0], &[]), tensor(&[0, 2], &[])]).unwrap();
     assert_eq!(empty.get::<f32>().unwrap(), [0.0; 4]);
+}
+
+#[test]
+fn weights_in_panels_change_no_bit() {
+    let numbers = |shape: &[usize], seed| Tensor::of(shape, crate::kernels::numbers(shape.iter().product(), seed));
+    let same = |op: &dyn Operator, inputs: Vec<Tensor>| {
+        let constants = [None, Some(&inputs[1])];
+        let ready = op.prepare(&constants).unwrap().expect("a constant of single floats");
+        let made = [run(&*ready, inputs.clone()), run(op, inputs)];
+        match made {
+            [Ok(a), Ok(b)] => assert!(a.shape() == b.shape() && a.get::<f32>() == b.get::<f32>(), "{}", op.name()),
+            [Err(a), Err(b)] => assert_eq!(a.to_string(), b.to_string()),
+            [a, b] => panic!("{a:?} in panels, {b:?} without"),
+        }
+    };
+    for (transposed, weights) in [(false, [33, 50]), (true, [50, 33])] {
+        let w = numbers(&weights, 1).unwrap();
+        for alpha in [None, Some(0.25)] {
+            let product = MatMul { transpose_left: false, transpose_right: transposed, alpha };
+            for left in [&[2, 3, 33][..], &[1, 33], &[33], &[0, 33], &[3, 34]] {
+                same(&product, vec![numbers(left, 2).unwrap(), w.clone()]);
+            }
+            let sum = Gemm { transpose_left: false, transpose_right: transposed, alpha: 0.5, beta: 2.0 };
+            for left in [&[7, 33][..], &[1, 33], &[2, 3, 33], &[33, 7]] {
+                for addend in [&[50][..], &[], &[7, 1], &[3]] {
+                    same(&sum, vec![numbers(left, 2).unwrap(), w.clone(), numbers(addend, 3).unwrap()]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_put_into_panels() {
+    let w = tensor(&[2, 2], &[1.0; 4]);
+    let left = MatMul { transpose_left: true, ..MatMul::default() };
+    assert!(left.prepare(&[None, Some(&w)]).unwrap().is_none());
+    for other in [tensor(&[2], &[1.0; 2]), tensor(&[0, 2], &[]), Tensor::of([2, 2], vec![1.0f64; 4]).unwrap()] {
+        assert!(MatMul::default().prepare(&[None, Some(&other)]).unwrap().is_none());
+    }
+    assert!(MatMul::default().prepare(&[Some(&w), None]).unwrap().is_none());
 }
