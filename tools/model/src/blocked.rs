@@ -9,12 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::fuse::as_a;
 use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::blocks::FEW;
 use crate::ops::binary::Binary;
 use crate::ops::conv::Conv;
 use crate::ops::conv::blocked::between::{BlockedAffine, BlockedMaxPool};
-use crate::ops::conv::blocked::{FromBlocks, ToBlocks};
+use crate::ops::conv::blocked::pair::BlockedPair;
+use crate::ops::conv::blocked::{BlockedConv, FromBlocks, ToBlocks};
 use crate::ops::normalize::BatchNormalization;
 use crate::ops::pool::MaxPool;
 use crate::ops::select::Clip;
@@ -70,7 +72,25 @@ impl Graph {
             }
         }
         self.leave(&twins);
+        self.join();
         self.sort()
+    }
+
+    /// Makes one node of a convolution of single pixels and one of each channel by itself that alone takes what it makes.
+    fn join(&mut self) {
+        let users = self.users();
+        let mut keep = vec![true; self.nodes().len()];
+        for (at, keep) in keep.iter_mut().enumerate() {
+            let Some(next) = self.only_user(at, &users) else { continue };
+            let [first, second] = [at, next].map(|at| &self.nodes()[at]);
+            let [a, b] = [first, second].map(|node| as_a::<BlockedConv>(&node.op).filter(|_| node.inputs.len() == 1));
+            let Some(pair) = a.zip(b).and_then(|(a, b)| BlockedPair::new(a, b)) else { continue };
+            let inputs = first.inputs.clone();
+            let second = self.node_mut(next);
+            (second.op, second.inputs) = (Arc::new(pair), inputs);
+            *keep = false;
+        }
+        self.keep_nodes(&keep);
     }
 
     /// The values that are made in blocks, where the convolutions `alone` make none.
@@ -343,6 +363,33 @@ mod tests {
             // Of five dimensions it fits nothing that is a convolution's.
             assert!(image == 0 || run(graph.clone()).unwrap() == run(blocked.clone()).unwrap(), "{added:?}");
             assert_eq!(run(graph).is_ok(), run(blocked).is_ok(), "{added:?}");
+        }
+    }
+
+    #[test]
+    fn pairs_change_no_bit() {
+        let shapes = [[1, 3, 40, 300], [1, 3, 9, 8], [9, 3, 15, 12], [2, 3, 1, 1]];
+        for (channels, kernel, stride) in [(16, 3, 1), (40, 3, 2), (72, 5, 1), (24, 5, 3), (32, 1, 2)] {
+            let mut graph = Graph::default();
+            let x = graph.input("x", None, None);
+            let stem = conv(&mut graph, x, [24, 3, 3, 3], 1, 1);
+            let wide = conv(&mut graph, stem, [channels, 24, 1, 1], 1, 1);
+            let wide = graph.node("clip", Clip { low: Some(0.0), high: Some(0.7) }, &[wide]);
+            let each = conv(&mut graph, wide, [channels, 1, kernel, kernel], stride, channels as i64);
+            let each = graph.node("relu", Relu, &[each]);
+            graph.output(each);
+            graph.fuse().unwrap();
+            let mut blocked = graph.clone();
+            blocked.block().unwrap();
+            assert_eq!([count::<BlockedPair>(&blocked), blocked.nodes().len()], [1, 3], "{channels} channels");
+            for shape in shapes {
+                let x = floats(&shape, 7);
+                let macs = |graph: &Graph| {
+                    Executor::new(graph.clone()).unwrap().run(vec![x.clone()], Run::default()).unwrap().macs
+                };
+                assert_eq!(macs(&graph), macs(&blocked), "{channels} channels, {shape:?}");
+                assert!(made(graph.clone(), x.clone()) == made(blocked.clone(), x), "{channels} channels, {shape:?}");
+            }
         }
     }
 

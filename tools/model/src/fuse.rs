@@ -29,7 +29,7 @@ fn near(found: f32, number: f32) -> bool {
 }
 
 /// An operator as one of a type.
-fn as_a<T: Operator>(op: &Arc<dyn Operator>) -> Option<&T> {
+pub(crate) fn as_a<T: Operator>(op: &Arc<dyn Operator>) -> Option<&T> {
     let op: &dyn Any = &**op;
     op.downcast_ref()
 }
@@ -181,7 +181,7 @@ impl Graph {
     }
 
     /// The node that takes what a node makes, where it is the only one and takes it once.
-    fn only_user(&self, at: usize, users: &BTreeMap<ValueId, Vec<usize>>) -> Option<usize> {
+    pub(crate) fn only_user(&self, at: usize, users: &BTreeMap<ValueId, Vec<usize>>) -> Option<usize> {
         let [Some(output)] = self.nodes()[at].outputs[..] else { return None };
         match users.get(&output).map(Vec::as_slice) {
             Some([user]) if *user != usize::MAX => Some(*user),

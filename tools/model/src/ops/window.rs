@@ -54,12 +54,30 @@ impl Span {
         let end = (self.input + self.before).saturating_sub(start).div_ceil(self.dilation).min(self.kernel);
         first.min(end)..end
     }
+
+    /// The places of the image that windows of these results take, from the first one to the last; none where all are outside.
+    pub(crate) fn reach(&self, outputs: Range<usize>) -> Range<usize> {
+        let windows = outputs.map(|output| (output, self.taps(output))).filter(|(_, taps)| !taps.is_empty());
+        let ends = windows.map(|(output, taps)| {
+            let place = |tap| output * self.stride + tap * self.dilation - self.before;
+            [place(taps.start), place(taps.end - 1) + 1]
+        });
+        let all = ends.reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])]);
+        all.map_or(0..0, |[start, end]| start..end)
+    }
 }
 
 /// How much longer than an image a window may be: it is walked through, place by place.
 const FARTHEST: usize = 1 << 16;
 
 impl Window {
+    /// Whether a window of this kernel is each place by itself.
+    pub(crate) fn is_single(&self, kernel: &[usize]) -> bool {
+        let unpadded = !matches!(&self.padding, Padding::Explicit(pads) if pads.iter().any(|pad| *pad > 0));
+        let ones = self.strides.iter().flatten().all(|stride| *stride == 1);
+        kernel.iter().all(|places| *places == 1) && ones && unpadded
+    }
+
     /// Whether a window of this kernel has three places next to each other along two dimensions, and moves by one.
     pub(crate) fn is_three_by_three(&self, kernel: &[usize]) -> bool {
         let ones = |all: &Option<Vec<usize>>| all.iter().flatten().all(|each| *each == 1);

@@ -47,6 +47,18 @@ pub(crate) struct Job<'j> {
     /// Blocks of channels.
     pub(crate) image: &'j [f32],
     pub(crate) end: End<'j>,
+    /// The part of the input that the image is; none for all of it.
+    pub(crate) held: Option<Held>,
+}
+
+/// Rows of some blocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    /// The first block.
+    pub(crate) block: usize,
+    /// The first row, and how many there are of each block.
+    pub(crate) row: usize,
+    pub(crate) rows: usize,
 }
 
 impl Job<'_> {
@@ -63,8 +75,12 @@ impl Job<'_> {
             "outputs that are not there"
         );
         assert!(blocks.end * of_block <= out.len && blocks.end * BLOCK <= self.end.bias.len(), "part of the outputs");
+        let held = self.held();
+        let taken = self.rows.reach(rows.clone());
         assert!(
-            blocks.end * self.rows.input * self.cols.input * BLOCK <= self.image.len(),
+            blocks.start >= held.block
+                && (blocks.end - held.block) * held.rows * self.cols.input * BLOCK <= self.image.len()
+                && (taken.is_empty() || taken.start >= held.row && taken.end <= held.row + held.rows),
             "an image that is too small"
         );
         assert!(self.end.add.is_none_or(|add| add.len() == out.len));
@@ -78,6 +94,10 @@ impl Job<'_> {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512(_) => unsafe { avx512(self, blocks, rows, out.start) },
         }
+    }
+
+    fn held(&self) -> Held {
+        self.held.unwrap_or(Held { block: 0, row: 0, rows: self.rows.input })
     }
 
     /// `B` registers are a block.
@@ -161,10 +181,11 @@ impl Job<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             let mut sums = [[S::splat(0.0); B]; R];
-            let plane = self.image.as_ptr().add(line.block * rows.input * cols.input * BLOCK);
+            let held = self.held();
+            let plane = self.image.as_ptr().add((line.block - held.block) * held.rows * cols.input * BLOCK);
             let weights = self.packed.weights.as_ptr().add(line.block * self.packed.taps);
             for i in line.taps.clone() {
-                let y = line.row * rows.stride + i * rows.dilation - rows.before;
+                let y = line.row * rows.stride + i * rows.dilation - rows.before - held.row;
                 for j in taps.clone() {
                     let x = plane.add((y * cols.input + (col * cols.stride + j * cols.dilation - cols.before)) * BLOCK);
                     let weight = weights.add(i * cols.kernel + j).cast::<f32>();

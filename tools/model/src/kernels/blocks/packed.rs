@@ -1,5 +1,7 @@
 //! Weights of convolutions over blocks of channels.
 
+use std::ops::Range;
+
 use niwaki_codes::simd::Level;
 
 use super::BLOCK;
@@ -47,9 +49,20 @@ impl Packed {
         Self { weights: packed, blocks, inputs, each, level }
     }
 
+    /// For whose registers.
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+
     /// Whether they are so many that going through them costs more than going through an image.
     pub(crate) fn are_heavy(&self) -> bool {
         self.weights.len() * BLOCK >= HEAVY
+    }
+
+    /// The blocks of some groups.
+    pub(crate) fn blocks_of(&self, groups: Range<usize>) -> Range<usize> {
+        let wide = wide(self.level);
+        groups.start * wide..(groups.end * wide).min(self.blocks)
     }
 
     /// Groups of blocks that are computed at once.

@@ -70,12 +70,25 @@ impl Plan {
     }
 
     /// Of single pixels of an image that is taken as it lies.
-    pub(super) fn pixels(level: Level, count: usize) -> Self {
+    pub(crate) fn pixels(level: Level, count: usize) -> Self {
         let geometry = Geometry { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], pads: [0; 4] };
         let (size, plane) = ([1, count], count * BLOCK);
         let tiles = tiles(size, 0, BLOCK, lens(level));
         let (taps, direct) = (vec![0], true);
         Self { geometry, input: size, output: size, pitch: BLOCK, rows: 1, width: count, plane, taps, tiles, direct }
+    }
+
+    /// Of single pixels of some rows of an image that is taken as it lies; outputs begin with the row `held.start`, and are
+    /// those of all rows held.
+    pub(crate) fn of_rows(level: Level, [height, width]: [usize; 2], fresh: Range<usize>, held: Range<usize>) -> Self {
+        let mut plan = Self::pixels(level, held.len() * width);
+        plan.plane = height * width * BLOCK;
+        plan.tiles = tiles([1, fresh.len() * width], 0, BLOCK, lens(level));
+        for tile in &mut plan.tiles {
+            tile.from += fresh.start * width * BLOCK;
+            tile.to += (fresh.start - held.start) * width;
+        }
+        plan
     }
 
     /// Which pixel of a plane one of the image with its padding is.

@@ -20,7 +20,6 @@ use std::ops::Range;
 
 use niwaki_codes::simd::Level;
 
-use super::packed::wide;
 use super::{BLOCK, End, Job, Out, finish};
 use crate::kernels::conv::Activation;
 use crate::kernels::vector::{LANES, Lanes};
@@ -107,8 +106,7 @@ impl Work<'_> {
         let outputs = packed.zeros.len();
         assert!(out.len >= images * outputs * plan.output[0] * plan.output[1], "part of the outputs");
         assert!(self.end.bias.len() == outputs && self.end.add.is_none_or(|add| add.len() == out.len));
-        let wide = wide(packed.level);
-        let blocks = groups.start * wide..(groups.end * wide).min(outputs / BLOCK);
+        let blocks = packed.places[0].blocks_of(groups.clone());
         let long = self.strip(tiles.len());
         let mut products = super::Plan::pixels(packed.level, long);
         for start in tiles.clone().step_by(long.max(1)) {
@@ -140,7 +138,7 @@ impl Work<'_> {
         let end = End { bias: &self.packed.zeros, add: None, activation: Activation::None };
         let places = pixels.chunks_exact(pixels.len() / PLACES).zip(sums.chunks_exact_mut(sums.len() / PLACES));
         for (packed, (image, sums)) in self.packed.places.iter().zip(places) {
-            let job = Job { plan, packed, image, end };
+            let job = Job { plan, packed, image, end, first: 0 };
             // SAFETY: sums are borrowed, for all tiles.
             unsafe { job.run(groups.clone(), 0..plan.tiles(), Out::new(sums)) };
         }

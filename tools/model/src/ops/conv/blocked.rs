@@ -5,6 +5,7 @@
 //! [`blocks`](crate::kernels::blocks).
 
 pub(crate) mod between;
+pub(crate) mod pair;
 
 use std::ops::Range;
 
@@ -29,7 +30,7 @@ pub(crate) struct FromBlocks {
 
 /// A convolution whose weights and bias never change, of images in blocks, to images in blocks. Its second input, where
 /// there is one, is added: in blocks, or with its channels apart.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct BlockedConv {
     conv: Conv,
     /// `[O, C / groups, rows, columns]`.
@@ -41,7 +42,7 @@ pub(crate) struct BlockedConv {
     apart: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Weights {
     Dense(Packed),
     /// Of windows of three by three that move by one pixel.
@@ -245,14 +246,14 @@ impl Work<'_> {
                 let all = parts([plan.tiles(), packed.groups()], threads, packed.are_heavy());
                 spread(all, threads, |[tiles, groups]| {
                     let padded = (!plan.direct).then(|| self.padded(plan, x, plan.rows_of(tiles.clone()), context));
-                    let job = Job { plan, packed, image: padded.as_deref().map_or(x, aligned), end };
+                    let job = Job { plan, packed, image: padded.as_deref().map_or(x, aligned), end, first: 0 };
                     // SAFETY: parts are other groups or other tiles, and the outputs outlive them.
                     unsafe { job.run(groups, tiles, out) };
                     padded.into_iter().for_each(|padded| context.put(padded));
                 });
             }
             Way::Each(packed, [rows, cols]) => {
-                let job = each::Job { rows: *rows, cols: *cols, packed, image: x, end };
+                let job = each::Job { rows: *rows, cols: *cols, packed, image: x, end, held: None };
                 let all = parts([rows.output, self.of.bias.len() / BLOCK], threads, false);
                 // SAFETY: parts are other blocks or other rows, and the outputs outlive them.
                 spread(all, threads, |[rows, blocks]| unsafe { job.run(blocks, rows, out) });
