@@ -23,8 +23,8 @@ use super::conv::Activation;
 use super::vector::{LANES, Lanes};
 pub(crate) use packed::Packed;
 use packed::wide;
-pub(crate) use plan::Plan;
 use plan::Tile;
+pub(crate) use plan::{Plan, Room};
 
 /// Channels of a block.
 pub(crate) const BLOCK: usize = 16;

@@ -9,9 +9,13 @@ use std::ops::Range;
 use niwaki_codes::simd::Level;
 
 use super::packed::Line;
+use super::plan::{cut, lens};
 use super::{BLOCK, End, Out, finish};
 use crate::kernels::vector::{LANES, Lanes};
 use crate::ops::conv::Span;
+
+/// Pixels that are computed at once where a block is two registers, of which there are few.
+const SHORT: &[usize] = &[4, 2, 1];
 
 /// Weights of each channel, in blocks: `[C / 16, taps, 16]`.
 #[derive(Clone, Debug)]
@@ -112,32 +116,33 @@ impl Job<'_> {
         // Columns whose windows are within the image.
         let first = cols.before.div_ceil(cols.stride).min(cols.output);
         let end = (first..cols.output).rev().find(|col| cols.taps(*col) == all).map_or(first, |col| col + 1);
+        let lens = cut(end - first, if B == 1 { lens(self.packed.level) } else { SHORT });
         for block in blocks {
             for row in rows.clone() {
                 let line = Row { block, row, taps: self.rows.taps(row) };
                 // SAFETY: the caller's promise; all places of these windows are within the image.
                 unsafe {
-                    let mut col = 0;
-                    while col < first {
-                        col += self.pixels::<S, B, 1>(&line, col, cols.taps(col), out);
+                    for col in (0..first).chain(end..cols.output) {
+                        self.pixels::<S, B, 1>(&line, col, cols.taps(col), out);
                     }
-                    while col < end {
-                        col += match end - col {
-                            8.. if B == 1 => self.pixels::<S, B, 8>(&line, col, all.clone(), out),
-                            4.. => self.pixels::<S, B, 4>(&line, col, all.clone(), out),
-                            2.. => self.pixels::<S, B, 2>(&line, col, all.clone(), out),
+                    let mut col = first;
+                    for len in &lens {
+                        match len {
+                            14 if B == 1 => self.pixels::<S, B, 14>(&line, col, all.clone(), out),
+                            8 if B == 1 => self.pixels::<S, B, 8>(&line, col, all.clone(), out),
+                            7 if B == 1 => self.pixels::<S, B, 7>(&line, col, all.clone(), out),
+                            4 => self.pixels::<S, B, 4>(&line, col, all.clone(), out),
+                            2 => self.pixels::<S, B, 2>(&line, col, all.clone(), out),
                             _ => self.pixels::<S, B, 1>(&line, col, all.clone(), out),
-                        };
-                    }
-                    while col < cols.output {
-                        col += self.pixels::<S, B, 1>(&line, col, cols.taps(col), out);
+                        }
+                        col += len;
                     }
                 }
             }
         }
     }
 
-    /// `R` pixels from that column on; their number.
+    /// `R` pixels from that column on.
     ///
     /// # Safety
     ///
@@ -149,7 +154,7 @@ impl Job<'_> {
         col: usize,
         taps: Range<usize>,
         out: *mut f32,
-    ) -> usize {
+    ) {
         let step = LANES * S::PARTS;
         // SAFETY: the caller's promise.
         unsafe {
@@ -161,7 +166,6 @@ impl Job<'_> {
                 }
             }
         }
-        R
     }
 
     /// The sums of pixels; apart from what becomes of them, so that they stay in registers.

@@ -35,6 +35,17 @@ pub(crate) struct Plan {
     pub(crate) direct: bool,
 }
 
+/// Rows that are kept of an image, with columns to their left and right.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// The row of the image that comes first, and how many there are.
+    pub(crate) first: usize,
+    pub(crate) rows: usize,
+    /// Columns before those of the image, and all of them.
+    pub(crate) left: usize,
+    pub(crate) width: usize,
+}
+
 /// Outputs next to each other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile {
@@ -78,15 +89,17 @@ impl Plan {
         Self { geometry, input: size, output: size, pitch: BLOCK, rows: 1, width: count, plane, taps, tiles, direct }
     }
 
-    /// Of single pixels of some rows of an image that is taken as it lies; outputs begin with the row `held.start`, and are
-    /// those of all rows held.
-    pub(crate) fn of_rows(level: Level, [height, width]: [usize; 2], fresh: Range<usize>, held: Range<usize>) -> Self {
-        let mut plan = Self::pixels(level, held.len() * width);
+    /// Of single pixels of some rows of an image that is taken as it lies. Outputs lie within `room`.
+    pub(crate) fn of_rows(level: Level, [height, width]: [usize; 2], fresh: Range<usize>, room: &Room) -> Self {
+        let mut plan = Self::pixels(level, 0);
+        plan.output = [room.rows, room.width];
         plan.plane = height * width * BLOCK;
-        plan.tiles = tiles([1, fresh.len() * width], 0, BLOCK, lens(level));
+        let along = if room.width == width { fresh.len() * width } else { width };
+        plan.tiles = tiles([fresh.len() * width / along.max(1), along], along * BLOCK, BLOCK, lens(level));
         for tile in &mut plan.tiles {
+            let (row, col) = (fresh.start + tile.to / width.max(1), tile.to % width.max(1));
             tile.from += fresh.start * width * BLOCK;
-            tile.to += (fresh.start - held.start) * width;
+            tile.to = (row - room.first) * room.width + room.left + col;
         }
         plan
     }
@@ -123,7 +136,7 @@ impl Plan {
     }
 }
 
-fn lens(level: Level) -> &'static [usize] {
+pub(super) fn lens(level: Level) -> &'static [usize] {
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(_) => LONG,
@@ -146,7 +159,7 @@ fn tiles([rows, cols]: [usize; 2], step: usize, pitch: usize, lens: &[usize]) ->
 }
 
 /// Cuts a row into tiles of these lengths, of which the last is 1, so that it takes the least time.
-fn cut(row: usize, lens: &[usize]) -> Vec<usize> {
+pub(super) fn cut(row: usize, lens: &[usize]) -> Vec<usize> {
     let longest = lens[0];
     // Only about the end of a long row there is something to choose.
     let whole = (row / longest).saturating_sub(longest);

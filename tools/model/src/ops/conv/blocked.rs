@@ -51,6 +51,9 @@ enum Weights {
     Each(each::Packed),
 }
 
+/// Tiles below which a part takes other groups of output channels rather than other tiles.
+const FEW_TILES: usize = 14;
+
 /// How many channels in blocks are worth it: at most half as many again as there are.
 fn fills(channels: usize) -> bool {
     channels.next_multiple_of(BLOCK) * 2 <= channels * 3
@@ -276,7 +279,9 @@ impl Work<'_> {
         let threads = if self.is_small(out.len()) { 1 } else { rayon::current_num_threads() };
         let work = winograd::Work { plan, packed, images: x, end };
         let out = Out::new(out);
-        spread(parts([tiles, packed.groups()], threads, packed.are_heavy()), threads, |[tiles, groups]| {
+        // A part of few tiles would take all weights for little.
+        let by_groups = packed.are_heavy() || tiles < FEW_TILES * threads * SHARES;
+        spread(parts([tiles, packed.groups()], threads, by_groups), threads, |[tiles, groups]| {
             let mut room = context.scratch(work.room(tiles.len()));
             // SAFETY: parts are other groups or other tiles, and the outputs outlive them.
             unsafe { work.run(groups, tiles, &mut room, out) };
@@ -319,8 +324,8 @@ fn parts([places, groups]: [usize; 2], threads: usize, by_groups: bool) -> Vec<[
     let (first, second) = if by_groups { (groups, places) } else { (places, groups) };
     let pieces = wanted.min(first).max(1);
     let cut = |all: usize, pieces: usize| {
-        let some = all.div_ceil(pieces).max(1);
-        (0..all).step_by(some).map(move |start| start..(start + some).min(all))
+        let pieces = pieces.min(all);
+        (0..pieces).map(move |nth| all * nth / pieces..all * (nth + 1) / pieces)
     };
     let others = wanted.div_ceil(pieces);
     let both = cut(first, pieces).flat_map(|a| cut(second, others).map(move |b| (a.clone(), b)));

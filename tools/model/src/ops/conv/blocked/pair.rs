@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{BlockedConv, Weights, aligned, parts, spread};
 use crate::fault::{Fault, dims};
-use crate::kernels::blocks::{BLOCK, End, Job, Out, Packed, Plan, each};
+use crate::kernels::blocks::{BLOCK, End, Job, Out, Packed, Plan, Room, each};
 use crate::operator::{Context, Inputs, Operator};
 use crate::ops::conv::{MANY, SHARES, SMALL, Span};
 use crate::tensor::Tensor;
@@ -44,7 +44,10 @@ impl Operator for BlockedPair {
         let between = self.first.placed(inputs.get(0)?.shape())?;
         let placed = self.second.placed(&between.blocks())?;
         let x = inputs.elements::<f32>(0, "float")?;
-        let shape = placed.blocks();
+        let (shape, [rows, cols]) = (placed.blocks(), placed.spans);
+        // Far more than the image may be around it, of which hardly anything is an output's.
+        let padded = cols.input.saturating_add(cols.before).saturating_add(cols.after);
+        context.len::<f32>(&[2 * BLOCK, rows.input, padded])?;
         let mut out = context.buffer(&shape)?;
         let (Weights::Dense(first), Weights::Each(second)) = (&self.first.weights, &self.second.weights) else {
             return Err(Fault::Unsupported("these two convolutions at once".to_owned()));
@@ -115,15 +118,18 @@ impl Work<'_> {
     /// As that of the two convolutions.
     unsafe fn part(&self, x: &[f32], rows: Range<usize>, groups: Range<usize>, (out, context): (Out, &Context<'_>)) {
         let [down, along] = self.spans;
-        let of_row = along.input * BLOCK;
-        let wide = self.first.blocks_of(0..1).len();
+        // With its padding, so that all windows are whole.
+        let padded = along.before + along.input + along.after;
+        let along = Span { input: padded, before: 0, after: 0, ..along };
+        let (of_row, wide) = (padded * BLOCK, self.first.blocks_of(0..1).len());
         let strips = self.strips(rows, ROOM / (wide * of_row).max(1));
         let held = strips.iter().map(|strip| strip.taken.len()).max().unwrap_or(0);
-        let mut room = context.scratch(wide * held * of_row + BLOCK);
-        let skipped = room.len() - aligned(&room).len();
+        let mut scratch = context.scratch(wide * held * of_row + BLOCK);
+        let skipped = scratch.len() - aligned(&scratch).len();
+        let between = &mut scratch[skipped..][..wide * held * of_row];
+        between.fill(0.0);
         for group in groups {
             let blocks = self.first.blocks_of(group..group + 1);
-            let between = &mut room[skipped..][..blocks.len() * held * of_row];
             let mut there = 0..0;
             for Strip { outputs, taken, fresh } in &strips {
                 for block in between.chunks_exact_mut((held * of_row).max(1)) {
@@ -141,7 +147,7 @@ impl Work<'_> {
                 there = taken.clone();
             }
         }
-        context.put(room);
+        context.put(scratch);
     }
 
     /// Rows of outputs in strips that take about `most` rows each, and no fewer than one row of outputs does.
@@ -153,9 +159,10 @@ impl Work<'_> {
         let all: Vec<_> = parts.map(|outputs| (down.reach(outputs.clone()), outputs)).collect();
         let held = all.iter().map(|(taken, _)| taken.len()).max().unwrap_or(0);
         let mut done = 0;
+        let width = along.before + along.input + along.after;
+        let room = |taken: &Range<usize>| Room { first: taken.start, rows: held, left: along.before, width };
         let plan = |taken: &Range<usize>, fresh: Range<usize>| {
-            let size = [down.input, along.input];
-            Plan::of_rows(self.first.level(), size, fresh, taken.start..taken.start + held)
+            Plan::of_rows(self.first.level(), [down.input, along.input], fresh, &room(taken))
         };
         let strip = |(taken, outputs): (Range<usize>, Range<usize>)| {
             let start = taken.start.max(done).min(taken.end);
