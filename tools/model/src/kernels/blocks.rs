@@ -171,13 +171,12 @@ impl Job<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             let sums = self.sums::<S, B, R, P>(tile, block);
-            for (pixel, sums) in sums.iter().enumerate() {
-                for (at, sum) in sums.iter().enumerate() {
-                    let channel = block * BLOCK + at * step;
-                    let place = (channel / BLOCK - self.first) * size + (tile.to + pixel) * BLOCK + channel % BLOCK;
-                    finish(*sum, self.end, [channel, place], out);
-                }
+            let mut places = [0; B];
+            for (at, place) in places.iter_mut().enumerate() {
+                let channel = block * BLOCK + at * step;
+                *place = (channel / BLOCK - self.first) * size + tile.to * BLOCK + channel % BLOCK;
             }
+            finish(sums, self.end, (block * BLOCK, places), out);
         }
     }
 
@@ -224,23 +223,48 @@ impl Job<'_> {
     }
 }
 
-/// Adds what is to be added to sums, and stores them.
+/// Adds what is to be added to sums of pixels next to each other, and stores them: for each of the `B` registers from that
+/// output channel on at its place.
 ///
 /// # Safety
 ///
-/// The channel is one of the outputs, the place stands within them, and this CPU has what `S` needs.
+/// The channels are some of the outputs, the places of all pixels stand within them, and this CPU has what `S` needs.
 #[inline(always)]
-unsafe fn finish<S: Lanes>(sum: S, end: End<'_>, [channel, place]: [usize; 2], out: *mut f32) {
+unsafe fn finish<S: Lanes, const B: usize, const R: usize>(
+    mut sums: [[S; B]; R],
+    end: End<'_>,
+    (channel, places): (usize, [usize; B]),
+    out: *mut f32,
+) {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sum = sum.add(S::load(end.bias.as_ptr().add(channel)));
+        let mut bias = [S::splat(0.0); B];
+        for (at, bias) in bias.iter_mut().enumerate() {
+            *bias = S::load(end.bias.as_ptr().add(channel + at * LANES * S::PARTS));
+        }
+        // Without bounds to compare with nothing changes; a branch for each sum would take it out of its register.
+        let (low, high) = match end.activation {
+            Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
+            Activation::Clip(low, high) => (low, high),
+        };
+        let (low, high) = (S::splat(low), S::splat(high));
+        for sums in &mut sums {
+            for (sum, bias) in sums.iter_mut().zip(bias) {
+                *sum = sum.add(bias);
+            }
+        }
         if let Some(add) = end.add {
-            sum = sum.add(S::load(add.as_ptr().add(place)));
+            for (pixel, sums) in sums.iter_mut().enumerate() {
+                for (sum, place) in sums.iter_mut().zip(places) {
+                    *sum = sum.add(S::load(add.as_ptr().add(place + pixel * BLOCK)));
+                }
+            }
         }
-        if let Activation::Clip(low, high) = end.activation {
-            sum = sum.clip(S::splat(low), S::splat(high));
+        for (pixel, sums) in sums.iter().enumerate() {
+            for (sum, place) in sums.iter().zip(places) {
+                sum.clip(low, high).store(out.add(place + pixel * BLOCK));
+            }
         }
-        sum.store(out.add(place));
     }
 }
 

@@ -116,39 +116,66 @@ impl Job<'_> {
         // Columns whose windows are within the image.
         let first = cols.before.div_ceil(cols.stride).min(cols.output);
         let end = (first..cols.output).rev().find(|col| cols.taps(*col) == all).map_or(first, |col| col + 1);
-        let lens = cut(end - first, if B == 1 { lens(self.packed.level) } else { SHORT });
+        let lens = match (B, cols.stride) {
+            (1, 1 | 2) => cut(end - first, lens(self.packed.level)),
+            (_, 1 | 2) => cut(end - first, SHORT),
+            _ => vec![1; end - first],
+        };
         for block in blocks {
             for row in rows.clone() {
                 let line = Row { block, row, taps: self.rows.taps(row) };
                 // SAFETY: the caller's promise; all places of these windows are within the image.
                 unsafe {
                     for col in (0..first).chain(end..cols.output) {
-                        self.pixels::<S, B, 1>(&line, col, cols.taps(col), out);
+                        self.pixels::<S, B, 1, 1>(&line, col, cols.taps(col), out);
                     }
-                    let mut col = first;
-                    for len in &lens {
-                        match len {
-                            14 if B == 1 => self.pixels::<S, B, 14>(&line, col, all.clone(), out),
-                            8 if B == 1 => self.pixels::<S, B, 8>(&line, col, all.clone(), out),
-                            7 if B == 1 => self.pixels::<S, B, 7>(&line, col, all.clone(), out),
-                            4 => self.pixels::<S, B, 4>(&line, col, all.clone(), out),
-                            2 => self.pixels::<S, B, 2>(&line, col, all.clone(), out),
-                            _ => self.pixels::<S, B, 1>(&line, col, all.clone(), out),
-                        }
-                        col += len;
+                    match cols.stride {
+                        2 => self.line::<S, B, 2>(&line, first, &lens, out),
+                        _ => self.line::<S, B, 1>(&line, first, &lens, out),
                     }
                 }
             }
         }
     }
 
-    /// `R` pixels from that column on.
+    /// Pixels whose windows are within the image, so many at a time; `A` pixels of the image are between theirs where there are
+    /// several.
+    ///
+    /// # Safety
+    ///
+    /// As [`sweep`](Self::sweep).
+    #[inline(always)]
+    unsafe fn line<S: Lanes, const B: usize, const A: usize>(
+        &self,
+        line: &Row,
+        mut col: usize,
+        lens: &[usize],
+        out: *mut f32,
+    ) {
+        let all = || 0..self.cols.kernel;
+        for len in lens {
+            // SAFETY: the caller's promise.
+            unsafe {
+                match len {
+                    14 if B == 1 => self.pixels::<S, B, 14, A>(line, col, all(), out),
+                    8 if B == 1 => self.pixels::<S, B, 8, A>(line, col, all(), out),
+                    7 if B == 1 => self.pixels::<S, B, 7, A>(line, col, all(), out),
+                    4 => self.pixels::<S, B, 4, A>(line, col, all(), out),
+                    2 => self.pixels::<S, B, 2, A>(line, col, all(), out),
+                    _ => self.pixels::<S, B, 1, A>(line, col, all(), out),
+                }
+            }
+            col += len;
+        }
+    }
+
+    /// `R` pixels from that column on, whose windows are `A` pixels apart.
     ///
     /// # Safety
     ///
     /// As [`sweep`](Self::sweep); the taps are within the image.
     #[inline(always)]
-    unsafe fn pixels<S: Lanes, const B: usize, const R: usize>(
+    unsafe fn pixels<S: Lanes, const B: usize, const R: usize, const A: usize>(
         &self,
         line: &Row,
         col: usize,
@@ -158,13 +185,11 @@ impl Job<'_> {
         let step = LANES * S::PARTS;
         // SAFETY: the caller's promise.
         unsafe {
-            let sums = self.sums::<S, B, R>(line, col, taps);
-            for (pixel, sums) in sums.iter().enumerate() {
-                let place = ((line.block * self.rows.output + line.row) * self.cols.output + col + pixel) * BLOCK;
-                for (at, sum) in sums.iter().enumerate() {
-                    finish(*sum, self.end, [line.block * BLOCK + at * step, place + at * step], out);
-                }
-            }
+            let sums = self.sums::<S, B, R, A>(line, col, taps);
+            let place = ((line.block * self.rows.output + line.row) * self.cols.output + col) * BLOCK;
+            let mut places = [place; B];
+            places.iter_mut().enumerate().for_each(|(at, place)| *place += at * step);
+            finish(sums, self.end, (line.block * BLOCK, places), out);
         }
     }
 
@@ -174,14 +199,13 @@ impl Job<'_> {
     ///
     /// As [`pixels`](Self::pixels).
     #[inline(always)]
-    unsafe fn sums<S: Lanes, const B: usize, const R: usize>(
+    unsafe fn sums<S: Lanes, const B: usize, const R: usize, const A: usize>(
         &self,
         line: &Row,
         col: usize,
         taps: Range<usize>,
     ) -> [[S; B]; R] {
         let (rows, cols, step) = (&self.rows, &self.cols, LANES * S::PARTS);
-        let apart = cols.stride * BLOCK;
         // SAFETY: the caller's promise.
         unsafe {
             let mut sums = [[S::splat(0.0); B]; R];
@@ -196,7 +220,7 @@ impl Job<'_> {
                     for at in 0..B {
                         let w = S::load(weight.add(at * step));
                         for (pixel, sums) in sums.iter_mut().enumerate() {
-                            sums[at] = sums[at].add_product(S::load(x.add(pixel * apart + at * step)), w);
+                            sums[at] = sums[at].add_product(S::load(x.add(pixel * A * BLOCK + at * step)), w);
                         }
                     }
                 }

@@ -233,15 +233,13 @@ impl Work<'_> {
                             let [upper, lower] = four::<S>(from, place);
                             let at = (first + col * STEP) * BLOCK + lane;
                             let beside = col * STEP + 1 < width;
-                            finish(upper[0], self.end, [channel, at], out);
-                            if beside {
-                                finish(upper[1], self.end, [channel, at + BLOCK], out);
-                            }
-                            if below {
-                                finish(lower[0], self.end, [channel, at + width * BLOCK], out);
-                            }
-                            if beside && below {
-                                finish(lower[1], self.end, [channel, at + (width + 1) * BLOCK], out);
+                            for (row, sums) in [upper, lower].into_iter().enumerate().take(1 + usize::from(below)) {
+                                let place = (channel, [at + row * width * BLOCK]);
+                                if beside {
+                                    finish(sums.map(|sum| [sum]), self.end, place, out);
+                                } else {
+                                    finish([[sums[0]]], self.end, place, out);
+                                }
                             }
                             from = from.add(BLOCK);
                         }

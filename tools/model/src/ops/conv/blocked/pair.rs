@@ -127,7 +127,10 @@ impl Work<'_> {
         let mut scratch = context.scratch(wide * held * of_row + BLOCK);
         let skipped = scratch.len() - aligned(&scratch).len();
         let between = &mut scratch[skipped..][..wide * held * of_row];
-        between.fill(0.0);
+        for row in between.chunks_exact_mut(of_row.max(1)) {
+            row[..self.spans[1].before * BLOCK].fill(0.0);
+            row[of_row - self.spans[1].after * BLOCK..].fill(0.0);
+        }
         for group in groups {
             let blocks = self.first.blocks_of(group..group + 1);
             let mut there = 0..0;
