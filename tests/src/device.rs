@@ -1,12 +1,17 @@
 //! What a device image makes of images on this machine, to be compared with what a device does.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::error::Error;
 use std::fmt::Write;
 use std::path::Path;
+use std::process::Command;
 
 use niwaki_engine::dataset::Dataset;
 use niwaki_engine::image::input_codes;
 use niwaki_image::Image;
+
+use crate::folder::{Folder, repository};
 
 /// Codes that go in, those that come out, and the label.
 struct Example {
@@ -68,4 +73,36 @@ pub fn vector_bytes(image: &Path, data: &Path, count: usize) -> Result<Vec<u8>, 
 
 fn listed(codes: &[i8]) -> String {
     codes.iter().map(i8::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The C compiler, where there is one.
+pub fn compiler() -> Option<String> {
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let found = Command::new(&compiler).arg("--version").output().is_ok_and(|done| done.status.success());
+    if !found {
+        println!("skipped: no C compiler `{compiler}`");
+    }
+    found.then_some(compiler)
+}
+
+/// Compiles a folder of C with vectors and what is defined, and runs it: its exit code and what it says; none without a compiler.
+pub fn compiled(folder: &Folder, name: &str, define: &[&str]) -> Option<(i32, String)> {
+    let compiler = compiler()?;
+    let at = |file: &str| format!("{}/{file}", folder.at(name));
+    let flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "-ftrapv"];
+    let micro = repository().join("tests/micro");
+    let one = |file: &str, out: &str, more: &[&str]| {
+        let mut line = Command::new(&compiler);
+        line.args(flags).args(define).args(more).arg(format!("-I{}", folder.at(name))).args(["-c", file, "-o", out]);
+        let done = line.output().unwrap();
+        assert!(done.status.success(), "{file}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let main = micro.join("main.c").to_string_lossy().into_owned();
+    one(&at("model.c"), &at("model.o"), &["-ffreestanding"]);
+    one(&at("niwaki_micro.c"), &at("niwaki_micro.o"), &["-ffreestanding"]);
+    one(&main, &at("main.o"), &["-DHOST"]);
+    let objects = ["model.o", "niwaki_micro.o", "main.o"].map(&at);
+    assert!(Command::new(&compiler).args(objects).arg("-o").arg(at("run")).status().unwrap().success());
+    let done = Command::new(at("run")).output().unwrap();
+    Some((done.status.code().unwrap_or(-1), String::from_utf8(done.stdout).unwrap()))
 }
