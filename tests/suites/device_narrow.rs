@@ -7,7 +7,7 @@ use niwaki_conformance::device::{compiled, vectors};
 use niwaki_conformance::folder::{Folder, bundled, sample};
 use niwaki_conformance::scene::{json, run};
 use niwaki_conformance::trained::refuse;
-use niwaki_image::{Image, Kind};
+use niwaki_image::{Image, Kind, seal};
 
 /// A folder with the statistics of the bundled network, and the start of a line that exports it.
 fn calibrated(name: &str) -> (Folder, String) {
@@ -38,7 +38,7 @@ fn the_first_bytes_of_an_image_are_a_narrower_network() {
         let found = accuracy(&folder, &format!("{bits}.image"));
         assert!(found >= float - worst, "{found} in {bits} bits, {float} in floats");
     }
-    // A seventh of the widest planes at two bits: an eighth of all codes, and of numbers of rows one set of seven.
+    // Two planes of eight, and of the numbers of rows one set of seven.
     let narrow = image.widths().next().unwrap().1;
     assert!(narrow * 4 < bytes.len(), "{narrow} of {} bytes", bytes.len());
     run(&folder, &format!("{line} --to image --scheme elastic/row --threads 1 -o @again.image"));
@@ -53,6 +53,11 @@ fn the_first_bytes_of_an_image_are_a_narrower_network() {
     refused("--scheme elastic/row --sparse", "`--sparse` with `--scheme elastic/row`");
     fs::write(folder.at("cut.image"), &bytes[..bytes.len() - 16]).unwrap();
     refuse(&folder, &format!("eval @cut.image --data {}", sample()), "bytes expected, has");
+    let mut greedy = bytes;
+    greedy[24..28].copy_from_slice(&u32::MAX.to_le_bytes());
+    seal(&mut greedy);
+    fs::write(folder.at("greedy.image"), greedy).unwrap();
+    refuse(&folder, &format!("eval @greedy.image --data {}", sample()), "needs 4294967295 bytes of private memory");
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn kept(tensor: &Tensor<'_>) -> Checked {
         let kept = row.iter().map(|byte| byte.count_ones() as usize).sum();
         bytes += tensor.kind.kept_bytes(kept);
         let behind = row.last().map_or(0, |last| last.checked_shr(tensor.cols as u32 % 8).unwrap_or(0));
-        if tensor.cols % 8 != 0 && behind != 0 {
+        if !tensor.cols.is_multiple_of(8) && behind != 0 {
             return Err(ErrorKind::Field { field: "the bits behind a row", has: behind.into() });
         }
     }

@@ -40,6 +40,9 @@ use graph::Ready;
 use lower::Lowering;
 pub use weights::{Codes, Zeros};
 
+/// The largest arena that is made here: an image may ask for 4 GiB in a few bytes.
+const MOST_ARENA: usize = 256 << 20;
+
 /// What an image takes of a device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Taken {
@@ -122,6 +125,9 @@ pub fn evaluate(
     }
     let examples = limit.unwrap_or(usize::MAX).min(data.len());
     let mut scores = Scores::default();
+    if image.arena() > MOST_ARENA {
+        return Err(at(ErrorKind::Memory { needs: image.arena(), cap: MOST_ARENA }.into()));
+    }
     let mut arena = vec![0; image.arena()];
     let mut numbers = vec![0.0; data.item_len()];
     for item in 0..examples {
