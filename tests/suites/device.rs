@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use niwaki_conformance::device::vectors;
+use niwaki_conformance::device::{compiled, compiler, vectors};
 use niwaki_conformance::folder::{Folder, bundled, repository, sample};
 use niwaki_conformance::nets::numbers;
 use niwaki_conformance::residual::resnet;
@@ -204,38 +204,6 @@ fn nodes_of_every_kind_are_what_they_are_in_floats() {
     assert!(signal(&wrong) < 15.0, "{} dB", signal(&wrong));
 }
 
-/// The C compiler, where there is one.
-fn compiler() -> Option<String> {
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let found = Command::new(&compiler).arg("--version").output().is_ok_and(|done| done.status.success());
-    if !found {
-        println!("skipped: no C compiler `{compiler}`");
-    }
-    found.then_some(compiler)
-}
-
-/// Compiles a folder of C with vectors, and runs it: its exit code and what it says; none without a compiler.
-fn compiled(folder: &Folder, name: &str) -> Option<(i32, String)> {
-    let compiler = compiler()?;
-    let at = |file: &str| format!("{}/{file}", folder.at(name));
-    let flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "-ftrapv"];
-    let micro = repository().join("tests/micro");
-    let one = |file: &str, out: &str, more: &[&str]| {
-        let mut line = Command::new(&compiler);
-        line.args(flags).args(more).arg(format!("-I{}", folder.at(name))).args(["-c", file, "-o", out]);
-        let done = line.output().unwrap();
-        assert!(done.status.success(), "{file}: {}", String::from_utf8_lossy(&done.stderr));
-    };
-    let main = micro.join("main.c").to_string_lossy().into_owned();
-    one(&at("model.c"), &at("model.o"), &["-ffreestanding"]);
-    one(&at("niwaki_micro.c"), &at("niwaki_micro.o"), &["-ffreestanding"]);
-    one(&main, &at("main.o"), &["-DHOST"]);
-    let objects = ["model.o", "niwaki_micro.o", "main.o"].map(&at);
-    assert!(Command::new(&compiler).args(objects).arg("-o").arg(at("run")).status().unwrap().success());
-    let done = Command::new(at("run")).output().unwrap();
-    Some((done.status.code().unwrap_or(-1), String::from_utf8(done.stdout).unwrap()))
-}
-
 #[test]
 fn c_makes_the_same_codes() {
     let folder = calibrated("device-c");
@@ -252,14 +220,14 @@ fn c_makes_the_same_codes() {
         run(&folder, &format!("{line} --to c -o @{name}"));
         let text = vectors(folder.at(&format!("{name}.image")).as_ref(), sample().as_ref(), 100).unwrap();
         fs::write(folder.at(&format!("{name}/vectors.h")), text).unwrap();
-        let Some((code, said)) = compiled(&folder, name) else { return };
+        let Some((code, said)) = compiled(&folder, name, &[]) else { return };
         assert!(code == 0 && said.starts_with("equal 100 of 100, "), "{name}: {said}");
     }
     // One weight more, and it is seen.
     let source = fs::read_to_string(folder.at("eight/model.c")).unwrap();
     let (before, row) = source.split_once("rows2[] = {\n    {").unwrap();
     fs::write(folder.at("eight/model.c"), format!("{before}rows2[] = {{\n    {{9000 + {row}")).unwrap();
-    let Some((code, said)) = compiled(&folder, "eight") else { return };
+    let Some((code, said)) = compiled(&folder, "eight", &[]) else { return };
     assert!(code == 1 && !said.starts_with("equal 100 "), "{said}");
 }
 

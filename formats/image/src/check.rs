@@ -1,10 +1,13 @@
 //! What has to hold before a plan is run.
 //!
 //! A sum of a convolution has a term for each weight of a row, of at most 128 x 128, and starts at the bias: where
-//! `16384 cols + |bias|` fits into 31 bits, no order of adding leaves them.
+//! `16384 cols + |bias|` fits into 31 bits, no order of adding leaves them. Elastic weights of `b` bits are at most `2^b - 1`.
+
+use core::ops::Range;
 
 use crate::error::{Error, ErrorKind, Spot};
 use crate::image::{Image, Place};
+use crate::layer::Layer;
 use crate::step::{Area, Onto, Step, Times, Window, Work};
 use crate::tensor::{Kind, Tensor};
 use crate::{MOST_CLASSES, MOST_TIMES, ONE};
@@ -34,12 +37,60 @@ pub(crate) fn image(image: &Image<'_>) -> Result<(), Error> {
         let spot = |kind| Error::new(kind, Spot::Step(at));
         step(image, &Step::read(bytes).map_err(spot)?).map_err(spot)?;
     }
+    if image.width().is_none() {
+        return tensors(image, image.bytes().len());
+    }
+    // The first bytes are to be an image too.
+    image.widths().try_for_each(|(width, end)| image.at(width).map_or(Ok(()), |image| tensors(&image, end)))
+}
+
+/// All tensors, which lie before `end`.
+fn tensors(image: &Image<'_>, end: usize) -> Result<(), Error> {
+    let (mut used, limit) = (0u64, end as u64);
     (0..image.tensors()).try_for_each(|at| match image.open(at) {
-        Ok(tensor) => numbers(&tensor).map_err(|kind| Error::new(kind, Spot::Tensor(at))),
+        Ok(tensor) => {
+            // Were bytes those of several tensors, looking at all of them would take more than the length.
+            used = used.saturating_add(tensor.bytes());
+            let apart = match used <= limit {
+                true => kept(&tensor).and_then(|()| numbers(&tensor)),
+                false => Err(ErrorKind::Beyond { what: "all tensors so far", end: used, limit }),
+            };
+            apart.map_err(|kind| Error::new(kind, Spot::Tensor(at)))
+        }
         // Tensors that no step takes may be of a later version.
         Err(e) if matches!(e.kind(), ErrorKind::Kind(_)) => Ok(()),
         Err(e) => Err(e),
     })
+}
+
+/// That widths rise from 2 to 8 bits, and each ends behind the one before, the first behind all tables and the last where the
+/// image does.
+pub(crate) fn layers(all: &[[u8; 32]], rest: &Range<usize>) -> Checked {
+    let (mut width, mut end) = (1, rest.start as i64);
+    for layer in all.iter().map(Layer::read) {
+        between("a width", layer.width.into(), width + 1, 8)?;
+        between("the end of a width", layer.end as i64, end + 1, rest.end as i64)?;
+        (width, end) = (layer.width.into(), layer.end as i64);
+    }
+    if all.is_empty() { Ok(()) } else { equal("bytes of all widths", rest.end, end as usize) }
+}
+
+/// That a sparse tensor has as many kept codes as bits that say so, and no bits behind a row.
+fn kept(tensor: &Tensor<'_>) -> Checked {
+    if !tensor.kind.sparse() {
+        return Ok(());
+    }
+    let mut bytes = 0;
+    for row in 0..tensor.rows {
+        let row = tensor.row(row);
+        let kept = row.iter().map(|byte| byte.count_ones() as usize).sum();
+        bytes += tensor.kind.kept_bytes(kept);
+        let behind = row.last().map_or(0, |last| last.checked_shr(tensor.cols as u32 % 8).unwrap_or(0));
+        if !tensor.cols.is_multiple_of(8) && behind != 0 {
+            return Err(ErrorKind::Field { field: "the bits behind a row", has: behind.into() });
+        }
+    }
+    equal("bytes of kept codes", bytes, tensor.kept.len())
 }
 
 fn scale(place: &Place) -> Checked {
@@ -65,7 +116,7 @@ fn within(image: &Image<'_>, what: &'static str, at: usize, len: u64) -> Checked
     if end <= limit { Ok(()) } else { Err(ErrorKind::Beyond { what, end, limit }) }
 }
 
-fn apart(a: &core::ops::Range<usize>, b: &core::ops::Range<usize>) -> Checked {
+fn apart(a: &Range<usize>, b: &Range<usize>) -> Checked {
     if a.end <= b.start || b.end <= a.start { Ok(()) } else { Err(ErrorKind::Overlap) }
 }
 
@@ -158,7 +209,7 @@ fn conv(image: &Image<'_>, step: &Step) -> Checked {
     if cols != tensor.cols as u64 {
         return Err(ErrorKind::Unlike { what: "weights of a row", needs: cols, has: tensor.cols as u64 });
     }
-    if tensor.kind == Kind::Int4 {
+    if tensor.kind != Kind::Int8 {
         within(image, "its scratch", *scratch, cols)?;
         let scratch = *scratch..scratch.saturating_add(tensor.cols);
         apart(&scratch, &step.input.range())?;
@@ -176,7 +227,9 @@ fn numbers(tensor: &Tensor<'_>) -> Checked {
         between("the first exponential", tensor.table().first().map_or(0, entry), ONE.into(), ONE.into())?;
         return tensor.table().iter().try_for_each(|bytes| between("an exponential", entry(bytes), 0, ONE.into()));
     }
-    let terms = (tensor.cols as u64).saturating_mul(128 * 128);
+    // The largest number of a weight, times that of a code.
+    let most = if tensor.kind == Kind::Elastic { (1 << tensor.width) - 1 } else { 128 };
+    let terms = (tensor.cols as u64).saturating_mul(most * 128);
     for (row, numbers) in tensor.numbers().enumerate() {
         factor(numbers.times)?;
         if terms.saturating_add(numbers.bias.unsigned_abs().into()) > i32::MAX as u64 {

@@ -2,7 +2,7 @@
 //! place from flash.
 //!
 //! ```text
-//! header | steps, 64 bytes each | tensors, 32 bytes each | codes and numbers of rows
+//! header | steps, 64 bytes each | tensors, 32 bytes each | widths, 32 bytes each | codes and numbers of rows
 //! ```
 //!
 //! ```
@@ -14,7 +14,8 @@
 //! let work = Work::AveragePool { window, times: Times { multiplier: 1 << 30, shift: 32 } };
 //! let step = Step { input: given, input_zero: 0, output: made, output_zero: 0, low: -128, high: 127, work };
 //! let place = |area| Place { area, zero: 0, scale: 0.5 };
-//! let draft = Draft { arena: 5, input: place(given), output: place(made), steps: vec![step], tensors: vec![] };
+//! let draft = Draft { arena: 5, input: place(given), output: place(made), steps: vec![step], tensors: vec![],
+//!     widths: vec![] };
 //!
 //! let bytes = draft.write()?;
 //! let image = Image::parse(&bytes)?;
@@ -41,6 +42,7 @@ mod checksum;
 mod error;
 mod fields;
 mod image;
+mod layer;
 mod step;
 mod tensor;
 #[cfg(feature = "alloc")]

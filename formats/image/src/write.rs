@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use crate::checksum::crc32;
 use crate::error::{Error, ErrorKind, Spot};
 use crate::image::{CHECKED, HEADER, Image, MAGIC, MAJOR, Place};
+use crate::layer::Layer;
 use crate::step::{ADD, AVERAGE_POOL, Area, CONV, MAX_POOL, ONTO, Onto, RESCALE, SOFTMAX, Step, Times, Window, Work};
-use crate::tensor::{Kind, Row};
+use crate::tensor::{Kind, PLANES, Row};
 
 /// Codes and numbers begin at multiples of this.
 const ALIGNMENT: usize = 16;
@@ -18,9 +19,11 @@ pub struct DraftTensor {
     pub kind: Kind,
     /// Weights of a row.
     pub cols: usize,
-    /// The codes as they will stand, row after row.
+    /// The codes as they will stand, row after row; of elastic ones plane after plane, the most significant first; of sparse ones the bits of all rows,
+    /// then the kept codes.
     pub codes: Vec<u8>,
-    /// The numbers of each row; none of tables, which have one row.
+    /// The numbers of each row; of elastic ones those of the narrowest width, then those of the next. None of tables, which have
+    /// one row.
     pub rows: Vec<Row>,
 }
 
@@ -37,6 +40,20 @@ pub struct Draft {
     pub steps: Vec<Step>,
     /// The tensors that steps name by number.
     pub tensors: Vec<DraftTensor>,
+    /// The widths at which elastic tensors are served, narrowest first; empty where there are no such tensors. These have as many
+    /// planes as the widest has bits.
+    pub widths: Vec<u8>,
+}
+
+impl DraftTensor {
+    /// Rows, where numbers of them are for so many widths.
+    fn count(&self, widths: usize) -> usize {
+        match self.kind {
+            Kind::Exponentials => 1,
+            Kind::Elastic => self.rows.len().checked_div(widths).unwrap_or(0),
+            _ => self.rows.len(),
+        }
+    }
 }
 
 impl Draft {
@@ -49,35 +66,97 @@ impl Draft {
         let mut pen = Pen(Vec::new());
         pen.0.extend(MAGIC);
         pen.u16(MAJOR.into());
-        pen.zeros(2 + 4 + 4);
-        for count in [self.steps.len(), self.tensors.len(), self.arena, 0] {
+        let first = |kind: Kind| matches!(kind, Kind::Int8 | Kind::Int4 | Kind::Exponentials);
+        pen.u16(usize::from(!self.tensors.iter().all(|tensor| first(tensor.kind))));
+        pen.zeros(4 + 4);
+        for count in [self.steps.len(), self.tensors.len(), self.arena, self.widths.len()] {
             pen.u32(count);
         }
         pen.place(&self.input);
         pen.place(&self.output);
         self.steps.iter().for_each(|step| pen.step(step));
-        let mut at = HEADER + 64 * self.steps.len() + 32 * self.tensors.len();
-        for tensor in &self.tensors {
-            at = at.next_multiple_of(ALIGNMENT);
-            let numbers = (at + tensor.codes.len()).next_multiple_of(ALIGNMENT);
-            pen.0.extend([tensor.kind.code(), 0, 0, 0]);
-            let rows = if tensor.kind == Kind::Exponentials { 1 } else { tensor.rows.len() };
-            for count in [rows, tensor.cols, at, numbers] {
-                pen.u32(count);
-            }
-            pen.zeros(12);
-            at = numbers + 12 * tensor.rows.len();
-        }
-        for tensor in &self.tensors {
+        let end = self.table(&mut pen);
+        self.layers(&mut pen, end);
+        for tensor in self.tensors.iter().filter(|tensor| tensor.kind != Kind::Elastic) {
             pen.align();
             pen.0.extend(&tensor.codes);
             pen.align();
             tensor.rows.iter().for_each(|row| pen.row(row));
         }
         pen.align();
+        self.planes(&mut pen);
         seal(&mut pen.0);
         self.check(&Image::parse(&pen.0)?)?;
         Ok(pen.0)
+    }
+
+    /// Entries of tensors; where what all widths share ends.
+    fn table(&self, pen: &mut Pen) -> usize {
+        let mut at = HEADER + 64 * self.steps.len() + 32 * (self.tensors.len() + self.widths.len());
+        // In a plane of all tensors, and among the numbers of a width.
+        let (mut plane, mut number) = (0, 0);
+        for tensor in &self.tensors {
+            let rows = tensor.count(self.widths.len());
+            pen.0.extend([tensor.kind.code(), 0, 0, 0]);
+            let (codes, numbers) = if tensor.kind == Kind::Elastic {
+                let found = (plane, number);
+                plane += rows * tensor.kind.row_bytes(tensor.cols);
+                number += 12 * rows;
+                found
+            } else {
+                let codes = at.next_multiple_of(ALIGNMENT);
+                let numbers = (codes + tensor.codes.len()).next_multiple_of(ALIGNMENT);
+                at = numbers + 12 * tensor.rows.len();
+                (codes, numbers)
+            };
+            let bits = rows * tensor.kind.row_bytes(tensor.cols);
+            let kept = if tensor.kind.sparse() { tensor.codes.len().saturating_sub(bits) } else { 0 };
+            [rows, tensor.cols, codes, numbers, kept].into_iter().for_each(|count| pen.u32(count));
+            pen.zeros(8);
+        }
+        at.next_multiple_of(ALIGNMENT)
+    }
+
+    fn elastic(&self) -> impl Iterator<Item = &DraftTensor> {
+        self.tensors.iter().filter(|tensor| tensor.kind == Kind::Elastic)
+    }
+
+    /// Entries of widths, the first of which begins at `at`.
+    fn layers(&self, pen: &mut Pen, mut at: usize) {
+        let rows: usize = self.elastic().map(|tensor| tensor.count(self.widths.len())).sum();
+        let bytes = |tensor: &DraftTensor| tensor.count(self.widths.len()) * tensor.kind.row_bytes(tensor.cols);
+        let plane: usize = self.elastic().map(bytes).sum();
+        let mut before = 0;
+        for width in &self.widths {
+            let planes = (at + 12 * rows).next_multiple_of(ALIGNMENT);
+            let added = usize::from(width.saturating_sub(before));
+            let end = (planes + added * plane + 4).next_multiple_of(ALIGNMENT);
+            pen.0.extend([*width, 0, 0, 0]);
+            [at, planes, plane, end].into_iter().for_each(|place| pen.u32(place));
+            pen.zeros(12);
+            (before, at) = (*width, end);
+        }
+    }
+
+    /// What each width adds, and room for its checksum.
+    fn planes(&self, pen: &mut Pen) {
+        let mut before = 0;
+        for (nth, width) in self.widths.iter().enumerate() {
+            for tensor in self.elastic() {
+                let rows = tensor.count(self.widths.len());
+                tensor.rows.iter().skip(nth * rows).take(rows).for_each(|row| pen.row(row));
+            }
+            pen.align();
+            for plane in before..usize::from(*width) {
+                for tensor in self.elastic() {
+                    let bytes = tensor.count(self.widths.len()) * tensor.kind.row_bytes(tensor.cols);
+                    pen.0.extend(tensor.codes.iter().skip(plane * bytes).take(bytes));
+                }
+            }
+            pen.zeros(4);
+            pen.align();
+            before = usize::from(*width);
+        }
     }
 
     /// Refuses numbers that the fields of an entry do not hold.
@@ -93,14 +172,25 @@ impl Draft {
     }
 }
 
-/// Puts their length and their checksum into the bytes of an image.
+/// Puts their length and their checksums into the bytes of an image.
 pub fn seal(bytes: &mut [u8]) {
     put(bytes, 8, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    let count = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes);
+    let [steps, tensors, widths] = [16, 20, 28].map(|at| count(at) as usize);
+    let from = steps.saturating_mul(64).saturating_add(tensors.saturating_mul(32)).saturating_add(HEADER);
+    for nth in 0..widths.min(PLANES) {
+        let at = from.saturating_add(32 * nth);
+        let entry = bytes.get(at..).and_then(|entry| entry.first_chunk::<32>());
+        let sum = entry.and_then(|entry| Layer::read(entry).end.checked_sub(4));
+        if let Some(sum) = sum.filter(|sum| *sum >= CHECKED) {
+            put(bytes, sum, crc32(bytes.get(CHECKED..sum).unwrap_or_default()));
+        }
+    }
     put(bytes, 12, crc32(bytes.get(CHECKED..).unwrap_or_default()));
 }
 
 fn put(bytes: &mut [u8], at: usize, number: u32) {
-    if let Some(place) = bytes.get_mut(at..at + 4) {
+    if let Some(place) = bytes.get_mut(at..at.saturating_add(4)) {
         place.copy_from_slice(&number.to_le_bytes());
     }
 }

@@ -44,6 +44,7 @@ fn draft() -> Draft {
             },
             DraftTensor { kind: Kind::Exponentials, cols: 256, codes: table, rows: Vec::new() },
         ],
+        widths: Vec::new(),
     }
 }
 
@@ -103,17 +104,19 @@ fn damaged_files_are_told_apart() {
 
 #[test]
 fn sealed_lies_are_seen_and_cost_no_panic() {
-    let bytes = draft().write().unwrap();
-    let mut refused = 0;
-    for at in 16..bytes.len() {
-        for other in [0, 1, 0x7f, 0x80, 0xff] {
-            let mut bytes = bytes.clone();
-            bytes[at] = other;
-            seal(&mut bytes);
-            refused += usize::from(Image::parse(&bytes).is_err());
+    for draft in [draft(), narrow(Kind::Elastic), narrow(Kind::Sparse8), narrow(Kind::Sparse4)] {
+        let bytes = draft.write().unwrap();
+        let mut refused = 0;
+        for at in 16..bytes.len() {
+            for other in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut bytes = bytes.clone();
+                bytes[at] = other;
+                seal(&mut bytes);
+                refused += usize::from(Image::parse(&bytes).is_err());
+            }
         }
+        assert!(refused > 300, "{refused}");
     }
-    assert!(refused > 300, "{refused}");
 }
 
 #[test]
@@ -177,4 +180,138 @@ fn numbers_that_cannot_be_are_named() {
         }
     };
     assert_eq!(conv(groups), (field("the number of groups", 0), first));
+}
+
+/// The same network with other weights: elastic ones of 2, 3 and 5 bits, or sparse ones of which five are kept.
+fn narrow(kind: Kind) -> Draft {
+    let mut draft = draft();
+    let tensor = &mut draft.tensors[0];
+    tensor.kind = kind;
+    if kind == Kind::Elastic {
+        draft.widths = vec![2, 3, 5];
+        tensor.codes = vec![0x15, 0x3f, 0x2a, 0x01, 0x00, 0x3c, 0x11, 0x22, 0x33, 0x04];
+        tensor.rows = vec![tensor.rows[0]; 6];
+    } else {
+        let kept: &[u8] = if kind == Kind::Sparse4 { &[0x21, 0x87, 0x09] } else { &[1, 2, 0x80, 0x7f, 3] };
+        tensor.codes = [&[0b10_0110, 0b00_1001], kept].concat();
+    }
+    draft
+}
+
+#[test]
+fn first_bytes_are_a_narrower_image() {
+    let bytes = narrow(Kind::Elastic).write().unwrap();
+    assert_eq!(bytes, narrow(Kind::Elastic).write().unwrap(), "the same bytes every time");
+    let image = Image::parse(&bytes).unwrap();
+    assert_eq!(bytes[4..8], [1, 0, 1, 0], "a reader of version 1.0 names the kind of tensor that it does not know");
+    let cuts: Vec<(u8, usize)> = image.widths().collect();
+    assert_eq!(cuts.iter().map(|cut| cut.0).collect::<Vec<_>>(), [2, 3, 5]);
+    let wide = image.tensor(0).unwrap();
+    let of = |plane: usize| wide.planes().nth(plane).unwrap();
+    assert_eq!((wide.planes().count(), of(0), of(4)), (5, &[0x15, 0x3f][..], &[0x33, 0x04][..]));
+    for len in 0..=bytes.len() {
+        let cut = Image::parse(&bytes[..len]);
+        let served = cuts.iter().find(|cut| cut.1 == len);
+        assert_eq!(cut.is_ok(), served.is_some(), "{len} bytes");
+        if let (Ok(cut), Some((width, _))) = (cut, served) {
+            assert_eq!((cut.width(), cut.steps().len(), cut.tensors()), (Some(*width), 5, 2));
+            assert!(cut.tensor(0).unwrap().planes().eq(wide.planes().take((*width).into())));
+            assert_eq!(cut.at(5).is_some(), *width == 5);
+        }
+    }
+    // What was cut off has a checksum of its own.
+    let end = cuts[1].1;
+    for at in 16..end {
+        let mut cut = bytes[..end].to_vec();
+        cut[at] ^= 0x10;
+        assert!(Image::parse(&cut).is_err(), "byte {at} changed");
+    }
+    // The length and the checksum of the whole are not of the first bytes.
+    let mut cut = bytes[..end].to_vec();
+    cut[12] ^= 1;
+    assert!(Image::parse(&cut).is_ok());
+    cut[8] = 0;
+    cut[9] = 0;
+    assert_eq!(kind(&cut), (ErrorKind::Length { needs: 0, has: end as u64 }, Spot::Header));
+}
+
+/// What is wrong with an image of these weights when a field of its table of widths, or of its first tensor, is another.
+fn refused_with(of: Kind, at: usize, number: u32) -> (ErrorKind, Spot) {
+    let mut bytes = narrow(of).write().unwrap();
+    bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    seal(&mut bytes);
+    kind(&bytes)
+}
+
+#[test]
+fn widths_that_cannot_be_are_named() {
+    let of = |at: usize, number| refused_with(Kind::Elastic, at, number);
+    let (tensor, table) = (64 + 5 * 64, 64 + 5 * 64 + 2 * 32);
+    let header = |kind| (kind, Spot::Header);
+    let field = |field, has| ErrorKind::Field { field, has };
+    let end = Image::parse(&narrow(Kind::Elastic).write().unwrap()).unwrap().widths().last().unwrap().1 as i64;
+    assert_eq!(of(28, 9), header(field("the number of widths", 9)));
+    assert_eq!(of(28, 0), (ErrorKind::Field { field: "the number of widths", has: 0 }, Spot::Step(0)));
+    assert_eq!(of(28, 2).0, ErrorKind::Unlike { what: "bytes of all widths", needs: end as u64, has: end as u64 - 48 });
+    assert_eq!(of(table, 1), header(field("a width", 1)));
+    assert_eq!(of(table + 32, 2), header(field("a width", 2)));
+    assert_eq!(of(table + 64, 9), header(field("a width", 9)));
+    assert_eq!(of(table + 16, 1 << 30), header(field("the end of a width", 1 << 30)));
+    assert!(matches!(of(table + 4, 1 << 20), (ErrorKind::Beyond { what: "its rows", .. }, Spot::Step(0))));
+    assert!(matches!(of(table + 8, u32::MAX), (ErrorKind::Beyond { what: "its planes", .. }, Spot::Step(0))));
+    assert!(matches!(of(table + 64 + 12, u32::MAX), (ErrorKind::Beyond { what: "its planes", .. }, Spot::Step(0))));
+    assert!(matches!(of(tensor + 12, u32::MAX), (ErrorKind::Beyond { what: "its planes", .. }, Spot::Step(0))));
+    // A narrower width would reach behind its end.
+    assert!(matches!(of(table + 4, end as u32 - 32), (ErrorKind::Beyond { what: "its rows", .. }, Spot::Step(0))));
+    // Sums are larger the more bits weights have.
+    let mut draft = narrow(Kind::Elastic);
+    draft.tensors[0].rows[5].bias = i32::MAX - 6 * 128 * 31;
+    assert!(draft.write().is_ok());
+    draft.tensors[0].rows[5].bias += 1;
+    assert_eq!(draft.write().unwrap_err().kind(), ErrorKind::Sum { row: 1 });
+}
+
+#[test]
+fn kept_codes_are_as_many_as_bits_say() {
+    for of in [Kind::Sparse8, Kind::Sparse4] {
+        let bytes = narrow(of).write().unwrap();
+        let image = Image::parse(&bytes).unwrap();
+        let tensor = image.tensor(0).unwrap();
+        assert_eq!(
+            (tensor.kind, tensor.row(1), tensor.kept().len()),
+            (of, &[0b1001][..], if of == Kind::Sparse4 { 3 } else { 5 })
+        );
+        let change = |change: fn(&mut Vec<u8>)| {
+            let mut draft = narrow(of);
+            change(&mut draft.tensors[0].codes);
+            let error = draft.write().unwrap_err();
+            (error.kind(), error.spot())
+        };
+        let has = tensor.kept().len() as u64;
+        let unlike = |needs, has| (ErrorKind::Unlike { what: "bytes of kept codes", needs, has }, Spot::Tensor(0));
+        assert_eq!(change(|codes| codes[0] = 0xff >> 2), unlike(if of == Kind::Sparse4 { 4 } else { 8 }, has));
+        assert_eq!(change(|codes| codes.push(1)), unlike(has, has + 1));
+        let behind = ErrorKind::Field { field: "the bits behind a row", has: 1 };
+        assert_eq!(change(|codes| codes[1] |= 0x40), (behind, Spot::Tensor(0)));
+        let kept = 64 + 5 * 64 + 20;
+        assert!(matches!(
+            refused_with(of, kept, u32::MAX),
+            (ErrorKind::Beyond { what: "its codes", .. }, Spot::Step(0))
+        ));
+    }
+}
+
+#[test]
+fn tensors_do_not_share_bytes() {
+    let mut draft = draft();
+    let table = draft.tensors.remove(1);
+    draft.tensors.extend(vec![table; 3]);
+    let mut bytes = draft.write().unwrap();
+    let entry = 64 + 5 * 64 + 32;
+    for nth in 1..3 {
+        bytes.copy_within(entry..entry + 32, entry + 32 * nth);
+    }
+    bytes.truncate(bytes.len() - 2 * 1024);
+    seal(&mut bytes);
+    assert!(matches!(kind(&bytes), (ErrorKind::Beyond { what: "all tensors so far", .. }, Spot::Tensor(2))));
 }

@@ -1,6 +1,6 @@
 //! Device images.
 
-use niwaki_image::{Image, seal};
+use niwaki_image::{ErrorKind, Image, seal};
 
 /// An arena in which what was accepted is run.
 const ARENA: usize = 1 << 12;
@@ -10,7 +10,7 @@ const ARENA: usize = 1 << 12;
 pub fn device_image(bytes: &[u8]) -> bool {
     match Image::parse(bytes) {
         Ok(image) => {
-            run(&image);
+            run_all(&image);
             return true;
         }
         Err(error) => {
@@ -21,9 +21,22 @@ pub fn device_image(bytes: &[u8]) -> bool {
     let mut sealed = bytes.to_vec();
     seal(&mut sealed);
     if let Ok(image) = Image::parse(&sealed) {
-        run(&image);
+        run_all(&image);
     }
     false
+}
+
+/// An image at each width that it serves; of each, its first bytes are an image too.
+fn run_all(image: &Image<'_>) {
+    run(image);
+    for (width, end) in image.widths() {
+        run(&image.at(width).expect("a width that it serves"));
+        // Of a narrower width only its own checksum can be wrong in an image that is right as a whole.
+        match Image::parse(image.bytes().get(..end).unwrap_or_default()) {
+            Ok(cut) => assert_eq!(cut.width(), Some(width)),
+            Err(error) => assert!(matches!(error.kind(), ErrorKind::Checksum { .. }), "{width} bits: {error}"),
+        }
+    }
 }
 
 fn run(image: &Image<'_>) {

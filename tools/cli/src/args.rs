@@ -383,7 +383,7 @@ pub(crate) struct Generate {
 
 #[derive(Args, Debug)]
 pub(crate) struct Slice {
-    /// An elastic file
+    /// An elastic file, or a device image of elastic weights
     pub(crate) elastic: PathBuf,
     /// Width to cut to, one of those that the file serves
     #[arg(long, value_name = "B", value_parser = number::<u32>)]
@@ -404,9 +404,13 @@ pub(crate) struct Export {
     pub(crate) engine: ForEngine,
     #[command(flatten)]
     pub(crate) fixed: calibrate::Static,
-    /// Weights of an image, or of c: int8/row/sym or int4/row/sym [default: int8/row/sym]
+    /// Weights of an image, or of c: int8/row/sym, int4/row/sym, or elastic/row or elastic/row/2,4,8 for several widths
+    /// [default: int8/row/sym]
     #[arg(long, value_name = "S")]
     pub(crate) scheme: Option<String>,
+    /// Leave out codes that are 0 in tensors of an image, or of c, that this makes smaller
+    #[arg(long)]
+    pub(crate) sparse: bool,
     /// How their codes are chosen: min_max, clip or lsq [default: min_max]
     #[arg(long, value_name = "F")]
     pub(crate) fit: Option<String>,

@@ -15,6 +15,7 @@ mod layers;
 mod lower;
 mod memory;
 mod moves;
+mod nested;
 mod plan;
 mod weights;
 
@@ -22,6 +23,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use niwaki_codes::Bits;
 use niwaki_image::{Image, Kind, Place};
 use serde::Serialize;
 
@@ -36,7 +38,10 @@ use crate::target::file_error;
 pub use c::{check_folder, write_c};
 use graph::Ready;
 use lower::Lowering;
-pub use weights::Codes;
+pub use weights::{Codes, Zeros};
+
+/// The largest arena that is made here: an image may ask for 4 GiB in a few bytes.
+const MOST_ARENA: usize = 256 << 20;
 
 /// What an image takes of a device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,6 +56,9 @@ pub struct Taken {
     pub steps: usize,
     /// Multiplications of one input.
     pub macs: u64,
+    /// Of elastic weights each width, and how many of the first bytes are an image of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<(u8, usize)>,
 }
 
 /// The image of a model, and what it takes.
@@ -65,16 +73,23 @@ pub fn image(model: &Model, source: &Source<'_>, stats: &Stats, codes: Codes) ->
     let ready = Ready::new(model)?;
     let (plan, input, output) = Lowering::plan(&ready, stats, codes).map_err(at)?;
     let steps = plan.steps();
-    let draft = plan.settle(input, output);
+    let mut draft = plan.settle(input, output);
+    if let Codes::Elastic(widths) = codes
+        && draft.tensors.iter().any(|tensor| tensor.kind == Kind::Elastic)
+    {
+        draft.widths = widths.iter().map(|width| width.get() as u8).collect();
+    }
     let weights = draft.tensors.iter().filter(|tensor| tensor.kind != Kind::Exponentials);
     let weight_bytes = weights.map(|tensor| tensor.codes.len() + 12 * tensor.rows.len()).sum::<usize>() as u64;
     let bytes = draft.write().map_err(|e| at(Error::below(e, Blame::Input)))?;
+    let prefixes = Image::parse(&bytes).map_err(|e| at(Error::below(e, Blame::Input)))?.widths().collect();
     let taken = Taken {
         image_bytes: bytes.len() as u64,
         weight_bytes,
         arena_bytes: draft.arena as u64,
         steps,
         macs: ready.macs,
+        prefixes,
     };
     Ok((bytes, taken))
 }
@@ -110,6 +125,9 @@ pub fn evaluate(
     }
     let examples = limit.unwrap_or(usize::MAX).min(data.len());
     let mut scores = Scores::default();
+    if image.arena() > MOST_ARENA {
+        return Err(at(ErrorKind::Memory { needs: image.arena(), cap: MOST_ARENA }.into()));
+    }
     let mut arena = vec![0; image.arena()];
     let mut numbers = vec![0.0; data.item_len()];
     for item in 0..examples {
@@ -122,6 +140,26 @@ pub fn evaluate(
         progress(item as u64 + 1, examples as u64);
     }
     Ok(scores.evaluation())
+}
+
+/// The first bytes of an image, which are one of narrower weights.
+///
+/// # Errors
+///
+/// A file that is no image, or serves no such width.
+pub fn cut(path: &Path, bits: Bits) -> Result<(Vec<u8>, usize), Error> {
+    let mut bytes = std::fs::read(path).map_err(|e| file_error(&e, path))?;
+    let image = Image::parse(&bytes).map_err(|e| Error::below(e, Blame::Input).at(path))?;
+    let found = image.widths().find(|(width, _)| u32::from(*width) == bits.get());
+    let Some((_, end)) = found else {
+        let served: Vec<String> = image.widths().map(|(width, _)| width.to_string()).collect();
+        let served = if served.is_empty() { "none".to_owned() } else { served.join(", ") };
+        let what = format!("a device image of width {bits}; it serves {served}");
+        return Err(Error::from(ErrorKind::Unlike { what }).at(path));
+    };
+    let all = bytes.len();
+    bytes.truncate(end);
+    Ok((bytes, all))
 }
 
 /// Whether a file begins as device images do.

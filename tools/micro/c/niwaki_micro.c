@@ -63,6 +63,15 @@ static int32_t total(const int8_t *w, uint32_t n) {
     return sum;
 }
 
+/* Sums with numbers of weights: their codes, or the odd numbers 2 q + 1 of elastic weights of 8 bits. */
+static int32_t product(int odd, const int8_t *w, const int8_t *x, uint32_t n, int32_t sum) {
+    return odd ? 2 * dot(w, x, n, 0) + total(x, n) + sum : dot(w, x, n, sum);
+}
+
+static int32_t numbers(int odd, const int8_t *w, uint32_t n) {
+    return odd ? 2 * total(w, n) + (int32_t)n : total(w, n);
+}
+
 /* --- windows --------------------------------------------------------------------------------------------------------- */
 
 /* Places of a window that lie in the image: from, to, and where in the image the first is. */
@@ -97,19 +106,57 @@ static void unpack(const uint8_t *packed, int8_t *codes, uint32_t n) {
     }
 }
 
+/* Four bits to the lowest of a byte each. */
+static uint32_t spread(uint32_t bits) { return bits * 0x00204081u & 0x01010101u; }
+
+/* A row of planes, which are `plane` bytes apart, to odd numbers; those of 8 bits are left as q - 128. */
+static void join(const uint8_t *row, uint32_t plane, uint32_t planes, int8_t *codes, uint32_t n) {
+    for (uint32_t i = 0; i < n; i += 8, row++) {
+        uint32_t four[2] = {0, 0};
+        for (uint32_t nth = 0; nth < planes; nth++) {
+            four[0] = four[0] << 1 | spread(row[nth * plane] & 15u);
+            four[1] = four[1] << 1 | spread(row[nth * plane] >> 4);
+        }
+        for (uint32_t j = 0; j < 8 && i + j < n; j++) {
+            const int32_t q = (int32_t)(four[j / 4] >> j % 4 * 8 & 255u);
+            codes[i + j] = (int8_t)(planes == 8 ? q - 128 : 2 * q + 1 - (1 << planes));
+        }
+    }
+}
+
+/* Kept codes of a row to their places; how many bytes they are. */
+static uint32_t scatter(const uint8_t *mask, const uint8_t *kept, uint32_t bits, int8_t *codes, uint32_t n) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        codes[i] = 0;
+        if (!(mask[i / 8] >> i % 8 & 1)) continue;
+        if (bits == 4) {
+            const uint8_t half = count & 1 ? kept[count / 2] >> 4 : kept[count / 2] & 15;
+            codes[i] = (int8_t)((half ^ 8) - 8);
+        } else {
+            codes[i] = (int8_t)kept[count];
+        }
+        count++;
+    }
+    return bits == 4 ? (count + 1) / 2 : count;
+}
+
+/* Elastic weights of 8 bits. */
+static int odd(const niwaki_step *s) { return s->weights->planes == 8; }
+
 /* The sum under a window that lies in the image as a whole. */
 static int32_t inside(const niwaki_step *s, const int8_t *x, const int8_t *w, uint32_t each, int32_t sum) {
     const uint32_t channels = s->in[2], line = (uint32_t)s->in[1] * channels;
     const uint32_t across = s->kernel[1] * each;
     for (uint32_t row = 0; row < s->kernel[0]; row++, x += s->dilation[0] * line) {
         if (each == channels && s->dilation[1] == 1) {
-            sum = dot(w, x, across, sum);
+            sum = product(odd(s), w, x, across, sum);
             w += across;
             continue;
         }
         const int8_t *place = x;
         for (uint32_t tap = 0; tap < s->kernel[1]; tap++, w += each, place += s->dilation[1] * channels) {
-            sum = each == 1 ? sum + *w * *place : dot(w, place, each, sum);
+            sum = each == 1 && !odd(s) ? sum + *w * *place : product(odd(s), w, place, each, sum);
         }
     }
     return sum;
@@ -121,8 +168,8 @@ static int32_t edge(const niwaki_step *s, const int8_t *x, const int8_t *w, uint
     for (uint32_t row = down.from, y = down.at; row < down.to; row++, y += s->dilation[0]) {
         for (uint32_t tap = across.from, at = across.at; tap < across.to; tap++, at += s->dilation[1]) {
             const int8_t *codes = w + (row * s->kernel[1] + tap) * each;
-            sum = dot(codes, x + (y * s->in[1] + at) * s->in[2], each, sum);
-            all -= total(codes, each);
+            sum = product(odd(s), codes, x + (y * s->in[1] + at) * s->in[2], each, sum);
+            all -= numbers(odd(s), codes, each);
         }
     }
     return sum + all * s->input_zero;
@@ -139,7 +186,7 @@ static int8_t conv_code(const niwaki_step *s, const niwaki_row *row, int32_t sum
 /* One channel of the output. */
 static void channel(const niwaki_step *s, const int8_t *x, int8_t *y, const int8_t *w, const niwaki_row *row) {
     const uint32_t each = s->in[2] / s->groups;
-    const int32_t all = total(w, s->weights->cols);
+    const int32_t all = numbers(odd(s), w, s->weights->cols);
     for (uint32_t down = 0; down < s->out[0]; down++) {
         const taps lines = under(s, 0, down);
         for (uint32_t across = 0; across < s->out[1]; across++, y += s->out[2]) {
@@ -155,19 +202,30 @@ static void channel(const niwaki_step *s, const int8_t *x, int8_t *y, const int8
     }
 }
 
-static void conv(const niwaki_step *s, int8_t *arena) {
+/* The codes of row `at`, as they are or unpacked into the arena; `kept` moves on to those of the next row. */
+static const int8_t *unpacked(const niwaki_step *s, uint32_t at, const uint8_t **kept, int8_t *arena) {
     const niwaki_weights *weights = s->weights;
-    const uint32_t cols = weights->cols, bytes = weights->bits == 4 ? (cols + 1) / 2 : cols;
+    const uint32_t cols = weights->cols, bits = (cols + 7) / 8;
+    int8_t *codes = arena + s->scratch;
+    if (weights->planes) {
+        join(weights->codes + at * bits, s->out[2] * bits, weights->planes, codes, cols);
+    } else if (weights->mask) {
+        *kept += scatter(weights->mask + at * bits, *kept, weights->bits, codes, cols);
+    } else if (weights->bits == 4) {
+        unpack(weights->codes + at * ((cols + 1) / 2), codes, cols);
+    } else {
+        return (const int8_t *)weights->codes + at * cols;
+    }
+    return codes;
+}
+
+static void conv(const niwaki_step *s, int8_t *arena) {
     const uint32_t rows = s->out[2] / s->groups, each = s->in[2] / s->groups;
+    const uint8_t *kept = s->weights->codes;
     for (uint32_t at = 0; at < s->out[2]; at++) {
-        const uint8_t *packed = weights->codes + at * bytes;
-        const int8_t *codes = (const int8_t *)packed;
-        if (weights->bits == 4) {
-            unpack(packed, arena + s->scratch, cols);
-            codes = arena + s->scratch;
-        }
+        const int8_t *codes = unpacked(s, at, &kept, arena);
         const uint32_t group = s->groups == 1 ? 0 : at / rows;
-        channel(s, arena + s->input + group * each, arena + s->output + at, codes, weights->rows + at);
+        channel(s, arena + s->input + group * each, arena + s->output + at, codes, s->weights->rows + at);
     }
 }
 

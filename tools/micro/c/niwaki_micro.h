@@ -17,11 +17,14 @@ typedef struct {
     uint8_t shift;
 } niwaki_row;
 
+/* Codes have 8 or 4 bits. Where there is a mask, it has a bit for each weight, and codes are those of the weights whose bit is
+ * set. Where there are planes, codes are so many planes of bits, the most significant first, one behind the other. */
 typedef struct {
     const uint8_t *codes;
     const niwaki_row *rows;
     uint32_t cols;
-    uint8_t bits; /* 8 or 4 */
+    uint8_t bits, planes;
+    const uint8_t *mask;
 } niwaki_weights;
 
 enum niwaki_work {

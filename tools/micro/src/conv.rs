@@ -11,25 +11,32 @@
 use niwaki_image::{Image, Kind, Onto, Row, Step, Window, Work};
 
 use crate::factor::{code, times, times16, whole};
+use crate::narrow;
 use crate::run::Parts;
 use crate::taps::{Side, Taps};
 
 /// A weight's code, as the image or the arena has it.
 pub(crate) trait Code: Copy {
-    /// The number that it is.
-    fn number(self) -> i32;
+    /// The code.
+    fn code(self) -> i8;
 }
 
 impl Code for i8 {
-    fn number(self) -> i32 {
-        self.into()
+    fn code(self) -> i8 {
+        self
     }
 }
 
 impl Code for u8 {
-    fn number(self) -> i32 {
-        i32::from(self as i8)
+    fn code(self) -> i8 {
+        self as i8
     }
+}
+
+/// The number of a weight: its code, or the odd one in the middle between twice this code and twice the next.
+fn number<W: Code, const ODD: bool>(weight: W) -> i32 {
+    let code = i32::from(weight.code());
+    if ODD { 2 * code + 1 } else { code }
 }
 
 /// Does a convolution.
@@ -39,6 +46,7 @@ pub(crate) fn conv(image: &Image<'_>, step: &Step, parts: &mut Parts<'_>) {
     let layer = Layer::new(step, window, *groups, *onto);
     let each = tensor.rows.checked_div(*groups).unwrap_or(0);
     let (mut group, mut left) = (0, each);
+    let mut kept = tensor.kept();
     for (channel, numbers) in tensor.numbers().enumerate() {
         if left == 0 {
             (group, left) = (group + 1, each);
@@ -47,20 +55,21 @@ pub(crate) fn conv(image: &Image<'_>, step: &Step, parts: &mut Parts<'_>) {
         let codes = tensor.row(channel);
         let place = Channel { channel, group, numbers };
         match tensor.kind {
-            Kind::Int8 => layer.row(parts.input, parts.output, codes, place),
-            _ => {
-                unpack(codes, parts.scratch);
-                layer.row(parts.input, parts.output, parts.scratch, place);
+            Kind::Int8 => {
+                layer.row::<_, false>(parts.input, parts.output, codes, place);
+                continue;
             }
+            Kind::Elastic => {
+                narrow::join(tensor.plane_rows(channel), parts.scratch);
+            }
+            Kind::Sparse8 | Kind::Sparse4 => kept = narrow::scatter(tensor.kind, codes, kept, parts.scratch),
+            _ => narrow::unpack(codes, parts.scratch),
         }
-    }
-}
-
-/// Codes of 4 bits, the first of two in the low half of a byte.
-pub(crate) fn unpack(packed: &[u8], codes: &mut [i8]) {
-    for (pair, byte) in codes.chunks_mut(2).zip(packed) {
-        let halves = [(*byte << 4) as i8 >> 4, *byte as i8 >> 4];
-        pair.iter_mut().zip(halves).for_each(|(code, half)| *code = half);
+        if tensor.width() == 8 {
+            layer.row::<_, true>(parts.input, parts.output, parts.scratch, place);
+        } else {
+            layer.row::<_, false>(parts.input, parts.output, parts.scratch, place);
+        }
     }
 }
 
@@ -93,9 +102,9 @@ impl<'s> Layer<'s> {
     }
 
     /// One channel of the output.
-    fn row<W: Code>(&self, input: &[i8], output: &mut [i8], codes: &[W], place: Channel) {
+    fn row<W: Code, const ODD: bool>(&self, input: &[i8], output: &mut [i8], codes: &[W], place: Channel) {
         let [rows, cols, channels] = self.step.output.shape;
-        let total: i32 = codes.iter().map(|w| w.number()).sum();
+        let total: i32 = codes.iter().map(|w| number::<W, ODD>(*w)).sum();
         let mut at = place.channel;
         for y in 0..rows {
             let down = self.down.taps(y);
@@ -104,12 +113,12 @@ impl<'s> Layer<'s> {
                 let whole = down.len() == self.down.kernel && taps[1].len() == self.across.kernel;
                 let mut sum = place.numbers.bias;
                 if whole {
-                    self.runs(input, codes, taps, place.group, |w, x| sum += dot(w, x));
+                    self.runs(input, codes, taps, place.group, |w, x| sum += dot::<W, ODD>(w, x));
                 } else {
                     let mut beside = total;
                     self.runs(input, codes, taps, place.group, |w, x| {
-                        sum += dot(w, x);
-                        beside -= w.iter().map(|w| w.number()).sum::<i32>();
+                        sum += dot::<W, ODD>(w, x);
+                        beside -= w.iter().map(|w| number::<W, ODD>(*w)).sum::<i32>();
                     });
                     sum += beside * i32::from(self.step.input_zero);
                 }
@@ -167,18 +176,6 @@ impl<'s> Layer<'s> {
 
 /// `Σ w x`. [`niwaki_image`] made sure that it stays within 32 bits.
 #[inline]
-fn dot<W: Code>(w: &[W], x: &[i8]) -> i32 {
-    w.iter().zip(x).map(|(w, x)| w.number() * i32::from(*x)).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn halves_of_bytes_have_signs() {
-        let mut codes = [9; 5];
-        unpack(&[0x97, 0x0f, 0x81], &mut codes);
-        assert_eq!(codes, [7, -7, -1, 0, 1]);
-    }
+fn dot<W: Code, const ODD: bool>(w: &[W], x: &[i8]) -> i32 {
+    w.iter().zip(x).map(|(w, x)| number::<W, ODD>(*w) * i32::from(*x)).sum()
 }

@@ -15,7 +15,7 @@
 //! # let step = Step { input: given, input_zero: 0, output: made, output_zero: 0, low: -128, high: 127,
 //! #                   work: Work::MaxPool(window) };
 //! # let place = |area| Place { area, zero: 0, scale: 1.0 };
-//! # let draft = Draft { arena: 9, input: place(given), output: place(made), steps: vec![step], tensors: vec![] };
+//! # let draft = Draft { arena: 9, input: place(given), output: place(made), steps: vec![step], tensors: vec![], widths: vec![] };
 //! # let bytes = draft.write().unwrap();
 //! assert_eq!(classify(&bytes, &[1, 9, 3, 4, 5, 8]), Some(1)); // 4, 9, 8
 //! ```
@@ -35,7 +35,8 @@
 //! softmax           q = clamp((256 e + Σ e / 2) / Σ e - 128), e of the table at max - x; divisions round down
 //! ```
 //!
-//! `>>` rounds towards minus infinity. Under a window's places beside the image are zeros, that is codes `zx`; the largest
+//! `w` is a code of a weight with its sign; of elastic codes of `b` bits it is the odd number `2 q + 1 - 2^b`. Weights that
+//! a sparse tensor leaves out are 0. `>>` rounds towards minus infinity. Under a window's places beside the image are zeros, that is codes `zx`; the largest
 //! under a window is that of the image alone. `bias` holds `-zx Σ w` already.
 //!
 //! No allocator, no unsafe code, no path that panics: `tests/no_std_probe` looks for one in what the compiler made.
@@ -49,6 +50,7 @@ pub mod c;
 mod conv;
 mod elementwise;
 mod factor;
+mod narrow;
 mod pool;
 mod run;
 mod taps;

@@ -66,7 +66,14 @@ impl Case {
             [step.input, step.output].map(|area| (0..area.len()).map(|_| numbers.code()).collect()).into();
         let scratch = codes.len();
         let arena = step.input.len() + step.output.len() + scratch;
-        let draft = Draft { arena, input: place(step.input), output: place(step.output), steps: vec![step], tensors };
+        let draft = Draft {
+            arena,
+            input: place(step.input),
+            output: place(step.output),
+            steps: vec![step],
+            tensors,
+            widths: Vec::new(),
+        };
         Self { draft, there, input, codes }
     }
 
@@ -75,11 +82,13 @@ impl Case {
     }
 
     fn run(&self) -> Vec<i8> {
-        let bytes = self.draft.write().unwrap();
-        let image = Image::parse(&bytes).unwrap();
+        self.run_image(&Image::parse(&self.draft.write().unwrap()).unwrap())
+    }
+
+    fn run_image(&self, image: &Image<'_>) -> Vec<i8> {
         let mut arena = vec![0; image.arena()];
         arena[self.step().output.range()].copy_from_slice(&self.there);
-        run(&image, &self.input, &mut arena).unwrap().to_vec()
+        run(image, &self.input, &mut arena).unwrap().to_vec()
     }
 }
 
@@ -97,45 +106,90 @@ fn step(numbers: &mut Numbers, input: [usize; 3], output: [usize; 3], work: Work
     }
 }
 
-fn conv(numbers: &mut Numbers, narrow: bool) -> Case {
+/// Two codes in a byte.
+fn halves(codes: &[i32]) -> Vec<u8> {
+    codes.chunks(2).map(|two| (two[0] & 15 | two.get(1).unwrap_or(&0) << 4) as u8).collect()
+}
+
+/// A bit for each, the lowest of a byte first.
+fn bits(all: impl Iterator<Item = bool>) -> Vec<u8> {
+    let all: Vec<bool> = all.collect();
+    all.chunks(8).map(|eight| eight.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(*bit))).collect()
+}
+
+/// Codes of rows as a kind stores them.
+fn stored(kind: Kind, codes: &[i32], cols: usize) -> Vec<u8> {
+    let rows = || codes.chunks(cols);
+    let wide = |row: &[i32]| row.iter().map(|code| *code as u8).collect::<Vec<u8>>();
+    let kept = |row: &[i32]| row.iter().copied().filter(|code| *code != 0).collect::<Vec<i32>>();
+    let masks = || rows().flat_map(|row| bits(row.iter().map(|code| *code != 0)));
+    match kind {
+        Kind::Int4 => rows().flat_map(halves).collect(),
+        Kind::Sparse4 => masks().chain(rows().flat_map(|row| halves(&kept(row)))).collect(),
+        Kind::Sparse8 => masks().chain(rows().flat_map(|row| wide(&kept(row)))).collect(),
+        _ => rows().flat_map(wide).collect(),
+    }
+}
+
+fn row(numbers: &mut Numbers) -> Row {
+    Row {
+        bias: numbers.next(20_000) as i32 - 10_000,
+        times: Times { multiplier: i32::MAX - numbers.next(1 << 30) as i32, shift: 31 + numbers.size(4, 12) as u8 },
+    }
+}
+
+/// A convolution of weights of a kind; of elastic ones the code has as many bits as the widest, and is no number yet.
+fn conv(numbers: &mut Numbers, kind: Kind, widths: &[u8]) -> Case {
     let groups = numbers.size(1, 3);
     let (each, rows) = (numbers.size(1, 5), groups * numbers.size(1, 3));
     let window = window(numbers);
     let input = [numbers.size(1, 6), numbers.size(1, 6), groups * each];
     let [down, across] = outputs(&window, input);
     let cols = window.kernel[0] * window.kernel[1] * each;
-    let (low, count) = if narrow { (-8, 16) } else { (-128, 256) };
-    let codes: Vec<i32> = (0..rows * cols).map(|_| numbers.next(count) as i32 + low).collect();
-    let packed = codes.chunks(cols).flat_map(|row| match narrow {
-        true => row.chunks(2).map(|two| (two[0] & 15 | two.get(1).unwrap_or(&0) << 4) as u8).collect::<Vec<_>>(),
-        false => row.iter().map(|code| *code as u8).collect(),
-    });
-    let row = |numbers: &mut Numbers| Row {
-        bias: numbers.next(20_000) as i32 - 10_000,
-        times: Times { multiplier: i32::MAX - numbers.next(1 << 30) as i32, shift: 31 + numbers.size(4, 12) as u8 },
+    let (low, count) = match (kind, widths.last()) {
+        (Kind::Int4 | Kind::Sparse4, _) => (-8, 16),
+        (_, Some(widest)) => (0, 1 << widest),
+        _ => (-128, 256),
     };
-    let kind = if narrow { Kind::Int4 } else { Kind::Int8 };
-    let tensor = DraftTensor { kind, cols, codes: packed.collect(), rows: (0..rows).map(|_| row(numbers)).collect() };
+    let mut codes: Vec<i32> = (0..rows * cols).map(|_| numbers.next(count) as i32 + low).collect();
+    if kind.sparse() {
+        codes.iter_mut().filter(|_| numbers.next(3) > 0).for_each(|code| *code = 0);
+    }
+    let packed = match widths.last() {
+        None => stored(kind, &codes, cols),
+        Some(widest) => (0..*widest)
+            .rev()
+            .flat_map(|bit| codes.chunks(cols).flat_map(move |row| bits(row.iter().map(move |q| q >> bit & 1 == 1))))
+            .collect(),
+    };
+    let all = (0..rows * widths.len().max(1)).map(|_| row(numbers)).collect();
+    let tensor = DraftTensor { kind, cols, codes: packed, rows: all };
     let onto = (numbers.next(2) == 0).then(|| Onto { zero: numbers.code(), times: numbers.next(200_000) as i32 });
     let output = [down, across, rows];
     let scratch = input.iter().product::<usize>() + output.iter().product::<usize>();
     let work = Work::Conv { window, groups, weights: 0, scratch, onto };
     let step = step(numbers, input, output, work);
-    Case::new(step, vec![tensor], codes, numbers)
+    let mut case = Case::new(step, vec![tensor], codes, numbers);
+    case.draft.widths = widths.to_vec();
+    case
 }
 
 fn naive_conv(case: &Case) -> Vec<i8> {
+    naive_of(case, &case.codes, &case.draft.tensors[0].rows)
+}
+
+fn naive_of(case: &Case, codes: &[i32], rows: &[Row]) -> Vec<i8> {
     let Step { input, input_zero, output, output_zero, low, high, work } = case.step();
     let Work::Conv { window, groups, onto, .. } = work else { panic!("a convolution") };
-    let tensor = &case.draft.tensors[0];
+    let cols = codes.len() / rows.len();
     let each = input.shape[2] / groups;
     let mut made = Vec::new();
     for y in 0..output.shape[0] {
         for x in 0..output.shape[1] {
-            for (channel, row) in tensor.rows.iter().enumerate() {
-                let group = channel / (tensor.rows.len() / groups);
+            for (channel, row) in rows.iter().enumerate() {
+                let group = channel / (rows.len() / groups);
                 let mut sum = i128::from(row.bias);
-                for (tap, codes) in case.codes[channel * tensor.cols..][..tensor.cols].chunks(each).enumerate() {
+                for (tap, codes) in codes[channel * cols..][..cols].chunks(each).enumerate() {
                     let tap = [tap / window.kernel[1], tap % window.kernel[1]];
                     let at = under(&window, input.shape, [y, x], tap);
                     for (nth, code) in codes.iter().enumerate() {
@@ -163,8 +217,9 @@ fn naive_conv(case: &Case) -> Vec<i8> {
 fn convolutions_are_sums_of_products() {
     let mut numbers = Numbers(7);
     let mut seen = std::collections::BTreeSet::new();
-    for nth in 0..3_000 {
-        let case = conv(&mut numbers, nth % 2 == 0);
+    let kinds = [Kind::Int8, Kind::Int4, Kind::Sparse8, Kind::Sparse4];
+    for nth in 0..6_000 {
+        let case = conv(&mut numbers, kinds[nth % 4], &[]);
         let made = case.run();
         assert_eq!(made, naive_conv(&case), "case {nth}: {:?}", case.step());
         seen.extend(made);
@@ -173,11 +228,41 @@ fn convolutions_are_sums_of_products() {
 }
 
 #[test]
+fn a_prefix_is_the_network_of_a_narrower_width() {
+    let mut numbers = Numbers(13);
+    for nth in 0..1_000 {
+        let widths: Vec<u8> = (2..=8).filter(|_| numbers.next(2) == 0).collect();
+        if widths.is_empty() {
+            continue;
+        }
+        let case = conv(&mut numbers, Kind::Elastic, &widths);
+        let bytes = case.draft.write().unwrap();
+        let image = Image::parse(&bytes).unwrap();
+        let cuts: Vec<(u8, usize)> = image.widths().collect();
+        assert_eq!((cuts.len(), cuts.last().unwrap().1), (widths.len(), bytes.len()));
+        let rows = &case.draft.tensors[0].rows;
+        for ((width, end), rows) in cuts.iter().zip(rows.chunks(rows.len() / widths.len())) {
+            let cut = Image::parse(&bytes[..*end]).unwrap();
+            assert_eq!(
+                (cut.width(), cut.widths().len()),
+                (Some(*width), cuts.iter().filter(|cut| cut.1 <= *end).count())
+            );
+            let odd = |q: &i32| 2 * (q >> (widths.last().unwrap() - width)) + 1 - (1 << width);
+            let codes: Vec<i32> = case.codes.iter().map(odd).collect();
+            let expected = naive_of(&case, &codes, rows);
+            assert_eq!(case.run_image(&cut), expected, "case {nth}, {width} bits: {:?}", case.step());
+            assert_eq!(case.run_image(&image.at(*width).unwrap()), expected);
+        }
+        assert_eq!(image.at(9).map(|image| image.arena()), None);
+    }
+}
+
+#[test]
 fn the_comparison_sees_a_changed_weight() {
     let mut numbers = Numbers(11);
     let mut differ = 0;
     for _ in 0..50 {
-        let mut case = conv(&mut numbers, false);
+        let mut case = conv(&mut numbers, Kind::Int8, &[]);
         case.codes[0] += 40;
         differ += usize::from(case.run() != naive_conv(&case));
     }

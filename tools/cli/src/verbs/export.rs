@@ -108,8 +108,9 @@ pub(crate) fn run(args: &Export, session: &mut Session<'_>) -> Result<Answer, St
     if let Some(form) = device::Form::of(&args.to) {
         return device::run(args, form, session);
     }
-    for (flag, given) in [("--scheme", &args.scheme), ("--fit", &args.fit)] {
-        if given.is_some() {
+    for (flag, given) in [("--scheme", args.scheme.is_some()), ("--fit", args.fit.is_some()), ("--sparse", args.sparse)]
+    {
+        if given {
             return Err(Failure::usage(format!("`{flag}` is for `--to image` and `--to c`")).into());
         }
     }

@@ -1,7 +1,8 @@
 //! `slice`: a narrower file, cut out of an elastic one.
 
+use niwaki_codes::Bits;
 use niwaki_container::Sliced;
-use niwaki_engine::{Format, Names};
+use niwaki_engine::{Format, Names, image};
 use serde::Serialize;
 
 use super::{check_place, compress, open, percent, width};
@@ -18,9 +19,19 @@ struct Json {
     digest: String,
 }
 
+#[derive(Serialize)]
+struct Cut {
+    bits: u32,
+    input_bytes: u64,
+    output_bytes: u64,
+}
+
 /// Cuts an elastic file down to a width.
 pub(crate) fn run(args: &Slice, session: &mut Session<'_>) -> Result<Answer, Stop> {
     let bits = width(args.bits)?;
+    if image::is_image(&args.elastic) {
+        return cut(args, bits, session);
+    }
     check_place(&args.output, &args.elastic, Format::Safetensors)?;
     let opened = open(&args.elastic)?;
     let source = opened.source(None, Names::Own)?;
@@ -35,5 +46,22 @@ pub(crate) fn run(args: &Slice, session: &mut Session<'_>) -> Result<Answer, Sto
     let (before, after) = (human(input_bytes), human(output_bytes));
     session.say(format!("{before} became {after} ({}), {bits} bits", percent(output_bytes, input_bytes)))?;
     session.say(format!("wrote {}, digest {}", output.display(), compress::short(&digest)))?;
+    Ok(Answer::Yes)
+}
+
+/// Writes the first bytes of a device image.
+fn cut(args: &Slice, bits: Bits, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    super::check_output(&args.output)?;
+    let (bytes, all) = image::cut(&args.elastic, bits)?;
+    let output = &args.output.output;
+    niwaki_tensors::write_small(output, &bytes, args.output.overwrite())?;
+    let (input_bytes, output_bytes) = (all as u64, bytes.len() as u64);
+    if session.global.json {
+        session.json(&Cut { bits: bits.get(), input_bytes, output_bytes })?;
+        return Ok(Answer::Yes);
+    }
+    let (before, after) = (human(input_bytes), human(output_bytes));
+    session.say(format!("{before} became {after} ({}), {bits} bits", percent(output_bytes, input_bytes)))?;
+    session.say(format!("wrote {}", output.display()))?;
     Ok(Answer::Yes)
 }

@@ -81,8 +81,24 @@ fn header(image: &Image<'_>) -> String {
     add(&mut text, format_args!("#define MODEL_ARENA {}\n", image.arena()));
     place(&mut text, "INPUT", image.input());
     place(&mut text, "OUTPUT", image.output());
+    widths(&mut text, image);
     text.push_str("\nextern const niwaki_model model;\n\n#endif\n");
     text
+}
+
+/// Which width of elastic weights is compiled, where there are any.
+fn widths(text: &mut String, image: &Image<'_>) {
+    let served: Vec<String> = image.widths().map(|(width, _)| width.to_string()).collect();
+    let Some(widest) = served.last() else { return };
+    let none: Vec<String> = served.iter().map(|width| format!("MODEL_WIDTH != {width}")).collect();
+    let (all, none) = (served.join(", "), none.join(" && "));
+    add(
+        text,
+        format_args!(
+            "\n/* Bits of a weight: {all}. Fewer take less flash. */\n#ifndef MODEL_WIDTH\n#define MODEL_WIDTH {widest}\n#endif\n\
+             #if {none}\n#error \"MODEL_WIDTH is one of {all}\"\n#endif\n"
+        ),
+    );
 }
 
 /// Weights and plan.
@@ -91,7 +107,7 @@ fn source(image: &Image<'_>) -> String {
         String::from("/* Written by `niwaki export --to c`: weights and plan of a network. */\n#include \"model.h\"\n");
     for at in 0..image.tensors() {
         if let Some(tensor) = image.tensor(at) {
-            weights(&mut text, at, &tensor);
+            weights(&mut text, at, image, &tensor);
         }
     }
     text.push_str("\nstatic const niwaki_step steps[] = {\n");
@@ -118,25 +134,68 @@ fn add(text: &mut String, what: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(what);
 }
 
-fn weights(text: &mut String, at: usize, tensor: &Tensor<'_>) {
-    if tensor.kind == Kind::Exponentials {
-        let numbers = tensor.table().iter().map(|bytes| u32::from_le_bytes(*bytes).to_string());
-        return array(text, "uint32_t", &format!("table{at}"), numbers);
-    }
-    array(text, "uint8_t", &format!("codes{at}"), tensor.codes().iter().map(u8::to_string));
+/// Weights and numbers of rows. Of elastic ones planes that a width does not take are left out where it is compiled.
+fn weights(text: &mut String, at: usize, image: &Image<'_>, tensor: &Tensor<'_>) {
+    let bytes = |codes: &[u8]| codes.iter().map(u8::to_string).collect::<Vec<_>>().into_iter();
     let row = |row: niwaki_image::Row| format!("{{{}, {}, {}}}", row.bias, row.times.multiplier, row.times.shift);
-    array(text, "niwaki_row", &format!("rows{at}"), tensor.numbers().map(row));
-    let bits = if tensor.kind == Kind::Int4 { 4 } else { 8 };
-    add(
-        text,
-        format_args!("static const niwaki_weights weights{at} = {{codes{at}, rows{at}, {}, {bits}}};\n", tensor.cols),
-    );
+    let cols = tensor.cols;
+    let fields = match tensor.kind {
+        Kind::Exponentials => {
+            let numbers = tensor.table().iter().map(|bytes| u32::from_le_bytes(*bytes).to_string());
+            return array(text, "uint32_t", &format!("table{at}"), numbers);
+        }
+        Kind::Elastic => {
+            let planes = tensor.planes().zip(1..).map(|(plane, nth)| (format!("MODEL_WIDTH >= {nth}"), bytes(plane)));
+            chosen(text, "uint8_t", &format!("codes{at}"), planes);
+            let at_width = |(width, _)| Some((width, image.at(width)?.tensor(at)?));
+            let rows = image.widths().filter_map(at_width);
+            let rows = rows.map(|(width, tensor)| {
+                (format!("MODEL_WIDTH == {width}"), tensor.numbers().map(row).collect::<Vec<_>>().into_iter())
+            });
+            chosen(text, "niwaki_row", &format!("rows{at}"), rows);
+            format!("{cols}, 8, MODEL_WIDTH, 0")
+        }
+        Kind::Sparse8 | Kind::Sparse4 => {
+            array(text, "uint8_t", &format!("mask{at}"), bytes(tensor.codes()));
+            // C has no arrays of nothing.
+            let kept = if tensor.kept().is_empty() { &[0] } else { tensor.kept() };
+            array(text, "uint8_t", &format!("codes{at}"), bytes(kept));
+            array(text, "niwaki_row", &format!("rows{at}"), tensor.numbers().map(row));
+            format!("{cols}, {}, 0, mask{at}", if tensor.kind == Kind::Sparse4 { 4 } else { 8 })
+        }
+        Kind::Int8 | Kind::Int4 => {
+            array(text, "uint8_t", &format!("codes{at}"), bytes(tensor.codes()));
+            array(text, "niwaki_row", &format!("rows{at}"), tensor.numbers().map(row));
+            format!("{cols}, {}, 0, 0", if tensor.kind == Kind::Int4 { 4 } else { 8 })
+        }
+    };
+    add(text, format_args!("static const niwaki_weights weights{at} = {{codes{at}, rows{at}, {fields}}};\n"));
+}
+
+/// An array of parts that the compiler takes or leaves.
+fn chosen(
+    text: &mut String,
+    of: &str,
+    name: &str,
+    parts: impl Iterator<Item = (String, impl Iterator<Item = String>)>,
+) {
+    add(text, format_args!("\nstatic const {of} {name}[] = {{\n"));
+    for (when, numbers) in parts {
+        add(text, format_args!("#if {when}\n"));
+        lines(text, numbers);
+        text.push_str("#endif\n");
+    }
+    text.push_str("};\n");
+}
+
+fn lines(text: &mut String, numbers: impl Iterator<Item = String>) {
+    let numbers: Vec<String> = numbers.collect();
+    numbers.chunks(LINE).for_each(|line| add(text, format_args!("    {},\n", line.join(", "))));
 }
 
 fn array(text: &mut String, of: &str, name: &str, numbers: impl Iterator<Item = String>) {
-    let numbers: Vec<String> = numbers.collect();
     add(text, format_args!("\nstatic const {of} {name}[] = {{\n"));
-    numbers.chunks(LINE).for_each(|line| add(text, format_args!("    {},\n", line.join(", "))));
+    lines(text, numbers);
     text.push_str("};\n");
 }
 

@@ -80,7 +80,7 @@ impl Plan {
     fn scratch(&self, step: &Step) -> usize {
         match step.work {
             Work::Conv { weights, .. } => {
-                self.tensors.get(weights).filter(|tensor| tensor.kind == Kind::Int4).map_or(0, |tensor| tensor.cols)
+                self.tensors.get(weights).filter(|tensor| tensor.kind != Kind::Int8).map_or(0, |tensor| tensor.cols)
             }
             _ => 0,
         }
@@ -117,6 +117,7 @@ impl Plan {
             zero: held.grid.zero,
             scale: held.grid.scale,
         };
-        Draft { arena, input: end(input), output: end(output), steps: steps.collect(), tensors: self.tensors }
+        let (input, output, steps) = (end(input), end(output), steps.collect());
+        Draft { arena, input, output, steps, tensors: self.tensors, widths: Vec::new() }
     }
 }

@@ -1,7 +1,7 @@
 //! `export --to image|c`: a model for a microcontroller.
 
-use niwaki_codes::{Bits, Grouping, Scheme, Symmetry};
-use niwaki_engine::image::{self, Codes, Taken};
+use niwaki_codes::{Grouping, Scheme, Symmetry};
+use niwaki_engine::image::{self, Codes, Taken, Zeros};
 use niwaki_engine::{Names, Opened, Stats, recipe};
 use niwaki_quant::Fit;
 use serde::Serialize;
@@ -49,6 +49,9 @@ struct Json {
 /// How weights become codes, as the flags say it.
 fn codes(args: &Export) -> Result<Codes, Stop> {
     let text = args.scheme.as_deref().unwrap_or("int8/row/sym");
+    if let Some(widths) = text.strip_prefix("elastic/row") {
+        return elastic(args, widths);
+    }
     let bits = match recipe::scheme(text)? {
         Scheme::Uniform(scheme)
             if scheme.grouping == Grouping::Row
@@ -59,7 +62,7 @@ fn codes(args: &Export) -> Result<Codes, Stop> {
         }
         _ => {
             let failure = Failure::usage(format!("`--scheme {text}`: a device image holds no such codes"));
-            return Err(failure.hinting("it holds `int8/row/sym` and `int4/row/sym`").into());
+            return Err(failure.hinting("it holds `int8/row/sym`, `int4/row/sym` and `elastic/row`").into());
         }
     };
     let fit = args.fit.as_deref().map_or(Ok(Fit::MinMax), str::parse);
@@ -67,7 +70,25 @@ fn codes(args: &Export) -> Result<Codes, Stop> {
         let failure = Failure::usage(format!("`--fit {}`", args.fit.as_deref().unwrap_or_default()));
         failure.hinting("the weights of device images are fitted by min_max, clip or lsq")
     })?;
-    Ok(Codes { bits, fit })
+    let zeros = if args.sparse { Zeros::LeftOut } else { Zeros::Stored };
+    Ok(Codes::Rows { bits, fit, zeros })
+}
+
+/// Planes for all widths, or for those behind `elastic/row`.
+fn elastic(args: &Export, widths: &str) -> Result<Codes, Stop> {
+    for (flag, given) in [("--fit", args.fit.is_some()), ("--sparse", args.sparse)] {
+        if given {
+            return Err(Failure::usage(format!("`{flag}` with `--scheme elastic/row`")).into());
+        }
+    }
+    // The text of a checkpoint's scheme names a group, which here is the row.
+    match recipe::scheme(&format!("elastic/g1{widths}")) {
+        Ok(Scheme::Elastic(scheme)) => Ok(Codes::Elastic(scheme.widths)),
+        _ => {
+            let failure = Failure::usage(format!("`--scheme elastic/row{widths}`: a device image holds no such codes"));
+            Err(failure.hinting("`elastic/row` serves 2 to 8 bits, `elastic/row/2,4,8` these").into())
+        }
+    }
 }
 
 /// Refuses flags of other formats.
@@ -119,14 +140,22 @@ pub(super) fn run(args: &Export, form: Form, session: &mut Session<'_>) -> Resul
         return Ok(Answer::Yes);
     }
     let Taken { weight_bytes, arena_bytes, steps, macs, .. } = taken;
-    let weights = describe(codes.bits);
+    let weights = describe(codes);
     session.say(format!("{steps} steps, {macs} multiplications, {weights}"))?;
     session.say(format!("flash   {:>10}  of weights", human(weight_bytes)))?;
     session.say(format!("memory  {:>10}  of arena, beside the stack", human(arena_bytes)))?;
+    if form == Form::Image {
+        for (bits, bytes) in &taken.prefixes {
+            session.say(format!("{bits} bits  {:>10}  of the first bytes", human(*bytes as u64)))?;
+        }
+    }
     session.say(format!("wrote {}: {}", out.display(), human(taken.image_bytes)))?;
     Ok(Answer::Yes)
 }
 
-fn describe(bits: Bits) -> String {
-    format!("weights in {} bits, values in 8", bits.get())
+fn describe(codes: Codes) -> String {
+    match codes {
+        Codes::Rows { bits, .. } => format!("weights in {bits} bits, values in 8"),
+        Codes::Elastic(widths) => format!("weights in {widths} bits, values in 8"),
+    }
 }
