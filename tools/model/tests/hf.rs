@@ -39,6 +39,19 @@ fn decoder(folder: &Path) -> Decoder {
     }
 }
 
+/// The same, whose channels below a threshold do nothing.
+fn skipping(folder: &Path, threshold: f32) -> Decoder {
+    let Blueprint::Decoder(mut of) = hf::open(folder).unwrap() else { panic!("an encoder") };
+    let parts = of.graph.feeds().len();
+    assert_eq!(parts, of.hidden.len() - 1, "one of each layer");
+    let macs = of.graph.linear_macs();
+    assert!(of.graph.skip_channels(&vec![threshold; parts + 1]).is_err());
+    of.graph.skip_channels(&vec![threshold; parts]).unwrap();
+    assert_eq!(of.graph.there().len(), parts);
+    assert!(of.graph.linear_macs() < macs && of.graph.feeds().is_empty());
+    Decoder::new(of).unwrap()
+}
+
 fn floats(expected: &Checkpoint, name: &str) -> Vec<f32> {
     let view = expected.get(name).unwrap();
     let mut all = vec![0.0; view.elements()];
@@ -66,6 +79,26 @@ fn close(found: &[f32], expected: &[f32], what: &str) {
 
 fn all(logits: &Tensor) -> Vec<f32> {
     logits.get::<f32>().unwrap().to_vec()
+}
+
+#[test]
+fn channels_below_a_threshold_do_nothing_in_a_text_at_once_and_token_by_token() {
+    // Angles of one hang on how long the text is.
+    for name in DECODERS.into_iter().filter(|name| *name != "llama-dynamic") {
+        let expected = expected(name);
+        let (ids, logits) = (integers(&expected, "input_ids"), floats(&expected, "logits"));
+        for threshold in [0.0, 0.02] {
+            let decoder = skipping(&golden(name), threshold);
+            let at_once = all(&decoder.forward(&mut decoder.cache(), &ids, Wanted::All).unwrap());
+            let mut cache = decoder.cache();
+            let each = ids.iter().flat_map(|id| all(&decoder.forward(&mut cache, &[*id], Wanted::Last).unwrap()));
+            close(&each.collect::<Vec<_>>(), &at_once, name);
+            match threshold {
+                0.0 => close(&at_once, &logits, name),
+                _ => assert_ne!(at_once, logits, "{name}"),
+            }
+        }
+    }
 }
 
 #[test]

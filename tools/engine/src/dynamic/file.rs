@@ -33,20 +33,20 @@ struct About {
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum AboutTarget {
+pub(super) enum AboutTarget {
     Mass(f64),
     Uniform(f64),
 }
 
 impl AboutTarget {
-    fn of(target: Target) -> Self {
+    pub(super) fn of(target: Target) -> Self {
         match target {
             Target::Mass(share) => Self::Mass(share.get()),
             Target::Uniform(share) => Self::Uniform(share.get()),
         }
     }
 
-    fn read(self) -> Result<Target, niwaki_prune::Error> {
+    pub(super) fn read(self) -> Result<Target, niwaki_prune::Error> {
         Ok(match self {
             Self::Mass(share) => Target::Mass(Ratio::new(share)?),
             Self::Uniform(share) => Target::Uniform(Ratio::new(share)?),
