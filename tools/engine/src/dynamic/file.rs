@@ -198,8 +198,8 @@ impl Network {
         self.model.with(graph)
     }
 
-    /// Makes it ready to run so that channels which its heads leave out are not computed: those of convolutions in one group, of
-    /// images of two dimensions. Its results are those of [`gated`](Self::gated) to the bit.
+    /// Makes it ready to run so that channels which its heads leave out are not computed: those of convolutions
+    /// of images of two dimensions. Its results are those of [`gated`](Self::gated) to the bit.
     ///
     /// # Errors
     ///
