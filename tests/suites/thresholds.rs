@@ -1,10 +1,11 @@
 //! Channels of feed-forward parts that fire too little to be computed: thresholds planned, measured, run, and refused.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use niwaki_conformance::folder::{Folder, bundled, sample};
+use niwaki_conformance::folder::{Folder, bundled, repository, sample};
 use niwaki_conformance::llama::{letters, write_llama};
 use niwaki_conformance::scene::attempt;
 use niwaki_conformance::trained::refuse;
+use niwaki_conformance::transformer::words;
 use niwaki_tensors::{Dtype, Overwrite, write_file};
 use serde_json::Value;
 
@@ -92,6 +93,36 @@ fn shares_of_what_fires_meet_a_budget() {
     assert_eq!(answer.code, 1);
     assert!(answer.out.contains("no thresholds leave 10.00 % of the MACs: the greatest leave"), "{}", answer.out);
     assert!(!std::path::Path::new(&folder.at("no.safetensors")).exists());
+}
+
+#[test]
+fn encoders_are_measured_against_themselves() {
+    let folder = Folder::new("thresholds-encoder");
+    let (golden, bert) = (repository().join("tests/golden/hf/bert"), folder.path().join("bert"));
+    std::fs::create_dir(&bert).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden.join(name), bert.join(name)).unwrap();
+    }
+    std::fs::write(bert.join("tokenizer.json"), words().to_string()).unwrap();
+    std::fs::write(folder.at("lines.txt"), "w5 w6 w7\n\nw8 w9 w10 w11 w12\nw13\n").unwrap();
+    let measured = |share: f64| {
+        let plan = format!(
+            "dynamic plan @bert --data @lines.txt --uniform --mass {share} -o @t.safetensors --force --json -q"
+        );
+        let said = attempt(&folder, &plan).ok().json();
+        // Each line between two tokens of its own.
+        assert_eq!((&said["examples"], &said["tokens"]), (&Value::from(3), &Value::from(5 + 7 + 3)));
+        attempt(&folder, "dynamic eval @bert --heads @t.safetensors --data @lines.txt --json -q").ok().json()
+    };
+    let [all, half] = [1.0, 0.5].map(measured);
+    assert_eq!((number(&all, "channels"), number(&all, "feed_forward")), (1.0, 1.0));
+    // A cosine of two vectors of single floats that are the same.
+    assert!(number(&all, "cosine") > 1.0 - 1e-6, "{all}");
+    assert!(number(&half, "cosine") < 1.0 - 1e-6 && number(&half, "channels") < 0.6, "{half}");
+    let left = number(&half, "channels");
+    assert!((number(&half, "feed_forward") - (1.0 + left) / 2.0).abs() < 1e-12, "first layers are whole: {half}");
+    let said = eval(&folder, "@bert --heads @t.safetensors --data @lines.txt --against @bert");
+    assert_eq!(said["cosine"], half["cosine"]);
 }
 
 #[test]

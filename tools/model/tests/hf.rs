@@ -152,6 +152,27 @@ fn any_number_of_threads_gives_the_same_bits() {
 }
 
 #[test]
+fn channels_of_encoders_do_nothing_below_a_threshold() {
+    for name in ENCODERS {
+        let embed = |threshold: Option<f32>| {
+            let Blueprint::Encoder(mut of) = hf::open(&golden(name)).unwrap() else { panic!("a decoder") };
+            let parts = of.hidden.len() - 1;
+            if let Some(threshold) = threshold {
+                of.graph.skip_channels(&vec![threshold; parts]).unwrap();
+            }
+            let ids = integers(&expected(name), "input_ids");
+            let encoder = Encoder::new(of).unwrap();
+            [1, 5].map(|tokens| all(&encoder.forward(&[Text::from(&ids[..tokens])]).unwrap()))
+        };
+        let (plain, every, fewer) = (embed(None), embed(Some(0.0)), embed(Some(0.02)));
+        for ((plain, every), fewer) in plain.iter().zip(&every).zip(&fewer) {
+            close(every, plain, name);
+            assert_ne!(fewer, plain, "{name}");
+        }
+    }
+}
+
+#[test]
 fn every_encoder_computes_what_transformers_does() {
     for name in ENCODERS {
         let Blueprint::Encoder(graph) = hf::open(&golden(name)).unwrap() else { panic!("a decoder") };
