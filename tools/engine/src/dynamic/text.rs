@@ -76,7 +76,7 @@ pub struct TextRow {
 pub struct TextPlanned {
     /// Feed-forward parts.
     pub layers: usize,
-    /// Windows or texts that the model was looked at on, and their tokens.
+    /// Windows or texts that the model was looked at on.
     pub examples: usize,
     /// Tokens of these.
     pub tokens: u64,

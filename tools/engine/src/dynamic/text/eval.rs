@@ -35,7 +35,7 @@ pub struct TextMeasured {
     pub evaluation: Evaluation,
     /// The share of channels that were computed.
     pub channels: f64,
-    /// Multiplications of all linear layers for one token, and those that were left.
+    /// Multiplications of all linear layers for one token.
     pub dense: u64,
     /// Those that were left.
     pub active: f64,
