@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use niwaki_engine::Stats;
-use niwaki_engine::dynamic::HeadsFile;
+use niwaki_engine::dynamic::{HeadsFile, Thresholds};
 use niwaki_engine::elastic::ElasticFile;
 use niwaki_engine::imatrix;
 use niwaki_engine::mask::{MaskFile, compare};
@@ -24,9 +24,13 @@ pub fn elastic_file(bytes: &[u8]) -> bool {
     ElasticFile::of_checkpoint(checkpoint).is_ok_and(|file| file.widths().iter().count() > 0)
 }
 
-/// A file of a network whose channels are gated.
+/// A file of a network whose channels are gated, or of thresholds of channels.
 pub fn heads_file(bytes: &[u8]) -> bool {
     let Ok(checkpoint) = Checkpoint::from_bytes("fuzz", Arc::from(bytes), &Limits::default()) else { return false };
+    if let Ok(thresholds) = Thresholds::of_checkpoint(&checkpoint) {
+        assert!(thresholds.each().all(|(_, threshold)| threshold >= 0.0 && threshold.is_finite()), "magnitudes");
+        return true;
+    }
     HeadsFile::of_checkpoint(checkpoint).is_ok_and(|file| file.how().target.share().get() <= 1.0)
 }
 

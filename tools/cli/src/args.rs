@@ -349,6 +349,10 @@ pub(crate) struct Eval {
     /// them with a scale of their own
     #[arg(long, value_name = "A", value_enum, default_value_t = Inputs::Float)]
     pub(crate) activations: Inputs,
+    /// Thresholds of a model of text, as `dynamic plan` writes them: channels of its feed-forward parts that fire less are not
+    /// computed
+    #[arg(long, value_name = "HEADS")]
+    pub(crate) heads: Option<PathBuf>,
     /// Checkpoint to compare with: KL divergence, agreement, cosine
     #[arg(long, value_name = "CKPT")]
     pub(crate) against: Option<PathBuf>,
@@ -373,6 +377,10 @@ pub(crate) struct Generate {
     /// them with a scale of their own
     #[arg(long, value_name = "A", value_enum, default_value_t = Inputs::Float)]
     pub(crate) activations: Inputs,
+    /// Thresholds of a model of text, as `dynamic plan` writes them: channels of its feed-forward parts that fire less are not
+    /// computed
+    #[arg(long, value_name = "HEADS")]
+    pub(crate) heads: Option<PathBuf>,
     /// How the text begins
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: String,

@@ -15,6 +15,9 @@
 //! w is 1 in the first half of all steps and 0 in the second, in which heads stay but for what is left of their momentum. What
 //! comes back from classes never reaches heads, and targets reach the backbone only where training is joint.
 //!
+//! In transformers the channels are those of feed-forward parts, and thresholds tell without training which of them are there:
+//! [`Thresholds`].
+//!
 //! Departures: heads begin with all channels on, where the released code draws them, and half of all channels are off at
 //! once; the code pools by averages, the paper by maxima, which is the default here. The paper's halves are of passes. The
 //! rate of a head's weight is multiplied by the channels that it sees: what it sees sums to 1, and moves a weight as much less.
@@ -31,6 +34,8 @@ mod targets;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests;
+mod text;
+mod thresholds;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +45,8 @@ pub use file::{HeadsFile, Network};
 pub(crate) use gates::Gates;
 pub use niwaki_prune::dynamic::Target;
 pub use plan::{Planned, Planning, Row, plan};
+pub use text::{OfFeed, TextMeasured, TextPlanned, TextPlanning, TextRow, measure_text, plan_text};
+pub use thresholds::Thresholds;
 
 use crate::error::Error;
 use crate::train::{At, Kind, Settings, Task, Trained, run};

@@ -71,10 +71,16 @@ fn whole<'g>(
 ///
 /// # Errors
 ///
-/// Those of [`blueprint`].
+/// Those of [`blueprint`], and thresholds of another model.
 pub fn language<'g>(folder: &Path, given: impl Into<Given<'g>>) -> Result<(Language, Replaced), Error> {
     let given = given.into();
-    let (blueprint, replaced) = whole(folder, given, |weights, name| weights.packed(name, given.activations))?;
+    let (mut blueprint, replaced) = whole(folder, given, |weights, name| weights.packed(name, given.activations))?;
+    if let Some(thresholds) = given.thresholds {
+        thresholds.skip(match &mut blueprint {
+            Blueprint::Decoder(decoder) => &mut decoder.graph,
+            Blueprint::Encoder(encoder) => &mut encoder.graph,
+        })?;
+    }
     let model = match blueprint {
         Blueprint::Decoder(graph) => Decoder::new(graph).map(Language::Decoder),
         Blueprint::Encoder(graph) => Encoder::new(graph).map(Language::Encoder),

@@ -5,6 +5,7 @@ use std::path::Path;
 use niwaki_codes::Bits;
 use niwaki_model::Activations;
 
+use crate::dynamic::Thresholds;
 use crate::error::Error;
 use crate::signature::{Patch, overlaid};
 use crate::source::{Names, Opened, Source};
@@ -22,6 +23,8 @@ pub struct Given<'g> {
     pub patches: &'g [Patch<'g>],
     /// What packed matrices are multiplied with, where a model of text runs on them.
     pub activations: Activations,
+    /// Thresholds of channels, where a model of text runs with them: channels of less are not computed.
+    pub thresholds: Option<&'g Thresholds>,
 }
 
 impl<'g> From<Option<&'g Path>> for Given<'g> {

@@ -14,6 +14,7 @@ pub mod det;
 pub mod einsum;
 mod element_type;
 pub mod embedding;
+pub mod feed;
 pub mod gate;
 pub mod grid;
 mod halves;

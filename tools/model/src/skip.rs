@@ -102,14 +102,15 @@ mod tests {
 
     /// Two convolutions, each gated by numbers that are inputs; between the first and its gate a normalization and an
     /// activation, in that order or the other.
-    fn net(kernel: usize, stride: usize, [c, middle, out]: [usize; 3], late: bool) -> Graph {
+    fn net([kernel, stride, groups]: [usize; 3], [c, middle, out]: [usize; 3], late: bool) -> Graph {
         let mut graph = Graph::default();
         let [x, p, q] = ["x", "p", "q"].map(|name| graph.input(name, None, None));
-        let conv = |graph: &mut Graph, x, shape: [usize; 4], bias: bool| {
+        let conv = |graph: &mut Graph, x, shape: [usize; 4], (bias, groups): (bool, usize)| {
             let pads = vec![shape[3] as i64 / 2; 4];
             let strides = vec![stride as i64; 2];
+            let groups = ("group".to_owned(), Attribute::Int(groups as i64));
             let attributes =
-                [("pads".to_owned(), Attribute::Ints(pads)), ("strides".to_owned(), Attribute::Ints(strides))];
+                [groups, ("pads".to_owned(), Attribute::Ints(pads)), ("strides".to_owned(), Attribute::Ints(strides))];
             let of = Definition { op: "Conv".into(), opset: 17, inputs: 3, outputs: 1, ..Definition::default() };
             let op = crate::ops::build(&Definition { attributes: attributes.into(), ..of }).unwrap().unwrap();
             let w = graph.weight("w", floats(&shape, 3));
@@ -123,12 +124,12 @@ mod tests {
             let var = graph.weight("v", Tensor::vector(vec![0.5f32; middle]));
             graph.node("norm", BatchNormalization { epsilon: 1e-5, training: None }, &[x, all[0], all[1], all[2], var])
         };
-        let mut y = conv(&mut graph, x, [middle, c, kernel, kernel], false);
+        let mut y = conv(&mut graph, x, [middle, c, kernel, kernel], (false, 1));
         for step in [late, !late] {
             y = if step { graph.node("relu", Relu, &[y]) } else { norm(&mut graph, y) };
         }
         let y = graph.node("gate", ChannelGate, &[y, p]);
-        let z = conv(&mut graph, y, [out, middle, kernel, kernel], true);
+        let z = conv(&mut graph, y, [out, middle / groups, kernel, kernel], (true, groups));
         let z = graph.node("gate", ChannelGate, &[z, q]);
         graph.output(z);
         graph
@@ -146,10 +147,12 @@ mod tests {
 
     #[test]
     fn channels_that_are_left_out_change_nothing() {
+        let all =
+            [([3, 16, 20], 1, 1), ([4, 9, 5], 1, 3), ([1, 8, 1], 1, 9), ([2, 12, 12], 12, 1), ([2, 12, 24], 4, 3)];
         for (kernel, stride, size) in [(3, 1, 8), (3, 2, 9), (1, 1, 4), (1, 2, 5), (5, 1, 6), (1, 1, 1)] {
-            for (channels, images) in [([3, 16, 20], 1), ([4, 9, 5], 3), ([1, 8, 1], 9)] {
+            for (channels, groups, images) in all {
                 for late in [false, true] {
-                    let graph = net(kernel, stride, channels, late);
+                    let graph = net([kernel, stride, groups], channels, late);
                     for seed in 0..4 {
                         let [c, middle, out] = channels;
                         let shift = |tensor: Tensor, by: f32| {
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_others_take_too_is_computed() {
-        let mut graph = net(3, 1, [2, 4, 4], false);
+        let mut graph = net([3, 1, 1], [2, 4, 4], false);
         let before = graph.nodes()[3].inputs[0].unwrap();
         graph.output(before);
         graph.fuse().unwrap();

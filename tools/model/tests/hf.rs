@@ -39,6 +39,19 @@ fn decoder(folder: &Path) -> Decoder {
     }
 }
 
+/// The same, whose channels below a threshold do nothing.
+fn skipping(folder: &Path, threshold: f32) -> Decoder {
+    let Blueprint::Decoder(mut of) = hf::open(folder).unwrap() else { panic!("an encoder") };
+    let parts = of.graph.feeds().len();
+    assert_eq!(parts, of.hidden.len() - 1, "one of each layer");
+    let macs = of.graph.linear_macs();
+    assert!(of.graph.skip_channels(&vec![threshold; parts + 1]).is_err());
+    of.graph.skip_channels(&vec![threshold; parts]).unwrap();
+    assert_eq!(of.graph.there().len(), parts);
+    assert!(of.graph.linear_macs() < macs && of.graph.feeds().is_empty());
+    Decoder::new(of).unwrap()
+}
+
 fn floats(expected: &Checkpoint, name: &str) -> Vec<f32> {
     let view = expected.get(name).unwrap();
     let mut all = vec![0.0; view.elements()];
@@ -66,6 +79,26 @@ fn close(found: &[f32], expected: &[f32], what: &str) {
 
 fn all(logits: &Tensor) -> Vec<f32> {
     logits.get::<f32>().unwrap().to_vec()
+}
+
+#[test]
+fn channels_below_a_threshold_do_nothing_in_a_text_at_once_and_token_by_token() {
+    // Angles of one hang on how long the text is.
+    for name in DECODERS.into_iter().filter(|name| *name != "llama-dynamic") {
+        let expected = expected(name);
+        let (ids, logits) = (integers(&expected, "input_ids"), floats(&expected, "logits"));
+        for threshold in [0.0, 0.02] {
+            let decoder = skipping(&golden(name), threshold);
+            let at_once = all(&decoder.forward(&mut decoder.cache(), &ids, Wanted::All).unwrap());
+            let mut cache = decoder.cache();
+            let each = ids.iter().flat_map(|id| all(&decoder.forward(&mut cache, &[*id], Wanted::Last).unwrap()));
+            close(&each.collect::<Vec<_>>(), &at_once, name);
+            match threshold {
+                0.0 => close(&at_once, &logits, name),
+                _ => assert_ne!(at_once, logits, "{name}"),
+            }
+        }
+    }
 }
 
 #[test]
@@ -115,6 +148,27 @@ fn any_number_of_threads_gives_the_same_bits() {
         let one = on(1);
         assert_eq!(one, on(2), "{name}");
         assert_eq!(one, on(5), "{name}");
+    }
+}
+
+#[test]
+fn channels_of_encoders_do_nothing_below_a_threshold() {
+    for name in ENCODERS {
+        let embed = |threshold: Option<f32>| {
+            let Blueprint::Encoder(mut of) = hf::open(&golden(name)).unwrap() else { panic!("a decoder") };
+            let parts = of.hidden.len() - 1;
+            if let Some(threshold) = threshold {
+                of.graph.skip_channels(&vec![threshold; parts]).unwrap();
+            }
+            let ids = integers(&expected(name), "input_ids");
+            let encoder = Encoder::new(of).unwrap();
+            [1, 5].map(|tokens| all(&encoder.forward(&[Text::from(&ids[..tokens])]).unwrap()))
+        };
+        let (plain, every, fewer) = (embed(None), embed(Some(0.0)), embed(Some(0.02)));
+        for ((plain, every), fewer) in plain.iter().zip(&every).zip(&fewer) {
+            close(every, plain, name);
+            assert_ne!(fewer, plain, "{name}");
+        }
     }
 }
 

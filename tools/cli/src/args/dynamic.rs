@@ -21,12 +21,13 @@ pub(crate) enum Dynamic {
 
 #[derive(Args, Debug)]
 pub(crate) struct Plan {
-    /// A trained model of images, an .onnx file with a dynamic batch
+    /// A trained model of images, an .onnx file with a dynamic batch; or of text, a Hugging Face folder
     pub(crate) model: PathBuf,
-    /// Images that it is looked at on
+    /// Images, or text, that it is looked at on
     #[arg(long, value_name = "DATA")]
     pub(crate) data: PathBuf,
-    /// The share of its multiplications that may be left, heads and all layers counted: 0.5
+    /// The share of its multiplications that may be left, heads and all layers counted: 0.5. Of a model of text: of those of
+    /// linear layers, for one token
     #[arg(long, value_name = "SHARE", value_parser = part)]
     pub(crate) macs: Option<f64>,
     /// Shares of what fires that are listed
@@ -35,12 +36,18 @@ pub(crate) struct Plan {
     /// Shares are of channels, the same of every layer, not of what fires
     #[arg(long)]
     pub(crate) uniform: bool,
-    /// Images that are looked at
-    #[arg(long, value_name = "N", default_value = "512", value_parser = number::<usize>)]
-    pub(crate) examples: usize,
+    /// Images that are looked at; of text, windows of a decoder, lines of an encoder [default: 512 images or lines, 8 windows]
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
+    pub(crate) examples: Option<usize>,
     /// Checkpoint whose tensors take the place of the weights of their names
     #[arg(long, value_name = "CKPT")]
     pub(crate) weights: Option<PathBuf>,
+    /// Of a model of text: write the thresholds of the share that --macs asks for, or of the one of --mass
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite the output
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
 }
 
 /// Shares that a plan lists.
@@ -98,12 +105,12 @@ pub(crate) enum Pool {
 
 #[derive(Args, Debug)]
 pub(crate) struct Eval {
-    /// The model whose weights were trained
+    /// The model whose weights were trained; or the Hugging Face folder that was looked at
     pub(crate) model: PathBuf,
-    /// Weights and heads, as `dynamic train` makes them
+    /// Weights and heads, as `dynamic train` makes them; or thresholds, as `dynamic plan` does
     #[arg(long, value_name = "HEADS")]
     pub(crate) heads: PathBuf,
-    /// Images with labels
+    /// Images with labels; or text
     #[arg(long, value_name = "DATA")]
     pub(crate) data: PathBuf,
     /// The first of them

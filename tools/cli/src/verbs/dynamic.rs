@@ -1,5 +1,7 @@
 //! `dynamic`: only the channels that an image needs.
 
+mod text;
+
 use std::time::Instant;
 
 use niwaki_engine::Ratio;
@@ -19,6 +21,9 @@ use crate::table::{Side, Table};
 
 /// The learning rate of a backbone that nothing is said of (Fire Together Wire Together, its code).
 const RATE: f64 = 0.01;
+
+/// Images that a plan looks at where nothing is said of it.
+const EXAMPLES: usize = 512;
 
 /// Does what was asked.
 pub(crate) fn run(args: &args::Dynamic, session: &mut Session<'_>) -> Result<Answer, Stop> {
@@ -49,12 +54,19 @@ struct PlanJson {
 
 /// Plans.
 fn plan(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    if args.model.is_dir() {
+        return text::plan(args, session);
+    }
+    if args.output.is_some() {
+        let what = "`--output` takes thresholds, which only models of text in Hugging Face folders have".to_owned();
+        return Err(Failure::usage(what).into());
+    }
     let start = Instant::now();
     let model = load(&args.model, args.weights.as_deref().into(), session)?;
     let data = Dataset::open(&args.data)?;
     let how = Planning {
         data: &data,
-        examples: args.examples,
+        examples: args.examples.unwrap_or(EXAMPLES),
         seed: session.global.seed.unwrap_or(0),
         target: if args.uniform { Target::Uniform } else { Target::Mass },
         shares: &args.mass,
@@ -168,6 +180,9 @@ struct EvalJson {
 
 /// Measures.
 fn eval(args: &args::Eval, session: &mut Session<'_>) -> Result<Answer, Stop> {
+    if args.model.is_dir() {
+        return text::eval(args, session);
+    }
     let start = Instant::now();
     let network = network((&args.model, &args.heads), session)?;
     let data = Dataset::open(&args.data)?;

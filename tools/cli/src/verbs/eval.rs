@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use niwaki_engine::dataset::Dataset;
+use niwaki_engine::dynamic::Thresholds;
 use niwaki_engine::eval::embeddings::Texts;
 use niwaki_engine::eval::text::Windows;
 use niwaki_engine::eval::{self, Evaluation};
@@ -29,8 +30,9 @@ pub(crate) fn run(args: &Eval, session: &mut Session<'_>) -> Result<Answer, Stop
     let output = args.output.clone().map(|output| Output { output, force: args.force, durable: false });
     output.as_ref().map(check_output).transpose()?;
     if args.model.is_dir() {
+        let thresholds = args.heads.as_deref().map(Thresholds::open).transpose()?;
         let model = given(&args.given, |given| {
-            let given = Given { activations: activations(args.activations), ..given };
+            let given = Given { activations: activations(args.activations), thresholds: thresholds.as_ref(), ..given };
             let (model, replaced) = on_threads(session, || folder::language(&args.model, given))?;
             note_unknown(&replaced, given.weights, session);
             Ok(model)
@@ -43,6 +45,9 @@ pub(crate) fn run(args: &Eval, session: &mut Session<'_>) -> Result<Answer, Stop
     }
     if output.is_some() {
         return Err(no_embeddings());
+    }
+    if args.heads.is_some() {
+        return Err(Failure::usage("`--heads` is for models of text; `dynamic eval` measures others".to_owned()).into());
     }
     if args.activations == Inputs::Dynamic {
         return Err(Failure::usage("`--activations dynamic` is for models of text".to_owned()).into());

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use niwaki_engine::dynamic::Thresholds;
 use niwaki_engine::generate::{End, generate};
 use niwaki_engine::text::{Tokenizer, ends};
 use niwaki_engine::{Given, folder};
@@ -33,8 +34,9 @@ pub(crate) fn run(args: &Generate, session: &mut Session<'_>) -> Result<Answer, 
     let tokenizer = Tokenizer::open(&args.model)?;
     let ends = ends(&args.model)?;
     let prompt = tokenizer.tokens(&args.prompt, true)?;
+    let thresholds = args.heads.as_deref().map(Thresholds::open).transpose()?;
     let decoder = given(&args.given, |given| {
-        let given = Given { activations: activations(args.activations), ..given };
+        let given = Given { activations: activations(args.activations), thresholds: thresholds.as_ref(), ..given };
         let (decoder, replaced) = on_threads(session, || folder::decoder(&args.model, given))?;
         note_unknown(&replaced, given.weights, session);
         Ok(decoder)

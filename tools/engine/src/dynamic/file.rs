@@ -33,20 +33,20 @@ struct About {
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum AboutTarget {
+pub(super) enum AboutTarget {
     Mass(f64),
     Uniform(f64),
 }
 
 impl AboutTarget {
-    fn of(target: Target) -> Self {
+    pub(super) fn of(target: Target) -> Self {
         match target {
             Target::Mass(share) => Self::Mass(share.get()),
             Target::Uniform(share) => Self::Uniform(share.get()),
         }
     }
 
-    fn read(self) -> Result<Target, niwaki_prune::Error> {
+    pub(super) fn read(self) -> Result<Target, niwaki_prune::Error> {
         Ok(match self {
             Self::Mass(share) => Target::Mass(Ratio::new(share)?),
             Self::Uniform(share) => Target::Uniform(Ratio::new(share)?),
@@ -198,8 +198,8 @@ impl Network {
         self.model.with(graph)
     }
 
-    /// Makes it ready to run so that channels which its heads leave out are not computed: those of convolutions in one group, of
-    /// images of two dimensions. Its results are those of [`gated`](Self::gated) to the bit.
+    /// Makes it ready to run so that channels which its heads leave out are not computed: those of convolutions
+    /// of images of two dimensions. Its results are those of [`gated`](Self::gated) to the bit.
     ///
     /// # Errors
     ///

@@ -4,6 +4,8 @@
 //! since reading is what takes the time. Many inputs: weights are widened a panel at a time, and
 //! the panel goes to [`mm`].
 
+mod rows;
+
 use half::{bf16, f16};
 use niwaki_codes::product::{Inputs, Kernel, Scratch, Sizes};
 use niwaki_codes::simd::Level;

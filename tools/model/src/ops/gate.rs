@@ -25,6 +25,19 @@ pub enum Activation {
     Relu,
 }
 
+impl Activation {
+    /// What each number becomes.
+    pub fn apply(self, all: &mut [f32]) {
+        let level = Level::best();
+        match self {
+            Self::Silu => silu(level, all),
+            Self::Gelu => gelu(level, all),
+            Self::GeluTanh => gelu_tanh(level, all),
+            Self::Relu => relu(level, all),
+        }
+    }
+}
+
 /// The activation of the first input, times the second where there is one.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate {
@@ -58,16 +71,10 @@ impl Operator for Gate {
         if of_by != gate.shape() {
             return Err(Fault::shape(format!("{} and {}", dims(gate.shape()), dims(of_by)), "equal shapes"));
         }
-        let function = match self.activation {
-            Activation::Silu => silu,
-            Activation::Gelu => gelu,
-            Activation::GeluTanh => gelu_tanh,
-            Activation::Relu => relu,
-        };
         let wrong = Fault::dtype(0, &gate, "float");
         let Data::F32(all) = gate.data_mut() else { return Err(wrong) };
         parts::each(all.to_mut(), 1, |first, part| {
-            function(Level::best(), part);
+            self.activation.apply(part);
             if let Some(by) = by {
                 part.iter_mut().zip(&by[first..]).for_each(|(x, by)| *x *= *by);
             }
