@@ -191,3 +191,17 @@ fn what_does_not_go_together_is_said_in_one_line() {
     let alone = "train @bert --epochs 1 --data @lines.txt -o @no.safetensors";
     refuse(&other, alone, "an encoder without a teacher");
 }
+
+#[test]
+fn forms_are_measured_on_as_many_texts_as_asked() {
+    let folder = encoder();
+    let fit = "--weights-only --widths 4,8 --teacher @bert --epochs 0 --batch 8 --lr 0.01";
+    run(&folder, &format!("elastic train @bert --data @lines.txt {fit} -o @w.safetensors"));
+    let of = |more: &str| {
+        let how = "--weights @w.safetensors --data @lines.txt --form w8/row/sym";
+        json(&folder, &format!("elastic eval @bert {how}{more}"))["forms"][0].clone()
+    };
+    let (all, some) = (of(""), of(" --limit 7"));
+    assert_eq!((number(&all, "examples"), number(&some, "examples")), (40.0, 7.0), "{all} {some}");
+    assert!(number(&some, "cosine") > 0.99 && some["cosine"] != all["cosine"], "{all} {some}");
+}

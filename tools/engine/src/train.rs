@@ -280,7 +280,7 @@ impl<'t> Training<'t> {
     fn end(&mut self) -> Result<Epoch, Error> {
         let measured = match self.task.eval {
             None => None,
-            Some(data) => Some(data.measure(&self.measured()?, self.task.teacher)?),
+            Some(data) => Some(data.measure(&self.measured()?, self.task.teacher, None, &|_, _| {})?),
         };
         self.epoch += 1;
         self.step = 0;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::file::Network;
 use crate::dataset::Dataset;
 use crate::error::{Blame, Error};
-use crate::eval::{self, Evaluation};
+use crate::eval::Evaluation;
 use crate::model::Model;
 use crate::progress::Progress;
 use crate::recalibrate::Recalibration;
@@ -70,10 +70,7 @@ impl Network {
     /// Those of [`ready`](Self::ready) and of running.
     pub fn measure(&self, forms: &[Form], how: &Measuring<'_>, progress: Progress<'_>) -> Result<Evaluation, Error> {
         let model = self.ready(forms, (how.recalibrate, how.whole_zeros), &|_, _| {})?;
-        match how.data {
-            Lessons::Images(data) => eval::images(&model, None, data, how.limit, progress),
-            other => other.measure(&model, how.reference),
-        }
+        how.data.measure(&model, how.reference, how.limit, progress)
     }
 
     /// How many times smaller than floats weights and inputs are.

@@ -16,6 +16,7 @@ use crate::eval::text::Windows;
 use crate::eval::{self, Evaluation};
 use crate::folder::Language;
 use crate::model::Model;
+use crate::progress::Progress;
 
 /// What a model learns from, or is measured on.
 #[derive(Debug)]
@@ -191,23 +192,28 @@ impl Lessons {
         }
     }
 
-    /// How well a model does on them.
-    pub(crate) fn measure(&self, model: &Model, teacher: Option<&Model>) -> Result<Evaluation, Error> {
-        let none = |_: u64, _: u64| {};
+    /// How well a model does on so many of them, or on all.
+    pub(crate) fn measure(
+        &self,
+        model: &Model,
+        teacher: Option<&Model>,
+        limit: Option<usize>,
+        progress: Progress<'_>,
+    ) -> Result<Evaluation, Error> {
         let ready = |model: &Model| model.ready()?.ok_or_else(|| not_for(self, model));
         match self {
-            Self::Images(data) => eval::images(model, None, data, None, &none),
+            Self::Images(data) => eval::images(model, None, data, limit, progress),
             Self::Windows(windows) => match ready(model)? {
-                Language::Decoder(decoder) => eval::text::evaluate(&decoder, None, windows, None, &none),
+                Language::Decoder(decoder) => eval::text::evaluate(&decoder, None, windows, limit, progress),
                 Language::Encoder(_) => Err(not_for(self, model)),
             },
             Self::Texts(texts) if texts.labelled() => match ready(model)? {
-                Language::Encoder(encoder) => eval::classes::evaluate(&encoder, None, texts, None, &none),
+                Language::Encoder(encoder) => eval::classes::evaluate(&encoder, None, texts, limit, progress),
                 Language::Decoder(_) => Err(not_for(self, model)),
             },
             Self::Texts(texts) => match (ready(model)?, teacher.map(ready).transpose()?) {
                 (Language::Encoder(encoder), Some(Language::Encoder(teacher))) => {
-                    Ok(eval::embeddings::evaluate(&encoder, Some(&teacher), texts, None, &none)?.0)
+                    Ok(eval::embeddings::evaluate(&encoder, Some(&teacher), texts, limit, progress)?.0)
                 }
                 _ => Err(not_for(self, model)),
             },
