@@ -48,7 +48,8 @@ impl Heats {
         let (mut sum, mut kept, mut least) = (0.0, 0, Self::END);
         for bin in (0..Self::END).rev() {
             sum += weight(bin);
-            if sum > most && kept > 0 {
+            // What nothing fires in costs nothing.
+            if sum > most && kept > 0 && self.0[bin] > 0 {
                 break;
             }
             (kept, least) = (kept + self.0[bin], bin);
