@@ -241,16 +241,10 @@ impl Work<'_> {
         if image == 0 || of_image == 0 {
             return out.fill(0.0);
         }
-        if self.shapes.images >= MANY {
-            let all = out.par_chunks_exact_mut(of_image).zip(x.par_chunks_exact(image)).enumerate();
-            all.for_each(|(nth, (out, x))| self.image((nth, x), context, 1, out));
-            return;
-        }
         let products = of_image.saturating_mul(self.packed.first().map_or(0, Packed::each));
-        let threads = if products < SMALL { 1 } else { rayon::current_num_threads() };
-        for (nth, (x, out)) in x.chunks_exact(image).zip(out.chunks_exact_mut(of_image)).enumerate() {
-            self.image((nth, x), context, threads, out);
-        }
+        images((x, image), (out, of_image), products, |nth, x, threads, out| {
+            self.image((nth, x), context, threads, out)
+        });
     }
 
     fn image(&self, (nth, x): (usize, &[f32]), context: &Context<'_>, threads: usize, out: &mut [f32]) {
@@ -336,6 +330,29 @@ struct Part {
     count: usize,
     /// Channels before them.
     before: usize,
+}
+
+/// How many threads so many products are worth.
+fn threads_for(products: usize) -> usize {
+    if products < SMALL { 1 } else { rayon::current_num_threads() }
+}
+
+/// Images of these sizes in and out, numbered: each by one thread where there are many, else one after the other by as many
+/// threads as its products are worth.
+fn images(
+    (x, of_x): (&[f32], usize),
+    (out, of_out): (&mut [f32], usize),
+    products: usize,
+    each: impl Fn(usize, &[f32], usize, &mut [f32]) + Sync,
+) {
+    if out.len() / of_out >= MANY {
+        let all = out.par_chunks_exact_mut(of_out).zip(x.par_chunks_exact(of_x)).enumerate();
+        return all.for_each(|(nth, (out, x))| each(nth, x, 1, out));
+    }
+    let threads = threads_for(products);
+    for (nth, (x, out)) in x.chunks_exact(of_x).zip(out.chunks_exact_mut(of_out)).enumerate() {
+        each(nth, x, threads, out);
+    }
 }
 
 /// Does work on threads, where there is more than one for it.

@@ -12,7 +12,7 @@ use std::ops::Range;
 use niwaki_codes::simd::Level;
 use rayon::prelude::*;
 
-use super::{Activation, Conv, MANY, SHARES, SMALL, Shapes, Span, geometry, spread};
+use super::{Activation, Conv, SHARES, Shapes, Span, geometry, images, spread, threads_for};
 use crate::fault::{Fault, dims};
 use crate::kernels::blocks::{BLOCK, End, FEW, Job, Out, Packed, Plan, each, layout, winograd};
 use crate::operator::{Context, Inputs, Operator};
@@ -222,18 +222,12 @@ impl Work<'_> {
         if self.image == 0 || self.of_out == 0 {
             return out.fill(0.0);
         }
-        let images = out.len() / self.of_out;
         if let Way::Tiles(packed, plan) = &self.way {
-            return self.tiles(packed, plan, (x, images), context, out);
+            return self.tiles(packed, plan, (x, out.len() / self.of_out), context, out);
         }
-        if images >= MANY {
-            let all = out.par_chunks_exact_mut(self.of_out).zip(x.par_chunks_exact(self.image)).enumerate();
-            return all.for_each(|(nth, (out, x))| self.image((nth, x), context, 1, out));
-        }
-        let threads = if self.is_small(self.of_out) { 1 } else { rayon::current_num_threads() };
-        for (nth, (x, out)) in x.chunks_exact(self.image).zip(out.chunks_exact_mut(self.of_out)).enumerate() {
+        images((x, self.image), (out, self.of_out), self.products(self.of_out), |nth, x, threads, out| {
             self.image((nth, x), context, threads, out);
-        }
+        });
     }
 
     fn image(&self, (nth, x): (usize, &[f32]), context: &Context<'_>, threads: usize, out: &mut [f32]) {
@@ -276,7 +270,7 @@ impl Work<'_> {
     ) {
         let end = End { bias: &self.of.bias, add: self.add, activation: self.activation };
         let tiles = images * plan.tiles();
-        let threads = if self.is_small(out.len()) { 1 } else { rayon::current_num_threads() };
+        let threads = threads_for(self.products(out.len()));
         let work = winograd::Work { plan, packed, images: x, end };
         let out = Out::new(out);
         // A part of few tiles would take all weights for little.
@@ -289,9 +283,9 @@ impl Work<'_> {
         });
     }
 
-    /// Whether so many outputs are not worth the start of threads.
-    fn is_small(&self, outputs: usize) -> bool {
-        outputs.saturating_mul(self.of.shape[1..].iter().product()) < SMALL
+    /// Products of so many outputs.
+    fn products(&self, outputs: usize) -> usize {
+        outputs.saturating_mul(self.of.shape[1..].iter().product())
     }
 
     /// Rows of an image with its padding, from the place on that is [`aligned`].

@@ -3,13 +3,11 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::{BlockedConv, Weights, aligned, parts, spread};
+use super::{BlockedConv, Weights, aligned, images, parts, spread};
 use crate::fault::{Fault, dims};
 use crate::kernels::blocks::{BLOCK, End, Job, Out, Packed, Plan, Room, each};
 use crate::operator::{Context, Inputs, Operator};
-use crate::ops::conv::{MANY, SHARES, SMALL, Span};
+use crate::ops::conv::{SHARES, Span};
 use crate::tensor::Tensor;
 
 /// Elements of what is between that are kept: 256 KiB, a part of a second-level cache.
@@ -55,17 +53,15 @@ impl Operator for BlockedPair {
         let ends = [&self.first, &self.second];
         let ends = ends.map(|of| End { bias: &of.bias, add: None, activation: of.conv.activation });
         let work = Work { first, second, ends, spans: placed.spans };
-        let images = shape[0].max(1);
-        work.run(x, x.len() / images, &mut out, context);
+        work.run(x, x.len() / shape[0].max(1), &mut out, context);
         let len = out.len();
         let made = Tensor::of(shape, out).ok_or_else(|| Fault::shape(format!("{len} results"), dims(&shape)))?;
         Ok(vec![made])
     }
 
     fn macs(&self, inputs: &[Option<&[usize]>], outputs: &[&[usize]]) -> u64 {
-        let Some(Some([images, _, rows, cols, _])) = inputs.first() else { return 0 };
-        let pixels = [images, rows, cols].into_iter().chain(&self.first.shape);
-        let first = pixels.fold(1, |macs: u64, dim| macs.saturating_mul(*dim as u64));
+        // The first one makes as many pixels as it takes.
+        let first = inputs.first().copied().flatten().map_or(0, |pixels| self.first.macs(inputs, &[pixels]));
         first.saturating_add(self.second.macs(inputs, outputs))
     }
 }
@@ -92,16 +88,8 @@ impl Work<'_> {
         if image == 0 || of_out == 0 {
             return out.fill(0.0);
         }
-        let images = out.len() / of_out;
-        if images >= MANY {
-            let all = out.par_chunks_exact_mut(of_out).zip(x.par_chunks_exact(image));
-            return all.for_each(|(out, x)| self.image(x, context, 1, out));
-        }
         let products = image.saturating_mul(self.ends[0].bias.len());
-        let threads = if products < SMALL { 1 } else { rayon::current_num_threads() };
-        for (x, out) in x.chunks_exact(image).zip(out.chunks_exact_mut(of_out)) {
-            self.image(x, context, threads, out);
-        }
+        images((x, image), (out, of_out), products, |_, x, threads, out| self.image(x, context, threads, out));
     }
 
     fn image(&self, x: &[f32], context: &Context<'_>, threads: usize, out: &mut [f32]) {
