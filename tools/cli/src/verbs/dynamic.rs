@@ -46,9 +46,9 @@ fn percent(share: f64) -> String {
 }
 
 #[derive(Serialize)]
-struct PlanJson {
+struct PlanJson<P> {
     #[serde(flatten)]
-    planned: Planned,
+    planned: P,
     seconds: f64,
 }
 

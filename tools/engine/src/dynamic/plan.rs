@@ -163,6 +163,38 @@ fn look(
     Ok(())
 }
 
+/// Targets of these shares.
+pub(super) fn targets(shares: &[f64], target: fn(Ratio) -> Target) -> Result<Vec<Target>, Error> {
+    shares.iter().map(|of| ratio(*of).map(target)).collect()
+}
+
+fn ratio(share: f64) -> Result<Ratio, Error> {
+    Ratio::new(share).map_err(|e| Error::below(e, Blame::Caller))
+}
+
+/// What the target of the largest share within a budget leaves, of which `left` is compared with it; where there is none,
+/// second, what that of the least share leaves.
+pub(super) fn within<T>(
+    budget: f64,
+    target: fn(Ratio) -> Target,
+    row: impl Fn(Target) -> Result<T, Error>,
+    left: impl Fn(&T) -> f64,
+) -> Result<(Option<T>, Option<T>), Error> {
+    let of_step = |step: u32| ratio(f64::from(step) / f64::from(STEPS)).and_then(|of| row(target(of)));
+    // What is left grows with the share.
+    let (mut low, mut high, mut picked) = (0, STEPS + 1, None);
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        let row = of_step(middle)?;
+        match left(&row) <= budget {
+            true => (low, picked) = (middle, Some(row)),
+            false => high = middle,
+        }
+    }
+    let least = if picked.is_none() { Some(of_step(1)?) } else { None };
+    Ok((picked, least))
+}
+
 /// Says what targets of shares leave of a model's multiplications.
 ///
 /// # Errors
@@ -170,25 +202,11 @@ fn look(
 /// A model without convolutions, or one that takes other images; shares that are none; what fires and is no finite number;
 /// those of reading and running.
 pub fn plan(model: &Model, how: &Planning<'_>, progress: Progress<'_>) -> Result<Planned, Error> {
-    let share = |share: f64| Ratio::new(share).map_err(|e| Error::below(e, Blame::Caller));
-    let targets = how.shares.iter().map(|of| share(*of).map(how.target)).collect::<Result<Vec<_>, _>>()?;
+    let targets = targets(how.shares, how.target)?;
     let heats = Heats::seen(model, how, progress)?;
-    let of_step = |step: u32| share(f64::from(step) / f64::from(STEPS)).and_then(|of| heats.row((how.target)(of)));
     let table = targets.into_iter().map(|target| heats.row(target)).collect::<Result<Vec<_>, _>>()?;
-    let (mut picked, mut least) = (None, None);
-    if let Some(budget) = how.budget {
-        // What is left grows with the share.
-        let (mut low, mut high) = (0, STEPS + 1);
-        while high - low > 1 {
-            let middle = low.midpoint(high);
-            let row = of_step(middle)?;
-            match row.macs.share <= budget {
-                true => (low, picked) = (middle, Some(row)),
-                false => high = middle,
-            }
-        }
-        least = if picked.is_none() { Some(of_step(1)?) } else { None };
-    }
+    let found = how.budget.map(|budget| within(budget, how.target, |of| heats.row(of), |row| row.macs.share));
+    let (picked, least) = found.transpose()?.unwrap_or_default();
     let examples = heats.all.len() / heats.width();
     Ok(Planned { layers: heats.sites.len(), examples, table, picked, least })
 }

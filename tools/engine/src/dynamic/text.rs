@@ -28,16 +28,14 @@ pub use eval::{OfFeed, TextMeasured, measure_text};
 use heats::Heats;
 
 use super::Thresholds;
+use super::plan::{targets, within};
 use crate::dataset::shuffled;
-use crate::error::{Blame, Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 use crate::eval::embeddings::Texts;
 use crate::eval::text::Windows;
 use crate::folder::{self, Language};
 use crate::given::Given;
 use crate::progress::Progress;
-
-/// Steps of shares among which that of a budget is found.
-const STEPS: u32 = 1000;
 
 /// How thresholds are planned.
 #[derive(Clone, Copy, Debug)]
@@ -236,10 +234,8 @@ pub fn plan_text(
     how: &TextPlanning<'_>,
     progress: Progress<'_>,
 ) -> Result<(TextPlanned, Option<Thresholds>), Error> {
-    let share = |share: f64| Ratio::new(share).map_err(|e| Error::below(e, Blame::Caller));
-    let targets = how.shares.iter().map(|of| share(*of).map(how.target)).collect::<Result<Vec<_>, _>>()?;
+    let targets = targets(how.shares, how.target)?;
     let seen = Seen::new(folder, given, how, progress)?;
-    let of_step = |step: u32| share(f64::from(step) / f64::from(STEPS)).map(|of| seen.row((how.target)(of)));
     let (mut table, mut thresholds) = (Vec::with_capacity(targets.len()), None);
     for target in targets {
         let (row, found) = seen.row(target);
@@ -248,20 +244,9 @@ pub fn plan_text(
     }
     let (mut picked, mut least) = (None, None);
     if let Some(budget) = how.budget {
-        thresholds = None;
-        // What is left grows with the share.
-        let (mut low, mut high) = (0, STEPS + 1);
-        while high - low > 1 {
-            let middle = low.midpoint(high);
-            let (row, found) = of_step(middle)?;
-            match row.share <= budget {
-                true => (low, picked, thresholds) = (middle, Some(row), Some(found)),
-                false => high = middle,
-            }
-        }
-        if picked.is_none() {
-            least = Some(of_step(1)?.0);
-        }
+        let (met, below) = within(budget, how.target, |of| Ok(seen.row(of)), |(row, _)| row.share)?;
+        (picked, thresholds) = met.unzip();
+        least = below.map(|(row, _)| row);
     }
     let Seen { ref feeds, dense, examples, tokens, .. } = seen;
     Ok((TextPlanned { layers: feeds.len(), examples, tokens, dense, table, picked, least }, thresholds))

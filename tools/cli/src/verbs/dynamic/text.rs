@@ -6,20 +6,13 @@ use niwaki_engine::dynamic::{Target, TextMeasured, TextPlanned, TextPlanning, Te
 use niwaki_engine::dynamic::{measure_text, plan_text};
 use serde::Serialize;
 
-use super::{args, percent};
+use super::{PlanJson, args, percent};
 use crate::args::Output;
 use crate::failure::{Failure, Stop};
 use crate::progress::Progress;
 use crate::session::{Answer, Session};
 use crate::table::{Side, Table};
 use crate::verbs::{check_output, on_threads};
-
-#[derive(Serialize)]
-struct PlanJson {
-    #[serde(flatten)]
-    planned: TextPlanned,
-    seconds: f64,
-}
 
 /// Plans, and writes thresholds.
 pub(super) fn plan(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer, Stop> {
