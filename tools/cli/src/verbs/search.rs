@@ -103,10 +103,11 @@ pub(crate) fn run(args: &args::Search, session: &mut Session<'_>) -> Result<Answ
     Ok(Answer::Yes)
 }
 
-/// Statistics of the data that the model is looked at on, in a file that is gone when they are open.
+/// Statistics of the data that the model is looked at on, in a file that is gone when they are open; what a killed run
+/// leaves of it has the name of something unfinished.
 fn seen(args: &args::Search, model: &Model, data: &Lessons, session: &Session<'_>) -> Result<Stats, Stop> {
     let mut path = args.output.output.clone().into_os_string();
-    path.push(".niwaki-stats");
+    path.push(".stats.niwaki-partial");
     let path = PathBuf::from(path);
     let seed = session.global.seed.unwrap_or(0);
     let how = Calibration {
