@@ -171,9 +171,11 @@ fn finish(child: Child) -> (i32, String) {
     (done.status.code().unwrap_or(-1), String::from_utf8(done.stderr).unwrap())
 }
 
-/// Whether a file is one that is not finished, or in a folder that is not, or says how far another one is.
+/// Whether a file is one that is not finished or not in its place, or in a folder that is not, or says how far another
+/// one is.
 fn grows(path: &str) -> bool {
-    path.split('/').any(|name| name.ends_with(".niwaki-partial") || name.ends_with(".niwaki-journal"))
+    let ends = [".niwaki-partial", ".niwaki-journal", ".niwaki-new", ".niwaki-old", ".next"];
+    path.split('/').any(|name| ends.iter().any(|end| name.ends_with(end)))
 }
 
 /// All files in a folder and those in it, by path.

@@ -134,7 +134,7 @@ pub fn write_index<'a>(
     // Texts and numbers in sorted maps: nothing that JSON cannot hold.
     let mut text = serde_json::to_vec_pretty(&file).unwrap_or_default();
     text.push(b'\n');
-    write_small(&path, &text, overwrite)?;
+    write_small(&path, &text, overwrite, false)?;
     Ok(path)
 }
 

@@ -63,7 +63,7 @@ pub use layout::{ALIGNMENT, Entry, Layout, PAD_PREFIX, RESERVED_PREFIX, is_pad, 
 pub use limits::{Limit, Limits};
 pub use mapped::MappedFile;
 pub use mmap::Advice;
-pub use output::{Overwrite, check_output, partial_path, write_small};
+pub use output::{Overwrite, check_output, copy_file, partial_path, write_small};
 pub use partial::PartialFile;
 pub use placed::{Place, PlacedFile, Places};
 pub use shard::Shard;

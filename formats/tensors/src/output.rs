@@ -1,7 +1,7 @@
 //! Where a file may be written, and how it gets its name.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -67,13 +67,29 @@ pub(crate) fn rename(partial: &Path, path: &Path, overwrite: Overwrite) -> Resul
     fs::rename(partial, path).map_err(|e| Error::io(Access::Rename, path, e))
 }
 
-/// Writes a small file to its [`partial_path`] and renames it.
+/// Writes a small file to its [`partial_path`] and renames it. `durable` waits until the disk has it.
 ///
 /// # Errors
 ///
 /// Those of [`PartialFile::create`], and whatever the system refuses; nothing is left behind then.
-pub fn write_small(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<(), Error> {
+pub fn write_small(path: &Path, bytes: &[u8], overwrite: Overwrite, durable: bool) -> Result<(), Error> {
     let file = PartialFile::create(path, bytes.len() as u64, overwrite)?;
     file.write_at(0, bytes)?;
-    file.finish(false)
+    file.finish(durable)
+}
+
+/// Copies a file, of whatever size and with its permissions, to the [`partial_path`] of another and renames it.
+/// `durable` waits until the disk has it.
+///
+/// # Errors
+///
+/// A file that cannot be read, those of [`PartialFile::create`], and whatever the system refuses; nothing is left
+/// behind then.
+pub fn copy_file(from: &Path, to: &Path, overwrite: Overwrite, durable: bool) -> Result<(), Error> {
+    let read = |error| Error::io(Access::Read, from, error);
+    let mut source = File::open(from).map_err(read)?;
+    let permissions = source.metadata().map_err(read)?.permissions();
+    let file = PartialFile::create(to, 0, overwrite)?;
+    file.copy_from(&mut source, permissions)?;
+    file.finish(durable)
 }

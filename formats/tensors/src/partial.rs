@@ -93,6 +93,12 @@ impl PartialFile {
         positioned::write(&self.file, bytes, at).map_err(|e| Error::io(Access::Write, &self.path, e))
     }
 
+    /// Appends all of another file, whose permissions it gets.
+    pub(crate) fn copy_from(&self, source: &mut File, permissions: fs::Permissions) -> Result<(), Error> {
+        let copied = io::copy(source, &mut &self.file).and_then(|_| self.file.set_permissions(permissions));
+        copied.map_err(|e| Error::io(Access::Write, &self.path, e))
+    }
+
     /// Reads back bytes of the file.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use niwaki_tensors::{
-    Blame, Checkpoint, Dtype, Entry, Error, Layout, Limits, Overwrite, Writer, check_output, metadata_len,
+    Blame, Checkpoint, Dtype, Entry, Error, Layout, Limits, Overwrite, Writer, check_output, copy_file, metadata_len,
     partial_path, write_file,
 };
 use scratch::Scratch;
@@ -251,4 +251,24 @@ fn a_read_only_file_system_is_named() {
     let error = write_file(&path, &[], &[], Overwrite::Replace).unwrap_err();
     assert_eq!((sentence(&error, &path).as_str(), error.blame()), ("the file system is read-only", Blame::Io));
     assert_eq!(fs::read(&path).unwrap(), b"old");
+}
+
+#[test]
+fn a_copy_has_the_bytes_and_permissions_and_takes_its_name_when_it_is_whole() {
+    let folder = Scratch::new();
+    let from = folder.write("from", "new");
+    let mut permissions = fs::metadata(&from).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&from, permissions).unwrap();
+    let to = folder.write("to", "a longer old");
+    let error = copy_file(&from, &to, Overwrite::Refuse, false).unwrap_err();
+    assert_eq!(sentence(&error, &to), "exists already");
+    assert_eq!(fs::read(&to).unwrap(), b"a longer old");
+    copy_file(&from, &to, Overwrite::Replace, true).unwrap();
+    assert_eq!(fs::read(&to).unwrap(), b"new");
+    assert!(fs::metadata(&to).unwrap().permissions().readonly());
+    let error =
+        copy_file(&folder.path().join("none"), &folder.path().join("other"), Overwrite::Refuse, false).unwrap_err();
+    assert_eq!(error.path(), Some(folder.path().join("none").as_path()), "{error}");
+    assert_eq!(folder.names(), ["from", "to"]);
 }

@@ -19,7 +19,7 @@ mod section;
 
 use std::path::{Path, PathBuf};
 
-use niwaki_tensors::{Limits, Overwrite, PartialFile, read_limited};
+use niwaki_tensors::{Limits, Overwrite, read_limited, write_small};
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind};
@@ -45,9 +45,7 @@ pub fn page(paths: &[PathBuf]) -> Result<String, Error> {
 ///
 /// Those of writing; the output is then as it was.
 pub fn write(page: &str, out: &Path, overwrite: Overwrite, durable: bool) -> Result<(), Error> {
-    let file = PartialFile::create(out, page.len() as u64, overwrite)?;
-    file.write_at(0, page.as_bytes())?;
-    Ok(file.finish(durable)?)
+    Ok(write_small(out, page.as_bytes(), overwrite, durable)?)
 }
 
 /// What one file says.

@@ -20,7 +20,7 @@ use niwaki_codes::{Grouping, Scheme, Uniform};
 use niwaki_quant::observe::Gram;
 use niwaki_quant::search::allocate::{Choice, STATES, allocate};
 use niwaki_quant::{ErrorKind as Fault, Fit};
-use niwaki_tensors::{Overwrite, PartialFile};
+use niwaki_tensors::{Overwrite, write_small};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -147,9 +147,7 @@ pub fn search(how: &Search<'_>, probe: Option<&Probe<'_>>, progress: Progress<'_
 ///
 /// Those of writing.
 pub fn write(found: &Found, out: &Path, overwrite: Overwrite, durable: bool) -> Result<(), Error> {
-    let file = PartialFile::create(out, found.recipe.len() as u64, overwrite)?;
-    file.write_at(0, found.recipe.as_bytes())?;
-    Ok(file.finish(durable)?)
+    Ok(write_small(out, found.recipe.as_bytes(), overwrite, durable)?)
 }
 
 /// Codes whose rows are rounded alone.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use niwaki_tensors::{Checkpoint, Overwrite, PartialFile, Source as Place};
+use niwaki_tensors::{Checkpoint, Overwrite, PartialFile, Source as Place, copy_file, write_small};
 use serde_json::{Map, Value as Json};
 
 use crate::compress::Options;
@@ -130,27 +130,18 @@ impl Folder {
         if self.share.is_some_and(|share| !share.is_first()) {
             return Ok(());
         }
-        let mut written = Vec::new();
         for from in folder_of(source).map_or(Ok(Vec::new()), Checkpoint::folder_files)? {
             let Some(name) = from.file_name() else { continue };
             let to = self.path.join(name);
             let ours = name == "config.json" && self.config.is_some();
             let goes = source.fewer().is_some() && Fewer::leaves_out(&from);
             if !ours && !goes && (!to.exists() || options.replace) {
-                fs::copy(&from, &to).map_err(|e| file_error(&e, &to))?;
-                written.push(to);
+                copy_file(&from, &to, Overwrite::Replace, options.durable)?;
             }
         }
         if let Some(text) = &self.config {
             let to = self.path.join("config.json");
-            fs::write(&to, text).map_err(|e| file_error(&e, &to))?;
-            written.push(to);
-        }
-        if options.durable {
-            written.push(self.path.clone());
-            for path in written {
-                fs::File::open(&path).and_then(|file| file.sync_all()).map_err(|e| file_error(&e, &path))?;
-            }
+            write_small(&to, text, Overwrite::Replace, options.durable)?;
         }
         Ok(())
     }

@@ -256,7 +256,7 @@ fn search(args: &args::Search, session: &mut Session<'_>) -> Result<Answer, Stop
     };
     let found = searched.candidates.iter().find(|candidate| candidate.by == by);
     let recipe = found.map(|found| network.recipe(found, style)).transpose()?.unwrap_or_default();
-    write_small(&args.output.output, recipe.as_bytes(), args.output.overwrite())?;
+    write_small(&args.output.output, recipe.as_bytes(), args.output.overwrite(), args.output.durable)?;
     if session.global.json {
         session.json(&SearchJson { searched, recipe, seconds: start.elapsed().as_secs_f64() })?;
         return Ok(Answer::Yes);

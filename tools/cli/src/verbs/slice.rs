@@ -54,7 +54,7 @@ fn cut(args: &Slice, bits: Bits, session: &mut Session<'_>) -> Result<Answer, St
     super::check_output(&args.output)?;
     let (bytes, all) = image::cut(&args.elastic, bits)?;
     let output = &args.output.output;
-    niwaki_tensors::write_small(output, &bytes, args.output.overwrite())?;
+    niwaki_tensors::write_small(output, &bytes, args.output.overwrite(), args.output.durable)?;
     let (input_bytes, output_bytes) = (all as u64, bytes.len() as u64);
     if session.global.json {
         session.json(&Cut { bits: bits.get(), input_bytes, output_bytes })?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use niwaki_container::{META_KEY, Meta, Placement, Slot, checkpoint_digest};
-use niwaki_tensors::{Layout, Writer};
+use niwaki_tensors::{Layout, Overwrite, Writer, copy_file};
 use rayon::prelude::*;
 
 use super::parts::Parts;
@@ -87,7 +87,7 @@ impl Folder {
             let ours = OURS.iter().any(|suffix| name.as_encoded_bytes().ends_with(suffix.as_bytes()));
             let to = self.path.join(&name);
             if from.is_file() && !ours && (options.replace || !to.exists()) {
-                fs::copy(&from, &to).map_err(|e| file_error(&e, &to))?;
+                copy_file(&from, &to, Overwrite::Replace, options.durable)?;
             }
         }
         Ok(())

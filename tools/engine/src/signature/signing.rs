@@ -60,7 +60,7 @@ pub fn sign(file: &Path, key: &Path, replace: bool) -> Result<PathBuf, Error> {
     // Ed25519 goes over the message twice. Bytes that change in between give away the key, and
     // those of a map can.
     let bytes = MappedFile::open(file)?.bytes().to_vec();
-    write_small(&out, &private.sign(&bytes), overwrite)?;
+    write_small(&out, &private.sign(&bytes), overwrite, false)?;
     Ok(out)
 }
 

@@ -132,7 +132,7 @@ pub(super) fn run(args: &Export, form: Form, session: &mut Session<'_>) -> Resul
     let source = opened.source(None, Names::Own)?;
     let (bytes, taken) = image::image(&model, &source, &stats, codes)?;
     match form {
-        Form::Image => niwaki_tensors::write_small(out, &bytes, args.output.overwrite())?,
+        Form::Image => niwaki_tensors::write_small(out, &bytes, args.output.overwrite(), args.output.durable)?,
         Form::C => image::write_c(&bytes, out, args.output.overwrite())?,
     }
     if session.global.json {

@@ -127,12 +127,7 @@ fn files(
         _ => {}
     }
     writer.finish(&metadata, options.durable)?;
-    write_small(&path, config, Overwrite::Refuse)?;
-    if options.durable {
-        for path in [&path, out] {
-            fs::File::open(path).and_then(|file| file.sync_all()).map_err(|e| file_error(&e, path))?;
-        }
-    }
+    write_small(&path, config, Overwrite::Refuse, options.durable)?;
     Ok(bytes)
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use niwaki_container::{Digest, SIDECAR_KEY, State, sidecar_meta};
-use niwaki_tensors::{Dtype, Overwrite, PartialFile, check_output, write_file};
+use niwaki_tensors::{Dtype, Overwrite, PartialFile, check_output, copy_file, write_file};
 
 use super::{Output, Written, corrections, not_restored, remove_if_there, signatures, written};
 use crate::compress::Options;
@@ -174,7 +174,7 @@ fn copy_others(output: &Output<'_>, folder: &Path) -> Result<(), Error> {
     for from in others.iter().filter(|_| !same) {
         let Some(name) = from.file_name() else { continue };
         let to = output.out.join(name);
-        fs::copy(from, &to).map_err(|e| file_error(&e, &to))?;
+        copy_file(from, &to, Overwrite::Replace, output.options.durable)?;
     }
     Ok(())
 }
