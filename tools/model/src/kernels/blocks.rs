@@ -13,6 +13,7 @@ pub(crate) mod each;
 pub(crate) mod layout;
 mod packed;
 mod plan;
+mod transpose;
 pub(crate) mod winograd;
 
 use std::ops::Range;

@@ -4,11 +4,13 @@ mod back;
 pub(crate) mod blocked;
 mod deep;
 mod skip;
+mod tiles;
 mod transpose;
 
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -25,6 +27,7 @@ use crate::ops::{Built, some};
 use crate::reverse::Reverse;
 use crate::tensor::{Dtype, Tensor};
 pub use skip::SkipConv;
+use tiles::Tiles;
 
 /// A convolution: inputs are the images `[N, C, ...]`, the weights `[O, C / groups, ...]`, and, where
 /// there is one, a bias `[O]`.
@@ -168,17 +171,18 @@ impl Conv {
         // What is added is mostly of the output's shape, but may be repeated along it.
         let at_once = self.add && inputs.get(3)?.shape() == shape;
         let add = if at_once { Some(inputs.elements::<f32>(3, "float")?) } else { None };
-        let fresh;
-        let packed = match &self.packed {
-            Some(packed) => packed.as_slice(),
-            None => {
-                fresh = self.pack(w, shapes.out);
-                fresh.as_slice()
-            }
-        };
         let activation = if self.add && !at_once { Activation::None } else { self.activation };
-        let work = Work { plan: &plan, packed, shapes, groups: self.groups, bias, add, activation };
-        work.run(x, context, &mut out);
+        let tiles = match spans.as_slice() {
+            &[rows, cols] if self.packed.is_none() && add.is_none() => Tiles::new([rows, cols], shapes, self.groups),
+            _ => None,
+        };
+        if let Some(tiles) = tiles {
+            tiles.run((x, w), (bias, activation), context, &mut out);
+        } else {
+            let packed = self.packed.as_deref().map_or_else(|| self.pack(w, shapes.out).into(), Cow::from);
+            let work = Work { plan: &plan, packed: &packed, shapes, groups: self.groups, bias, add, activation };
+            work.run(x, context, &mut out);
+        }
         let len = out.len();
         let wrong = || Fault::shape(format!("{len} results"), "as many as the shape has");
         let y = Tensor::of(shape, out).ok_or_else(wrong)?;

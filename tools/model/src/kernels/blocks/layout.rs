@@ -2,46 +2,39 @@
 
 use std::ops::Range;
 
+use niwaki_codes::simd::Level;
 use niwaki_codes::stamp;
 
+use super::transpose::transpose;
 use super::{BLOCK, FEW, Plan};
 
-stamp! {
-    /// Puts the channels of an image, each of `size` pixels, into blocks; what is left of the last block is 0.
-    pub(crate) fn gather = gather_body(image: &[f32], size: usize, out: &mut [f32]) -> ();
-}
-#[inline(always)]
-fn gather_body(image: &[f32], size: usize, out: &mut [f32]) {
+/// Puts the channels of an image, each of `size` pixels, into blocks; what is left of the last block is 0.
+pub(crate) fn gather(level: Level, image: &[f32], size: usize, out: &mut [f32]) {
     let size = size.max(1);
     for (block, planes) in out.chunks_exact_mut(size * BLOCK).zip(image.chunks(size * BLOCK)) {
-        if planes.len() < block.len() {
-            block.fill(0.0);
+        if planes.len() == block.len() {
+            transpose(level, planes, [BLOCK, size], block);
+            continue;
         }
         let (pixels, _) = block.as_chunks_mut::<BLOCK>();
-        // What is written stays in the nearest cache until all channels are there.
-        for (nth, pixels) in pixels.chunks_mut(BLOCK).enumerate() {
-            for (lane, plane) in planes.chunks_exact(size).enumerate() {
-                let from = &plane[nth * BLOCK..][..pixels.len()];
-                pixels.iter_mut().zip(from).for_each(|(to, from)| to[lane] = *from);
-            }
+        for (at, pixel) in pixels.iter_mut().enumerate() {
+            *pixel = [0.0; BLOCK];
+            pixel.iter_mut().zip(planes.chunks_exact(size)).for_each(|(to, plane)| *to = plane[at]);
         }
     }
 }
 
-stamp! {
-    /// Takes the channels of an image, each of `size` pixels, out of blocks.
-    pub(crate) fn scatter = scatter_body(blocks: &[f32], size: usize, out: &mut [f32]) -> ();
-}
-#[inline(always)]
-fn scatter_body(blocks: &[f32], size: usize, out: &mut [f32]) {
+/// Takes the channels of an image, each of `size` pixels, out of blocks.
+pub(crate) fn scatter(level: Level, blocks: &[f32], size: usize, out: &mut [f32]) {
     let size = size.max(1);
     for (block, planes) in blocks.chunks_exact(size * BLOCK).zip(out.chunks_mut(size * BLOCK)) {
+        if planes.len() == block.len() {
+            transpose(level, block, [size, BLOCK], planes);
+            continue;
+        }
         let (pixels, _) = block.as_chunks::<BLOCK>();
-        for (nth, pixels) in pixels.chunks(BLOCK).enumerate() {
-            for (lane, plane) in planes.chunks_exact_mut(size).enumerate() {
-                let to = &mut plane[nth * BLOCK..][..pixels.len()];
-                to.iter_mut().zip(pixels).for_each(|(to, from)| *to = from[lane]);
-            }
+        for (lane, plane) in planes.chunks_exact_mut(size).enumerate() {
+            plane.iter_mut().zip(pixels).for_each(|(to, from)| *to = from[lane]);
         }
     }
 }

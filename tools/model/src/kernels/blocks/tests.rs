@@ -146,3 +146,22 @@ fn the_same_as_with_channels_apart() {
         }
     }
 }
+
+#[test]
+fn channels_go_into_blocks_and_out_of_them() {
+    for (channels, size) in [(1, 1), (16, 16), (16, 40), (17, 33), (32, 15), (40, 64)] {
+        let image = numbers(channels * size, 1);
+        let channel = |place: usize| place / (size * BLOCK) * BLOCK + place % BLOCK;
+        let pixel = |place: usize| place / BLOCK % size;
+        let defined =
+            |place: usize| if channel(place) < channels { image[channel(place) * size + pixel(place)] } else { 0.0 };
+        let defined: Vec<f32> = (0..channels.next_multiple_of(BLOCK) * size).map(defined).collect();
+        for level in Level::all() {
+            let (mut blocks, mut back) = (vec![f32::NAN; defined.len()], vec![f32::NAN; image.len()]);
+            layout::gather(level, &image, size, &mut blocks);
+            assert!(bits(&blocks) == bits(&defined), "{channels} channels of {size} pixels: {level:?}");
+            layout::scatter(level, &blocks, size, &mut back);
+            assert!(bits(&back) == bits(&image), "{channels} channels of {size} pixels: {level:?}");
+        }
+    }
+}

@@ -14,7 +14,9 @@
 //! convolution of one by one, over tiles instead of pixels. Sums are made in another order than those of
 //! [`blocks`](super), so that results differ in their last digits; they do not hang on the strips that tiles are taken in.
 
+mod enter;
 mod packed;
+pub(crate) mod slopes;
 
 use std::ops::Range;
 
@@ -24,11 +26,12 @@ use super::{BLOCK, End, Job, Out, finish};
 use crate::kernels::conv::Activation;
 use crate::kernels::vector::{LANES, Lanes};
 use crate::ops::conv::Span;
+use enter::Blocks;
 pub(crate) use packed::Packed;
 
 /// Pixels of a tile along a side, places of all of them, and outputs along a side.
 const SIDE: usize = 4;
-const PLACES: usize = SIDE * SIDE;
+pub(crate) const PLACES: usize = SIDE * SIDE;
 const STEP: usize = SIDE - 2;
 
 /// What tiles that are taken at once may hold, in elements: 256 KiB, a part of a second-level cache.
@@ -59,6 +62,16 @@ impl Plan {
     /// Tiles of an image.
     pub(crate) fn tiles(&self) -> usize {
         self.tiles[0] * self.tiles[1]
+    }
+
+    /// Tiles, row by row.
+    fn rows(&self, strip: Range<usize>) -> impl Iterator<Item = Row> {
+        let ([down, along], start) = (self.tiles, strip.start);
+        (start / along..strip.end.div_ceil(along)).map(move |row| {
+            let cols = strip.start.max(row * along)..strip.end.min((row + 1) * along);
+            let nth = cols.start - start;
+            Row { nth, image: row / down, row: row % down, cols: cols.start - row * along..cols.end - row * along }
+        })
     }
 }
 
@@ -116,21 +129,12 @@ impl Work<'_> {
             }
             let (pixels, rest) = room.split_at_mut(strip.len() * PLACES * packed.inputs * BLOCK);
             let sums = &mut rest[..strip.len() * PLACES * outputs];
-            self.enter(strip.clone(), pixels);
+            let images = Blocks { plan, images: self.images, channels: packed.inputs };
+            images.enter(packed.level, strip.clone(), pixels);
             self.multiply(groups.clone(), &products, pixels, sums);
             // SAFETY: the caller's promise, and outputs are as many as asserted.
             unsafe { self.leave(strip, blocks.clone(), sums, out) };
         }
-    }
-
-    /// Tiles, row by row.
-    fn rows(&self, strip: Range<usize>) -> impl Iterator<Item = Row> {
-        let ([down, along], start) = (self.plan.tiles, strip.start);
-        (start / along..strip.end.div_ceil(along)).map(move |row| {
-            let cols = strip.start.max(row * along)..strip.end.min((row + 1) * along);
-            let nth = cols.start - start;
-            Row { nth, image: row / down, row: row % down, cols: cols.start - row * along..cols.end - row * along }
-        })
     }
 
     /// For each place, sums over the input channels.
@@ -141,55 +145,6 @@ impl Work<'_> {
             let job = Job { plan, packed, image, end, first: 0 };
             // SAFETY: sums are borrowed, for all tiles.
             unsafe { job.run(groups.clone(), 0..plan.tiles(), Out::new(sums)) };
-        }
-    }
-
-    /// `B' d B` of tiles: `[16, C / 16, tiles, 16]`.
-    fn enter(&self, strip: Range<usize>, pixels: &mut [f32]) {
-        match self.packed.level {
-            // SAFETY: images and room are as large as `run` makes sure.
-            Level::Scalar => unsafe { self.enter_at::<[f32; LANES]>(strip, pixels) },
-            // SAFETY: likewise, and the level proves the features.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2(_) => unsafe { x86_64::enter_avx2(self, strip, pixels) },
-            // SAFETY: likewise.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512(_) => unsafe { x86_64::enter_avx512(self, strip, pixels) },
-        }
-    }
-
-    /// # Safety
-    ///
-    /// There are all images of these tiles, and room for as many; this CPU has what `S` needs.
-    #[inline(always)]
-    unsafe fn enter_at<S: Lanes>(&self, strip: Range<usize>, pixels: &mut [f32]) {
-        let ([height, width], tiles) = (self.plan.input, strip.len());
-        let place = self.packed.inputs * tiles * BLOCK;
-        assert!(pixels.len() == place * PLACES, "room for other tiles");
-        for Row { nth, image, row, cols } in self.rows(strip) {
-            let top = (row * STEP).wrapping_sub(self.plan.before[0]);
-            for block in 0..self.packed.inputs {
-                let plane = (image * self.packed.inputs + block) * height * width;
-                for lane in (0..BLOCK).step_by(LANES * S::PARTS) {
-                    // SAFETY: rows and columns are only taken within the image, and the tiles have room.
-                    unsafe {
-                        let plane = self.images.as_ptr().add(plane * BLOCK + lane);
-                        let rows = [0, 1, 2, 3].map(|row| {
-                            let row = top.wrapping_add(row);
-                            (row < height).then(|| plane.add(row * width * BLOCK))
-                        });
-                        let mut to = pixels.as_mut_ptr().add((block * tiles + nth) * BLOCK + lane);
-                        let left = (cols.start * STEP).wrapping_sub(self.plan.before[1]);
-                        let mut before = columns::<S>(rows, left, width);
-                        for col in 0..cols.len() {
-                            let after = columns::<S>(rows, left.wrapping_add((col + 1) * STEP), width);
-                            put(before, after, place, to);
-                            before = after;
-                            to = to.add(BLOCK);
-                        }
-                    }
-                }
-            }
         }
     }
 
@@ -220,7 +175,7 @@ impl Work<'_> {
         let outputs = self.packed.zeros.len() / BLOCK;
         let place = outputs * tiles * BLOCK;
         assert!(sums.len() == place * PLACES && blocks.end <= outputs, "sums of other tiles");
-        for Row { nth, image, row, cols } in self.rows(strip) {
+        for Row { nth, image, row, cols } in self.plan.rows(strip) {
             for block in blocks.clone() {
                 let first = ((image * outputs + block) * height + row * STEP) * width;
                 let below = row * STEP + 1 < height;
@@ -246,53 +201,6 @@ impl Work<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// `B'` times two columns of four pixels next to each other, from `col` on, 0 where there is none.
-///
-/// # Safety
-///
-/// Each row has `width` pixels, and this CPU has what `S` needs.
-#[inline(always)]
-unsafe fn columns<S: Lanes>(rows: [Option<*const f32>; SIDE], col: usize, width: usize) -> [[S; SIDE]; STEP] {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut both = [[S::splat(0.0); SIDE]; STEP];
-        for (nth, column) in both.iter_mut().enumerate() {
-            let col = col.wrapping_add(nth);
-            if col >= width {
-                continue;
-            }
-            let mut d = [S::splat(0.0); SIDE];
-            for (d, row) in d.iter_mut().zip(rows) {
-                if let Some(row) = row {
-                    *d = S::load(row.add(col * BLOCK));
-                }
-            }
-            *column = [d[0].subtract(d[2]), d[1].add(d[2]), d[2].subtract(d[1]), d[1].subtract(d[3])];
-        }
-        both
-    }
-}
-
-/// Four columns times `B`, stored in 16 places.
-///
-/// # Safety
-///
-/// There is room for them, and this CPU has what `S` needs.
-#[inline(always)]
-unsafe fn put<S: Lanes>(before: [[S; SIDE]; STEP], after: [[S; SIDE]; STEP], place: usize, to: *mut f32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        for row in 0..SIDE {
-            let [a, b, c, d] = [before[0][row], before[1][row], after[0][row], after[1][row]];
-            let to = to.add(row * SIDE * place);
-            a.subtract(c).store(to);
-            b.add(c).store(to.add(place));
-            c.subtract(b).store(to.add(2 * place));
-            b.subtract(d).store(to.add(3 * place));
         }
     }
 }
@@ -325,18 +233,6 @@ mod x86_64 {
     use std::arch::x86_64::{__m256, __m512};
 
     use super::{Range, Work};
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn enter_avx2(work: &Work<'_>, strip: Range<usize>, pixels: &mut [f32]) {
-        // SAFETY: the caller keeps the contract of `Work::enter_at`.
-        unsafe { work.enter_at::<__m256>(strip, pixels) }
-    }
-
-    #[target_feature(enable = "avx2,fma,avx512f,avx512dq,avx512vl")]
-    pub(super) unsafe fn enter_avx512(work: &Work<'_>, strip: Range<usize>, pixels: &mut [f32]) {
-        // SAFETY: the caller keeps the contract of `Work::enter_at`.
-        unsafe { work.enter_at::<__m512>(strip, pixels) }
-    }
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn leave_avx2(

@@ -5,10 +5,10 @@ use rayon::prelude::*;
 use niwaki_codes::simd::Level;
 
 use super::deep::Deep;
-use super::{Conv, ONE, Shapes, Work, geometry};
+use super::{Conv, ONE, Shapes, Tiles, Work, geometry};
 use crate::fault::{Fault, dims};
 use crate::kernels::conv::slopes::Slopes;
-use crate::kernels::conv::{Activation, Geometry, Packed, Plan};
+use crate::kernels::conv::{Activation, Packed, Plan};
 use crate::kernels::lanes;
 use crate::operator::Context;
 use crate::ops::window::Span;
@@ -148,6 +148,12 @@ impl Phase {
         let after = (len + reach).saturating_sub(output + before);
         Some(Self { len, last: start + (taps - 1) * stride, taps, before, after })
     }
+
+    /// The window that leads to them from outputs of `span`.
+    fn turned(&self, span: &Span) -> Span {
+        let Self { len, taps, before, after, .. } = *self;
+        Span { input: span.output, output: len, kernel: taps, stride: 1, dilation: span.dilation, before, after }
+    }
 }
 
 impl Back<'_> {
@@ -166,20 +172,24 @@ impl Back<'_> {
                 if row.taps == 0 || col.taps == 0 || row.len == 0 || col.len == 0 {
                     continue;
                 }
-                let geometry = Geometry {
-                    kernel: [row.taps, col.taps],
-                    stride: [1, 1],
-                    dilation: [rows.dilation, cols.dilation],
-                    pads: [row.before, col.before, row.after, col.after],
-                };
-                let Some(plan) = Plan::new(geometry, [rows.output, cols.output]) else { return Ok(false) };
-                let packed = self.turned(w, row, col);
+                let spans = [row.turned(rows), col.turned(cols)];
+                let plan = Plan::new(geometry(&spans[0], &spans[1]), [rows.output, cols.output]);
+                let Some(plan) = plan else { return Ok(false) };
                 let shapes = Shapes {
                     images: self.shapes.images,
                     channels: self.shapes.out,
                     out: self.shapes.channels,
                     image: vec![rows.output, cols.output],
                 };
+                let turned = |group| self.turned(w, group, row, col);
+                let alike = whole && plan.output == [rows.input, cols.input];
+                if let Some(tiles) = alike.then(|| Tiles::new(spans, &shapes, self.groups)).flatten() {
+                    tiles.run((g, &turned(0)), (None, Activation::None), self.context, out);
+                    continue;
+                }
+                let each = self.shapes.channels / self.groups;
+                let packed =
+                    (0..self.groups).into_par_iter().map(|group| Packed::new(&turned(group), each)).collect::<Vec<_>>();
                 let work = Work {
                     plan: &plan,
                     packed: &packed,
@@ -189,7 +199,7 @@ impl Back<'_> {
                     add: None,
                     activation: Activation::None,
                 };
-                if whole && plan.output == [rows.input, cols.input] {
+                if alike {
                     work.run(g, self.context, out);
                     continue;
                 }
@@ -209,25 +219,22 @@ impl Back<'_> {
         Ok(true)
     }
 
-    /// The weights of a phase, channels exchanged, the taps turned around.
-    fn turned(&self, w: &[f32], row: &Phase, col: &Phase) -> Vec<Packed> {
+    /// The weights of a group for a phase, channels exchanged, the taps turned around.
+    fn turned(&self, w: &[f32], group: usize, row: &Phase, col: &Phase) -> Vec<f32> {
         let [rows, cols] = &self.spans;
         let (each, per_group) = (self.shapes.channels / self.groups, self.shapes.out / self.groups);
         let size = rows.kernel * cols.kernel;
-        let turn = |group: usize| {
-            let mut turned = Vec::with_capacity(each * per_group * row.taps * col.taps);
-            for c in 0..each {
-                for o in group * per_group..(group + 1) * per_group {
-                    let w = &w[(o * each + c) * size..][..size];
-                    for i in 0..row.taps {
-                        let w = &w[(row.last - i * rows.stride) * cols.kernel..];
-                        turned.extend((0..col.taps).map(|j| w[col.last - j * cols.stride]));
-                    }
+        let mut turned = Vec::with_capacity(each * per_group * row.taps * col.taps);
+        for c in 0..each {
+            for o in group * per_group..(group + 1) * per_group {
+                let w = &w[(o * each + c) * size..][..size];
+                for i in 0..row.taps {
+                    let w = &w[(row.last - i * rows.stride) * cols.kernel..];
+                    turned.extend((0..col.taps).map(|j| w[col.last - j * cols.stride]));
                 }
             }
-            Packed::new(&turned, each)
-        };
-        if self.groups > 1 { (0..self.groups).into_par_iter().map(turn).collect() } else { vec![turn(0)] }
+        }
+        turned
     }
 
     /// The gradient of the weights.
@@ -238,6 +245,11 @@ impl Back<'_> {
             .ok_or_else(|| Fault::shape(format!("images {}", dims(&self.shapes.image)), "room for the kernel"))?;
         let (each, per_group) = (self.shapes.channels / self.groups, self.shapes.out / self.groups);
         if out.is_empty() || g.is_empty() || x.is_empty() {
+            return Ok(());
+        }
+        if Tiles::new(self.spans, self.shapes, self.groups)
+            .is_some_and(|tiles| tiles.of_weights([x, g], self.context, out))
+        {
             return Ok(());
         }
         let slopes = Slopes::new(&plan, each, per_group);
@@ -276,7 +288,7 @@ impl Back<'_> {
 }
 
 /// The most elements of gradients of weights that are held at once before they are added.
-const PARTIAL: usize = 4 << 20;
+pub(super) const PARTIAL: usize = 4 << 20;
 
 /// What the gradient of weights is made of.
 struct Weights<'w> {

@@ -55,7 +55,7 @@ enum Weights {
 const FEW_TILES: usize = 14;
 
 /// How many channels in blocks are worth it: at most half as many again as there are.
-fn fills(channels: usize) -> bool {
+pub(super) fn fills(channels: usize) -> bool {
     channels.next_multiple_of(BLOCK) * 2 <= channels * 3
 }
 

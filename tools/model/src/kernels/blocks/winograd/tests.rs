@@ -1,4 +1,5 @@
 use super::packed::spread;
+use super::slopes::Slopes;
 use super::*;
 use crate::kernels::blocks::layout;
 use crate::kernels::numbers;
@@ -67,18 +68,62 @@ impl Scene {
         all
     }
 
+    /// The gradient of outputs.
+    fn g(&self) -> Vec<f32> {
+        numbers(self.images * self.channels[1] * self.outputs(), 5)
+    }
+
+    /// Gradients of weights and sums of sizes, in double precision.
+    fn defined_slopes(&self) -> Vec<[f64; 2]> {
+        let ([inputs, outputs], [rows, cols], x, g) = (self.channels, self.spans(), self.x(), self.g());
+        let mut all = vec![[0.0; 2]; outputs * inputs * 9];
+        for (image, p) in (0..self.images).flat_map(|image| (0..rows.output).map(move |p| (image, p))) {
+            for (q, o) in (0..cols.output).flat_map(|q| (0..outputs).map(move |o| (q, o))) {
+                let gradient = f64::from(g[(image * outputs + o) * self.outputs() + p * cols.output + q]);
+                for (c, i) in (0..inputs).flat_map(|c| rows.taps(p).map(move |i| (c, i))) {
+                    for j in cols.taps(q) {
+                        let from = (p + i - rows.before) * cols.input + q + j - cols.before;
+                        let product = f64::from(x[(image * inputs + c) * self.pixels() + from]) * gradient;
+                        let sums = &mut all[(o * inputs + c) * 9 + i * 3 + j];
+                        *sums = [sums[0] + product, sums[1] + product.abs()];
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// So many images at a time.
+    fn slopes(&self, level: Level, part: usize) -> Vec<f32> {
+        let plan = Plan::new(self.spans());
+        let slopes = Slopes::at(level, &plan, self.channels);
+        let [x, g] = [self.gathered(level, &self.x(), 0), self.gathered(level, &self.g(), 1)];
+        let [of_x, of_g] = [x.len(), g.len()].map(|len| len / self.images);
+        let mut sums = vec![0.0; slopes.sums()];
+        for (x, g) in x.chunks(part * of_x).zip(g.chunks(part * of_g)) {
+            let tiles = x.len() / of_x * plan.tiles();
+            slopes.add([x, g], tiles, &mut vec![f32::NAN; slopes.room(tiles)], &mut sums);
+        }
+        let mut out = vec![f32::NAN; self.channels[0] * self.channels[1] * 9];
+        slopes.leave(&sums, self.channels[0], &mut out);
+        out
+    }
+
+    /// All inputs, or outputs, in blocks.
+    fn gathered(&self, level: Level, all: &[f32], side: usize) -> Vec<f32> {
+        let (channels, size) = (self.channels[side], [self.pixels(), self.outputs()][side]);
+        let filled = channels.next_multiple_of(BLOCK);
+        let mut blocks = vec![f32::NAN; self.images * filled * size];
+        let images = blocks.chunks_exact_mut(filled * size).zip(all.chunks_exact(channels * size));
+        images.for_each(|(to, from)| layout::gather(level, from, size, to));
+        blocks
+    }
+
     /// In blocks, tiles and groups done in parts of at most so many.
     fn tiled(&self, level: Level, part: usize) -> Vec<f32> {
-        let [inputs, outputs] = self.channels.map(|channels| channels.next_multiple_of(BLOCK));
-        let gathered = |all: &[f32], [channels, filled]: [usize; 2], size: usize| {
-            let mut blocks = vec![f32::NAN; self.images * filled * size];
-            let images = blocks.chunks_exact_mut(filled * size).zip(all.chunks_exact(channels * size));
-            images.for_each(|(to, from)| layout::gather(level, from, size, to));
-            blocks
-        };
-        let images = gathered(&self.x(), [self.channels[0], inputs], self.pixels());
-        let added = [self.channels[1], outputs];
-        let add = gathered(&numbers(self.images * self.channels[1] * self.outputs(), 4), added, self.outputs());
+        let outputs = self.channels[1].next_multiple_of(BLOCK);
+        let images = self.gathered(level, &self.x(), 0);
+        let add = self.gathered(level, &numbers(self.images * self.channels[1] * self.outputs(), 4), 1);
         let mut bias = numbers(self.channels[1], 3);
         bias.resize(outputs, 0.0);
         let packed = Packed::at(level, &self.weights(), [self.channels[1], self.channels[0]]);
@@ -144,6 +189,24 @@ fn levels_and_parts_change_no_bit() {
             for part in [1, 5, 64] {
                 assert!(bits(scene.tiled(level, part)) == whole, "{scene:?} {level:?} in parts of {part}");
             }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_weights_are_those_of_windows() {
+    for scene in scenes() {
+        let (defined, made) = (scene.defined_slopes(), scene.slopes(Level::best(), scene.images));
+        assert_eq!(defined.len(), made.len());
+        // A tap that meets no pixel is a difference of places that others meet.
+        let most = defined.iter().fold(0.0, |most: f64, [_, size]| most.max(*size));
+        let bound = 16.0 * f64::from(f32::EPSILON) * most;
+        let far = |([sum, _], slope): (&[f64; 2], &f32)| (f64::from(*slope) - sum).abs() > bound;
+        assert!(!defined.iter().zip(&made).any(far), "{scene:?}");
+        let bits = |all: Vec<f32>| all.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        let whole = bits(made);
+        for level in fused() {
+            assert!(bits(scene.slopes(level, 1)) == whole, "{scene:?} {level:?}: parts change the sum");
         }
     }
 }
