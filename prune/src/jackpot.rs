@@ -7,6 +7,8 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::iter::StepBy;
+use core::ops::Range;
 
 use niwaki_codes::Mask;
 
@@ -54,6 +56,8 @@ pub enum Slots {
     Count(usize),
     /// n of every m along a row.
     NofM(NofM),
+    /// n of every m down a column: along the inputs of weights whose rows are inputs.
+    NofMDown(NofM),
 }
 
 /// The numbers of one step.
@@ -141,13 +145,32 @@ impl Search {
     fn checked(self) -> Result<Self, Error> {
         let fits = match self.slots {
             Slots::Count(count) => self.kept.iter().filter(|kept| **kept).count() == count,
-            Slots::NofM(run) => self
-                .kept
-                .chunks(self.cols.max(1))
-                .flat_map(|row| row.chunks(run.m()))
-                .all(|part| part.iter().filter(|kept| **kept).count() == run.n().min(part.len())),
+            Slots::NofM(run) | Slots::NofMDown(run) => {
+                self.runs(run).all(|part| part.clone().filter(|at| self.kept[*at]).count() == run.n().min(part.len()))
+            }
         };
         if fits { Ok(self) } else { Err(ErrorKind::Slots.into()) }
+    }
+
+    /// The runs of at most m weights, one line after the other: rows, or columns where runs go down them.
+    fn runs(&self, run: NofM) -> impl Iterator<Item = StepBy<Range<usize>>> {
+        let (lines, len, step, next) = match self.slots {
+            Slots::NofMDown(_) => (self.cols, self.rows, self.cols, 1),
+            _ => (self.rows, self.cols, 1, self.cols),
+        };
+        let part = move |line: usize, start: usize| {
+            let end = (start + run.m()).min(len);
+            (line * next + start * step..line * next + end * step).step_by(step)
+        };
+        (0..lines).flat_map(move |line| (0..len).step_by(run.m()).map(move |start| part(line, start)))
+    }
+
+    /// Where a weight stands in the order of the lines that runs go along.
+    fn place(&self, at: usize) -> usize {
+        match self.slots {
+            Slots::NofMDown(_) => at % self.cols * self.rows + at / self.cols,
+            _ => at,
+        }
     }
 
     /// Writes the weights as the mask leaves them.
@@ -197,7 +220,7 @@ impl Search {
         }
         let (enter, leave) = match self.slots {
             Slots::Count(count) => self.exchange(count, share),
-            Slots::NofM(run) => self.exchange_in_runs(run, share),
+            Slots::NofM(run) | Slots::NofMDown(run) => self.exchange_in_runs(run, share),
         };
         let wanted = enter.0;
         for (enter, leave) in enter.1.iter().zip(&leave) {
@@ -263,21 +286,19 @@ impl Search {
     fn exchange_in_runs(&self, run: NofM, share: f64) -> ((usize, Vec<usize>), Vec<usize>) {
         let mut pairs: Vec<(usize, usize)> = Vec::new();
         let mut order: Vec<usize> = Vec::with_capacity(run.m());
-        for row in (0..self.kept.len()).step_by(self.cols.max(1)) {
-            for start in (row..row + self.cols).step_by(run.m()) {
-                let end = (start + run.m()).min(row + self.cols);
-                order.clear();
-                order.extend(start..end);
-                order.sort_unstable_by(|a, b| self.before(*a, *b));
-                let (first, last) = order.split_at(run.n().min(order.len()));
-                let enter = first.iter().filter(|at| !self.kept[**at]);
-                let leave = last.iter().rev().filter(|at| self.kept[**at]);
-                pairs.extend(enter.copied().zip(leave.copied()));
-            }
+        for part in self.runs(run) {
+            order.clear();
+            order.extend(part);
+            order.sort_unstable_by(|a, b| self.before(*a, *b));
+            let (first, last) = order.split_at(run.n().min(order.len()));
+            let enter = first.iter().filter(|at| !self.kept[**at]);
+            let leave = last.iter().rev().filter(|at| self.kept[**at]);
+            pairs.extend(enter.copied().zip(leave.copied()));
         }
         let wanted = pairs.len();
         let gain = |(enter, leave): &(usize, usize)| self.scores[*enter] - self.scores[*leave];
-        pairs.sort_unstable_by(|a, b| gain(b).total_cmp(&gain(a)).then(a.cmp(b)));
+        let places = |(enter, leave): &(usize, usize)| (self.place(*enter), self.place(*leave));
+        pairs.sort_unstable_by(|a, b| gain(b).total_cmp(&gain(a)).then(places(a).cmp(&places(b))));
         pairs.truncate(allowed(wanted, share));
         let (enter, leave) = pairs.into_iter().unzip();
         ((wanted, enter), leave)

@@ -14,9 +14,11 @@
 //! Grids are those of least squares in which an error at column `j` counts `1 / U_jj²`: what it costs the outputs when the
 //! columns behind make up for it. Where columns go as they stand, the grid of a group is that of its weights as they are
 //! when their turn comes; where the largest inputs go first, all grids are those of the weights at the beginning, and
-//! stored codes say nothing of the order.
+//! stored codes say nothing of the order. Weights with a row for each input are for [`encode_gptq_columns`].
 //!
 //! Departures: the weights of inputs that are always 0 are rounded, not dropped: other data may have such inputs.
+
+mod columns;
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -30,6 +32,7 @@ use crate::lines::Lines;
 use crate::observe::Inverse;
 use crate::weighted::{Groups, finite, group_of};
 use crate::{Distortion, Error, ErrorKind, Fit, Values};
+pub use columns::encode_gptq_columns;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -61,11 +64,7 @@ pub fn encode_gptq_rows(
 ) -> Result<Distortion, Error> {
     let cols = inverse.inputs();
     let group = group_of(scheme, cols)?;
-    let upper = inverse.upper();
-    let whole = upper.len() == cols * cols && (0..cols).all(|at| upper[at * cols + at] > 0.0);
-    if !whole || !values.len().is_multiple_of(cols.max(1)) {
-        return Err(ErrorKind::Inverse { needs: cols, has: values.len() }.into());
-    }
+    check(inverse, values.len())?;
     let mut lines = Lines::new(level, scheme, (values.len(), cols), out)?;
     let mut bench = Bench::new(level, scheme, inverse, group);
     for start in (0..values.len()).step_by((ROWS * cols).max(1)) {
@@ -74,6 +73,16 @@ pub fn encode_gptq_rows(
         bench.write(&mut lines)?;
     }
     Ok(lines.finish())
+}
+
+/// Refuses an inverse of other inputs than so many weights have.
+fn check(inverse: &Inverse, weights: usize) -> Result<(), Error> {
+    let (inputs, upper) = (inverse.inputs(), inverse.upper());
+    let whole = upper.len() == inputs * inputs && (0..inputs).all(|at| upper[at * inputs + at] > 0.0);
+    match whole && weights.is_multiple_of(inputs.max(1)) {
+        true => Ok(()),
+        false => Err(ErrorKind::Inverse { needs: inputs, has: weights }.into()),
+    }
 }
 
 /// Some rows on their way.

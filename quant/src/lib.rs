@@ -75,7 +75,7 @@ pub use error::{Error, ErrorKind};
 pub use fit::Fit;
 pub use floats::{FloatOut, encode_float_rows, float_bytes, largest, nvfp4_factor};
 #[cfg(feature = "std")]
-pub use gptq::encode_gptq_rows;
+pub use gptq::{encode_gptq_columns, encode_gptq_rows};
 pub use grid::GridPoint;
 pub use solver::{Solver, Step, Sums};
 pub use values::Values;

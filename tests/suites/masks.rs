@@ -200,11 +200,6 @@ fn wanda_weighs_by_what_flows_in_output_by_output() {
         assert_eq!(kept.iter().filter(|kept| **kept).count(), 5);
         assert!(weights.iter().zip(kept).all(|(w, kept)| *kept || w.abs() <= least));
     }
-    refuse(
-        &folder,
-        &format!("mask search @pixels1.onnx --data {sample} --pattern 2:4 --epochs 1 -o @no.safetensors"),
-        "n of every m",
-    );
 }
 
 /// How the bundled network's masks are searched.

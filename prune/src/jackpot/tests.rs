@@ -108,6 +108,36 @@ fn runs_keep_their_number_and_exchange_within_themselves() {
 }
 
 #[test]
+fn runs_down_columns_are_those_of_the_transpose() {
+    let (run, rows, cols) = (NofM::new(2, 4).unwrap(), 10, 3);
+    let turned = |all: &[f32]| -> Vec<f32> { (0..30).map(|at| all[at % rows * cols + at / rows]).collect() };
+    let mask = Mask::from_fn(rows, cols, |row, _| row % 4 < 2).unwrap();
+    let along = Mask::from_fn(cols, rows, |_, col| col % 4 < 2).unwrap();
+    let mut down = Search::new(&mask, Slots::NofMDown(run), 0.99).unwrap();
+    let mut along = Search::new(&along, Slots::NofM(run), 0.99).unwrap();
+    // Weights and gradients of two values each: many pairs gain the same.
+    let signs = |seed: u64| -> Vec<f32> { numbers(30, seed).iter().map(|x| x.signum()).collect() };
+    let weights = signs(3);
+    let (mut effective, mut other) = (vec![0.0; 30], vec![0.0; 30]);
+    down.apply(&weights, &mut effective);
+    along.apply(&turned(&weights), &mut other);
+    let mut flips = 0;
+    for step in 0..20 {
+        let gradient = signs(300 + step);
+        let share = if step < 10 { 1.0 } else { 0.3 };
+        let found = down.step(&gradient, &weights, &mut effective, RATES, share).unwrap();
+        let same = along.step(&turned(&gradient), &turned(&weights), &mut other, RATES, share).unwrap();
+        assert_eq!((found, turned(&effective)), (same, other.clone()), "step {step}");
+        assert_eq!(down.state().map(|all| turned(&all)), along.state(), "step {step}");
+        flips += found.done;
+    }
+    assert!(flips > 0);
+    // Columns of ten rows end in runs of two, which keep both.
+    let short = Mask::from_fn(rows, cols, |row, _| row % 4 < 2 && row < 9).unwrap();
+    assert_eq!(*Search::new(&short, Slots::NofMDown(run), 0.99).unwrap_err().kind(), ErrorKind::Slots);
+}
+
+#[test]
 fn a_search_goes_on_where_another_one_was() {
     let weights = numbers(24, 5);
     let begin = || Search::new(&first(4, 6, 7), Slots::Count(7), 0.99).unwrap();

@@ -4,7 +4,7 @@ use super::*;
 use crate::encode_rows;
 use crate::observe::{Gram, Order};
 
-fn uniform(text: &str) -> Uniform {
+pub(super) fn uniform(text: &str) -> Uniform {
     match text.parse() {
         Ok(Scheme::Uniform(scheme)) => scheme,
         other => panic!("{other:?}"),
@@ -12,12 +12,12 @@ fn uniform(text: &str) -> Uniform {
 }
 
 /// Numbers that are not alike.
-fn numbers(len: usize, seed: usize) -> Vec<f32> {
+pub(super) fn numbers(len: usize, seed: usize) -> Vec<f32> {
     (0..len).map(|at| (((at + seed) * 7919 + at * at * 31) % 509) as f32 / 128.0 - 2.0).collect()
 }
 
 /// A matrix of inputs that go together: each row has few numbers of its own.
-fn gram(inputs: usize) -> Gram {
+pub(super) fn gram(inputs: usize) -> Gram {
     let mut gram = Gram::new(inputs);
     let rows = 3 * inputs + 7;
     let own = numbers(rows * 4, 5);
@@ -59,7 +59,7 @@ fn gptq(level: Level, scheme: &Uniform, inverse: &Inverse, x: &[f32]) -> Rows {
 }
 
 /// What all outputs lose.
-fn loss(gram: &Gram, x: &[f32], y: &[f32]) -> f64 {
+pub(super) fn loss(gram: &Gram, x: &[f32], y: &[f32]) -> f64 {
     let each = x.chunks(gram.inputs()).zip(y.chunks(gram.inputs()));
     let lost = |(x, y): (&[f32], &[f32])| {
         let change: Vec<f32> = x.iter().zip(y).map(|(x, y)| x - y).collect();

@@ -17,7 +17,7 @@ pub(crate) const BLOCK: usize = 1 << 18;
 pub(crate) struct Block {
     /// Its rows.
     pub(crate) rows: Range<usize>,
-    /// Its columns: all of them, unless it is a run of one row.
+    /// Its columns: all of them, unless it is a run of one row, or some columns of all rows.
     pub(crate) cols: Range<usize>,
 }
 
@@ -75,6 +75,19 @@ impl Blocks {
     /// Whole rows, however long.
     pub(crate) fn of_rows(rows: usize, cols: usize) -> Self {
         Self { rows, cols, rows_each: (BLOCK / cols.max(1)).max(1), cols_each: cols.max(1) }
+    }
+
+    /// All rows of some columns, which begin where groups and bytes of codes of `scheme` do: blocks of one do not lie one
+    /// after the other.
+    pub(crate) fn of_columns(rows: usize, cols: usize, scheme: &Uniform) -> Self {
+        let cols_each = match scheme.grouping {
+            Grouping::Group(g) => {
+                let step = byte_groups(g.get());
+                (BLOCK / rows.max(1) / step).max(1).saturating_mul(step).min(cols)
+            }
+            Grouping::Row | Grouping::Tensor => cols,
+        };
+        Self { rows, cols, rows_each: rows.max(1), cols_each: cols_each.max(1) }
     }
 
     /// Whole rows in multiples of `step`; all of them at once for none.
@@ -160,6 +173,21 @@ mod tests {
         assert_eq!(cover(2, 1_000_000, "int3/row/sym").len(), 2);
         let blocks = cover(2, 1_024_000, "q4_k");
         assert!(blocks.len() > 6 && blocks.iter().all(|b| b.cols.start % 256 == 0));
+    }
+
+    #[test]
+    fn columns_are_cut_where_groups_end() {
+        let of = |rows: usize, cols: usize, scheme: &str| {
+            let Scheme::Uniform(scheme) = scheme.parse().unwrap() else { panic!("{scheme}") };
+            let blocks = Blocks::of_columns(rows, cols, &scheme);
+            let all: Vec<Block> = (0..blocks.len()).map(|at| blocks.get(at)).collect();
+            assert!(all.iter().all(|b| b.rows == (0..rows) && b.elements() <= blocks.largest()));
+            all.into_iter().map(|b| b.cols).collect::<Vec<_>>()
+        };
+        assert_eq!(of(4096, 300, "int4/g32/sym"), [0..64, 64..128, 128..192, 192..256, 256..300]);
+        assert_eq!(of(4096, 300, "int3/g60/sym"), [0..120, 120..240, 240..300]);
+        assert_eq!(of(1 << 20, 300, "int4/row/sym"), std::slice::from_ref(&(0..300)));
+        assert_eq!(of(8, 300, "int4/g32/sym"), std::slice::from_ref(&(0..300)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::progress::{Progress, counting};
 use crate::report::{Damped, Report, TensorReport, Totals};
 use crate::source::Source;
 use crate::target::Target;
-use crate::weigh::DAMPING;
+use crate::weigh::{DAMPING, Weighing};
 use crate::{masked, queue, sink};
 
 /// What to do with a tensor that is to be encoded and holds NaN or an infinity.
@@ -106,7 +106,7 @@ pub fn compress(
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Report, Error> {
     plan.check_known()?;
-    if plan.stats.is_some() && !matches!(plan.to.seats, Seats::Ours) {
+    if plan.stats.is_some() && !matches!(plan.to.seats, Seats::Ours | Seats::Onnx(_)) {
         let what = format!("statistics on the way to {}", plan.to.format().name());
         let error = Error::from(ErrorKind::Unsupported { what });
         return Err(error.hinting("compress to safetensors first; `export` takes the codes over"));
@@ -323,6 +323,10 @@ fn buffers(t: &Planned, whole: bool) -> usize {
         (None, None) => HASHING,
         // Packed and single codes, and the words that they become.
         (None, Some(Scheme::Uniform(_))) if whole => HASHING + decoded(t.elements()) + t.elements() * 3,
+        // Weights as they came, in single and in double floats, and half as many errors.
+        (None, Some(Scheme::Uniform(scheme))) if matches!(t.weighing, Some(Weighing::Down(_))) => {
+            HASHING + Blocks::of_columns(rows, cols, &scheme).largest() * 24
+        }
         (None, Some(scheme)) => {
             let block = Blocks::new(rows, cols, scheme).largest().min(BLOCK.max(cols));
             HASHING + decoded(block) + block * 2

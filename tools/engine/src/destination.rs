@@ -19,7 +19,7 @@ use crate::recipe::{ModelFacts, nearest};
 use crate::source::{Names, Source, SourceTensor};
 
 pub(crate) use gguf::{GgufSeats, Seat};
-pub(crate) use onnx::{Form, Node, OnnxSeats, names};
+pub(crate) use onnx::{Form, Node, OnnxSeats, inputs_first, names};
 pub(crate) use tool::{Tool, as_float};
 
 /// A format that is written.
@@ -199,13 +199,12 @@ impl Destination {
         matches!(&self.seats, Seats::Onnx(onnx) if onnx.apart.is_none())
     }
 
-    /// Weights of a row of tensor number `index`, as codes have them.
-    pub(crate) fn row(&self, index: usize, coded: bool, layout: &Layout) -> usize {
-        let across = match &self.seats {
-            Seats::Onnx(onnx) => onnx.row(index, coded),
+    /// Weights of a row of the transpose of tensor number `index`, where its codes are codes of that.
+    pub(crate) fn across(&self, index: usize, coded: bool) -> Option<usize> {
+        match &self.seats {
+            Seats::Onnx(onnx) => onnx.across(index, coded),
             _ => None,
-        };
-        across.unwrap_or(layout.matrix().1)
+        }
     }
 
     /// What of a model decides the types of llama.cpp's mixes; none where the format is not

@@ -20,11 +20,12 @@ use niwaki_model::optimizer::Method;
 use niwaki_model::{Graph, Tape, Tensor, ValueId};
 pub use niwaki_prune::jackpot::Restriction;
 use niwaki_prune::jackpot::{Flips, Rates, Search, Slots};
-use niwaki_prune::{Budget, NofM, Pattern, Ratio, magnitude_mask, mask_of_count};
+use niwaki_prune::{Budget, NofM, Ratio, mask_of_count};
 use niwaki_tensors::Overwrite;
 use rayon::prelude::*;
 
 use crate::error::{Blame, Error, ErrorKind};
+use crate::mask::outputs::{by_output, check_stacks};
 use crate::mask::{self, MaskFile, Written};
 use crate::model::Model;
 use crate::train::{At, Found, Kind, Pace, Settings, Task, Trained, run};
@@ -34,7 +35,7 @@ use crate::train::{At, Found, Kind, Pace, Settings, Task, Trained, run};
 pub enum Keep {
     /// A share of all, divided among tensors.
     Share(Ratio, Budget),
-    /// n of every m along a row.
+    /// n of every m along the inputs of each output.
     NofM(NofM),
 }
 
@@ -105,25 +106,23 @@ pub(crate) struct Masks {
     steps: usize,
 }
 
-fn below(e: niwaki_prune::Error, tensor: &str) -> Error {
-    Error::below(e, Blame::Input).of(tensor)
+fn wrong(e: &niwaki_prune::Error, tensor: &str) -> Error {
+    Error::from(ErrorKind::Unlike { what: e.to_string() }).of(tensor)
 }
 
 impl Masks {
     /// The masks that a search begins with.
     pub(crate) fn begin(model: &Model, graph: &Graph, settings: &Settings, how: &Masking<'_>) -> Result<Self, Error> {
         let chosen = mask::chosen(model, graph, settings)?;
-        if let (Keep::NofM(_), Some(turned)) = (how.keep, chosen.iter().find(|product| product.turned)) {
-            let what = "a search of n of every m in weights whose rows are inputs".to_owned();
-            let name = graph.name(turned.weight);
-            return Err(Error::from(ErrorKind::Unsupported { what }).of(name).at(model.path()));
-        }
+        check_stacks(how.keep, graph, &chosen).map_err(|e| e.at(model.path()))?;
+        let turned: Vec<bool> = chosen.iter().map(|product| product.turned).collect();
         let chosen: Vec<ValueId> = chosen.into_iter().map(|product| product.weight).collect();
         let weights = mask::weights_of(graph, &chosen);
-        let (starts, guarded) = starts(&weights, settings.seed, how)?;
+        let starts = starts(&weights, &turned, settings.seed, how).map_err(|e| e.at(model.path()));
+        let (starts, guarded) = starts?;
         let about = Written::new("jackpot", starts.iter().map(|(mask, _)| mask), &weights);
         let layers = chosen.iter().zip(&weights).zip(&starts).map(|((value, (name, weights)), (mask, slots))| {
-            let search = Search::new(mask, *slots, how.gap).map_err(|e| below(e, name))?;
+            let search = Search::new(mask, *slots, how.gap).map_err(|e| wrong(&e, name).at(model.path()))?;
             Ok(Layer { value: *value, name: name.clone(), weights: weights.clone(), search })
         });
         let layers = layers.collect::<Result<Vec<_>, Error>>()?;
@@ -182,7 +181,7 @@ impl Masks {
                         &none[..]
                     }
                 };
-                layer.search.step(gradient, weights, kept, rates, share).map_err(|e| below(e, &layer.name))
+                layer.search.step(gradient, weights, kept, rates, share).map_err(|e| wrong(&e, &layer.name))
             })
             .collect::<Result<_, _>>()?;
         for (layer, kept) in self.layers.iter().zip(kept) {
@@ -220,7 +219,7 @@ impl Masks {
             let len = layer.weights.len();
             let of = |what: &str| floats(&format!("{what}.{nth}"), len);
             let state = [of("kept")?, of("scores")?, of("velocity")?];
-            layer.search = layer.search.clone().restored(state).map_err(|e| below(e, &layer.name))?;
+            layer.search = layer.search.clone().restored(state).map_err(|e| wrong(&e, &layer.name))?;
         }
         Ok(())
     }
@@ -252,22 +251,23 @@ impl Masks {
 /// Masks to begin with and what they may keep, and the tensors that keep more than their budget has.
 type Starts = (Vec<(Mask, Slots)>, Vec<String>);
 
-/// The masks that a search of these weights begins with, and what they may keep.
-fn starts(weights: &[(String, Tensor)], seed: u64, how: &Masking<'_>) -> Result<Starts, Error> {
+/// The masks that a search of these weights begins with, and what they may keep; of some weights rows are inputs.
+fn starts(weights: &[(String, Tensor)], turned: &[bool], seed: u64, how: &Masking<'_>) -> Result<Starts, Error> {
     let level = Level::best();
+    let runs = |run: NofM, turned: bool| if turned { Slots::NofMDown(run) } else { Slots::NofM(run) };
     let floats = |tensor: &'_ Tensor| tensor.get::<f32>().unwrap_or_default().to_vec();
     if let Start::File(path) = how.start {
         let file = MaskFile::open(path)?;
-        let start = |(name, tensor): &(String, Tensor)| {
+        let start = |((name, tensor), turned): (&(String, Tensor), &bool)| {
             let (rows, cols) = mask::matrix(tensor.shape());
             let mask = file.mask(name, (rows, cols))?;
             let slots = match how.keep {
                 Keep::Share(..) => Slots::Count(mask.view().kept()),
-                Keep::NofM(run) => Slots::NofM(run),
+                Keep::NofM(run) => runs(run, *turned),
             };
             Ok((mask, slots))
         };
-        return Ok((weights.iter().map(start).collect::<Result<_, Error>>()?, Vec::new()));
+        return Ok((weights.iter().zip(turned).map(start).collect::<Result<_, Error>>()?, Vec::new()));
     }
     let drawn = |name: &str, tensor: &Tensor| -> Vec<f32> {
         match how.start {
@@ -279,13 +279,13 @@ fn starts(weights: &[(String, Tensor)], seed: u64, how: &Masking<'_>) -> Result<
         Keep::NofM(_) => (vec![0; weights.len()], Vec::new()),
         Keep::Share(ratio, budget) => mask::counts(weights, ratio, budget)?,
     };
-    let start = |((name, tensor), count): (&(String, Tensor), u64)| {
+    let start = |(((name, tensor), turned), count): ((&(String, Tensor), &bool), u64)| {
         let ((rows, cols), scores) = (mask::matrix(tensor.shape()), drawn(name, tensor));
         let (mask, slots) = match how.keep {
-            Keep::NofM(run) => (magnitude_mask(level, &Pattern::NofM(run), rows, cols, &scores), Slots::NofM(run)),
+            Keep::NofM(run) => (by_output(level, how.keep, (rows, cols), *turned, &scores), runs(run, *turned)),
             Keep::Share(..) => (mask_of_count(level, count, rows, cols, &scores), Slots::Count(count as usize)),
         };
-        Ok((mask.map_err(|e| below(e, name))?, slots))
+        Ok((mask.map_err(|e| wrong(&e, name))?, slots))
     };
-    Ok((weights.iter().zip(counts).map(start).collect::<Result<_, Error>>()?, guarded))
+    Ok((weights.iter().zip(turned).zip(counts).map(start).collect::<Result<_, Error>>()?, guarded))
 }

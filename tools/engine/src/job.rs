@@ -29,7 +29,7 @@ use crate::masked;
 use crate::plan::Planned;
 use crate::source::SourceTensor;
 use crate::stats::Stats;
-use crate::weigh::{self, Known};
+use crate::weigh::{self, Known, Weighing};
 
 /// What all jobs of a run share.
 pub(crate) struct Run<'a> {
@@ -132,6 +132,9 @@ impl<'a> Job<'a> {
     fn blocks(&self) -> Option<Blocks> {
         let (rows, cols) = self.planned.layout.matrix();
         match self.planned.layout.scheme {
+            Some(Scheme::Uniform(scheme)) if matches!(self.planned.weighing, Some(Weighing::Down(_))) => {
+                Some(Blocks::of_columns(rows, cols, &scheme))
+            }
             // Codes that are taken over come by whole rows.
             Some(_) if self.planned.taken || self.planned.weighing.is_some() => Some(Blocks::of_rows(rows, cols)),
             Some(scheme) => Some(Blocks::new(rows, cols, scheme)),

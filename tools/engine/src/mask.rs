@@ -12,6 +12,7 @@
 
 mod apply;
 mod choice;
+pub(crate) mod outputs;
 mod score;
 mod sparsegpt;
 mod wanda;
@@ -43,12 +44,6 @@ const KEY: &str = "niwaki.mask";
 pub(crate) fn matrix(shape: &[usize]) -> (usize, usize) {
     let rows = shape.first().copied().unwrap_or(1);
     (rows, shape.iter().skip(1).product())
-}
-
-/// The mask of the transpose of a matrix.
-fn turned_mask(mask: &Mask) -> Result<Mask, niwaki_prune::Error> {
-    let view = mask.view();
-    Ok(Mask::from_fn(mask.cols(), mask.rows(), |row, col| view.keeps(col, row) == Some(true))?)
 }
 
 /// Weights of a graph with their names.

@@ -3,10 +3,11 @@
 //! A masked tensor is one item: its kept weights are one stream, so where a row's codes begin
 //! depends on all rows before it. Other tensors run beside it.
 
+mod search;
+
 use niwaki_codes::mask::{Cell, gather};
 use niwaki_codes::{Grouping, Mask, Scheme, Support, Uniform, positions, simd::Level};
 use niwaki_container::Part;
-use niwaki_prune::{Pattern, Step};
 use niwaki_quant::{Solver, UniformOut, Values, encode_rows};
 
 use crate::blocks::{BLOCK, byte_groups};
@@ -15,6 +16,8 @@ use crate::error::{Blame, Error, ErrorKind};
 use crate::job::{ByWidth, Job, merge};
 use crate::plan::Selection;
 use crate::source::SourceTensor;
+pub(crate) use search::magnitude_mask;
+use search::runs_down;
 
 /// Selects the weights to keep, writes which they are, and encodes or copies them.
 pub(crate) fn encode(job: &Job<'_>, selection: &Selection, scratch: &mut Scratch) -> Result<ByWidth, Error> {
@@ -23,6 +26,10 @@ pub(crate) fn encode(job: &Job<'_>, selection: &Selection, scratch: &mut Scratch
         Selection::Given(mask) => mask,
         Selection::Magnitude(pattern) => {
             searched = magnitude_mask(job.source, pattern, &mut scratch.decoded)?;
+            &searched
+        }
+        Selection::Down(run) => {
+            searched = runs_down(job.source, *run, &mut scratch.decoded)?;
             &searched
         }
     };
@@ -58,52 +65,6 @@ pub(crate) fn floats<'b>(
     source.values(start..end, &mut other)?.decode(level, &mut widened);
     *decoded = widened;
     Ok(decoded)
-}
-
-/// The mask of the largest magnitudes, found in passes over pieces of the tensor.
-pub(crate) fn magnitude_mask(
-    source: &SourceTensor<'_>,
-    pattern: &Pattern,
-    decoded: &mut Vec<f32>,
-) -> Result<Mask, Error> {
-    let (name, level) = (source.name(), Level::best());
-    let wrong = |e: niwaki_prune::Error| match e.kind() {
-        niwaki_prune::ErrorKind::NotFinite { index, .. } => not_finite(*index as usize, name),
-        _ => below(e, name),
-    };
-    let (rows, cols) = source.matrix();
-    let mut step = pattern.select(rows, cols);
-    let rule = loop {
-        match step {
-            Step::Done(rule) => break rule,
-            Step::Observe(pass) => {
-                let mut counts = pass.counts();
-                for start in (0..rows * cols).step_by(BLOCK) {
-                    let end = (start + BLOCK).min(rows * cols);
-                    let piece = floats(source, start, end, level, decoded)?;
-                    counts.observe(level, start as u64, piece).map_err(wrong)?;
-                }
-                step = pass.advance(&counts).map_err(wrong)?;
-            }
-        }
-    };
-    let row_bytes = cols.div_ceil(8);
-    let run = match pattern {
-        Pattern::NofM(n) => byte_groups(n.m()),
-        _ => 8,
-    };
-    let run = (BLOCK / run).max(1) * run;
-    let (mut bits, mut ties) = (vec![0; rows * row_bytes], rule.ties());
-    for row in 0..rows {
-        for col in (0..cols).step_by(run) {
-            let (start, end) = (row * cols + col, row * cols + (col + run).min(cols));
-            let piece = floats(source, start, end, level, decoded)?;
-            let first = row * row_bytes + col / 8;
-            let out = &mut bits[first..first + (end - start).div_ceil(8)];
-            rule.mark_row(level, start as u64, piece, &mut ties, out).map_err(wrong)?;
-        }
-    }
-    Mask::new(rows, cols, bits).map_err(|e| below(e, name))
 }
 
 /// The kept weights of one tensor, in row order.

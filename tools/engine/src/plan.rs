@@ -4,26 +4,24 @@
 //! A plan knows names, dtypes and shapes, never weights; the one exception is the count of
 //! set bits in a mask file, which decides sizes.
 
+mod selection;
+
 use globset::{Glob, GlobMatcher};
-use niwaki_codes::{Elastic, Grouping, Mask, Scheme, Shape, Uniform};
-use niwaki_container::{Kept, Layout, matrix};
-use niwaki_prune::Pattern;
+use niwaki_codes::{Elastic, Grouping, Scheme, Shape, Uniform};
+use niwaki_container::{Layout, matrix};
 use niwaki_quant::Fit;
 
 use crate::block_rows;
 use crate::destination::{Destination, Format, Settled};
 use crate::error::{Error, ErrorKind};
 use crate::layers::Fewer;
-use crate::mask::MaskFiles;
 use crate::part::Said;
-use crate::recipe::{Action, MaskSource, Recipe, Rule, glob_hint, unmatched};
+use crate::recipe::{Action, Recipe, Rule, glob_hint, unmatched};
 use crate::source::{Origin, Source, SourceTensor};
 use crate::stats::Stats;
 use crate::weigh::Weighing;
-
-/// A list of positions is written where at most one weight of so many is kept: it is then less
-/// than two thirds of a mask.
-const POSITIONS_FROM: usize = 8;
+pub use selection::Selection;
+use selection::Selector;
 
 /// What to do where a group does not divide a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,15 +86,6 @@ pub struct Planned {
     pub bytes_before: u64,
     /// Bytes of all its parts.
     pub bytes_after: u64,
-}
-
-/// Which weights of a masked tensor are stored.
-#[derive(Debug, PartialEq)]
-pub enum Selection {
-    /// The largest magnitudes.
-    Magnitude(Pattern),
-    /// A given mask.
-    Given(Mask),
 }
 
 impl Planned {
@@ -179,7 +168,7 @@ impl Plan {
             rules.push(Matcher { rule, glob: glob(&rule.tensors)?, acted: false, matched: false, excluded: false });
         }
         let mut only_matched = vec![false; only.len()];
-        let mut masks = MaskFiles::default();
+        let mut selector = Selector::new(source, &recipe.rules);
         let (mut tensors, mut dropped) = (Vec::new(), Vec::new());
         for (index, tensor) in source.tensors().iter().enumerate() {
             let names = Named { own: tensor.name(), written: to.name(index, tensor.name()) };
@@ -189,12 +178,13 @@ impl Plan {
                 allowed |= hit;
                 *matched |= hit;
             }
-            let planned = decide((index, tensor), (&to, &names), allowed, &mut rules, &mut masks);
+            let planned = decide((index, tensor), (&to, &names), allowed, &mut rules, &mut selector);
             let planned = planned.map_err(|e| e.of(tensor.name()).at(source.opened().path()))?;
             match names.written {
                 Err(why) => dropped.push((tensor.name().to_owned(), why)),
                 Ok(_) => {
-                    check_tail(&planned, tail, to.row(index, tensor.coding().is_some(), &planned.layout))?;
+                    let across = to.across(index, tensor.coding().is_some());
+                    check_tail(&planned, tail, across.unwrap_or(planned.layout.matrix().1))?;
                     tensors.push(planned);
                 }
             }
@@ -305,27 +295,6 @@ fn scheme_of(ruled: &Ruled<'_>, shape: &Shape) -> (Option<(Scheme, Fit)>, Option
     }
 }
 
-/// The weights that a mask keeps.
-fn select(
-    ruled: &Ruled<'_>,
-    tensor: &SourceTensor<'_>,
-    to: Format,
-    masks: &mut MaskFiles,
-) -> Result<Option<Selection>, Error> {
-    let shape = tensor.shape();
-    let Some(Action::Mask(source)) = ruled.mask.map(|rule| &rule.action).filter(|_| shape.elements() > 0) else {
-        return Ok(None);
-    };
-    if to != Format::Safetensors {
-        let error = Error::from(ErrorKind::Held { format: to.name(), scheme: "masks".to_owned() });
-        return Err(error.hinting("`--to safetensors` does; `export` writes zeros from that"));
-    }
-    Ok(Some(match source {
-        MaskSource::Magnitude(pattern) => Selection::Magnitude(*pattern),
-        MaskSource::File(path) => Selection::Given(masks.mask(path, tensor.name(), matrix(shape))?),
-    }))
-}
-
 /// Refuses what no layout holds of schemes that hold every weight of a tensor.
 fn check_whole(
     codes: Option<(Scheme, Fit)>,
@@ -348,12 +317,15 @@ fn decide(
     (to, names): (&Destination, &Named<'_>),
     allowed: bool,
     rules: &mut [Matcher<'_>],
-    masks: &mut MaskFiles,
+    selector: &mut Selector,
 ) -> Result<Planned, Error> {
     let (shape, coding) = (tensor.shape(), tensor.coding());
     let ruled = rule(tensor, names, allowed, rules);
     let (codes, fallback) = scheme_of(&ruled, shape);
-    let mut selection = select(&ruled, tensor, to.format(), masks)?;
+    let mut selection = match ruled.mask.map(|rule| &rule.action) {
+        Some(Action::Mask(mask)) => selector.select(mask, tensor, to.format())?,
+        _ => None,
+    };
     check_whole(codes, shape, &mut selection, to.format())?;
     let settled = match names.written {
         Ok(_) => to.settle(index, tensor, codes)?,
@@ -378,7 +350,8 @@ fn decide(
     let again = coding.as_ref().filter(|_| scheme.is_some() && !taken);
     let again = again.map(|coding| format!("encoded anew from {coding}"));
     let patched = tensor.is_patched().then(|| "patched".to_owned());
-    let notes: Vec<String> = [patched, ruled.note, fallback, again, settled.note].into_iter().flatten().collect();
+    let down = selection.as_ref().and_then(Selection::note);
+    let notes: Vec<String> = [patched, ruled.note, down, fallback, again, settled.note].into_iter().flatten().collect();
     let texts: Vec<String> = [ruled.encode, ruled.mask].into_iter().flatten().map(ToString::to_string).collect();
     Ok(Planned {
         name: tensor.name().to_owned(),
@@ -399,19 +372,6 @@ fn decide(
             None => layout.bytes()?,
         },
     })
-}
-
-impl Selection {
-    /// How many weights of a tensor it keeps, and what is to tell which.
-    fn kept(&self, shape: &Shape) -> Kept {
-        let (rows, cols) = matrix(shape);
-        let weights = match self {
-            Self::Magnitude(pattern) => pattern.kept_count(rows, cols) as usize,
-            Self::Given(mask) => mask.kept(),
-        };
-        let few = weights <= shape.elements() / POSITIONS_FROM;
-        if few { Kept::by_positions(weights) } else { Kept::by_mask(weights) }
-    }
 }
 
 fn check_tail(t: &Planned, tail: Tail, row: usize) -> Result<(), Error> {

@@ -27,6 +27,7 @@ use serde::Serialize;
 use crate::destination::Destination;
 use crate::error::{Blame, Error, ErrorKind};
 use crate::mask::matrix;
+use crate::matrix::by_row;
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::source::{Source, SourceTensor};
@@ -165,6 +166,8 @@ fn uniform(scheme: Scheme) -> Result<Uniform, Error> {
 struct Work<'w> {
     tensor: &'w SourceTensor<'w>,
     weights: Vec<f32>,
+    /// Whether rows are inputs.
+    turned: bool,
     known: Option<Known>,
     measure: Measure,
 }
@@ -173,18 +176,26 @@ impl<'w> Work<'w> {
     fn new(how: &Search<'_>, tensor: &'w SourceTensor<'w>, layer: &Layer<'_>) -> Result<Self, Error> {
         let mut weights = vec![0.0; tensor.shape().elements()];
         tensor.decode(0..weights.len(), &mut weights)?;
-        let known = Weighing::of(how.fit, layer)?.map(|weighing| Known::of(layer, weighing, DAMPING)).transpose()?;
-        Ok(Self { tensor, weights, known, measure: Measure::of(layer, tensor.shape().dims())? })
+        let turned = layer.turned();
+        let weighing = Weighing::of(how.fit, layer, turned)?;
+        let known = weighing.map(|weighing| Known::of(layer, weighing, DAMPING)).transpose()?;
+        Ok(Self { tensor, weights, turned, known, measure: Measure::of(layer)? })
+    }
+
+    /// The mean square of the outputs that weights make, summed.
+    fn outputs(&self, weights: &[f32]) -> f64 {
+        let (_, cols) = matrix(self.tensor.shape().dims());
+        self.measure.of_rows(&by_row(weights, cols, self.turned))
     }
 
     /// What it costs and loses in each scheme.
     fn choices(&self, how: &Search<'_>, schemes: &[Uniform]) -> Result<Vec<Choice>, Error> {
-        let signal = self.measure.of_rows(&self.weights);
+        let signal = self.outputs(&self.weights);
         let choice = |(scheme, uniform): (&Scheme, &Uniform)| {
             let cost = bytes(self.tensor, Some((*scheme, how.fit)))?;
             let mut missed = self.rounded(how.fit, uniform)?;
             missed.iter_mut().zip(&self.weights).for_each(|(x, w)| *x = w - *x);
-            let noise = self.measure.of_rows(&missed);
+            let noise = self.outputs(&missed);
             Ok(Choice { cost, loss: if signal > 0.0 { noise / signal } else { 0.0 } })
         };
         how.schemes.par_iter().zip(schemes).map(choice).collect()
@@ -208,20 +219,15 @@ enum Measure {
     Grams(Vec<Gram>),
     /// The same, diagonals alone.
     Squares(Vec<Vec<f64>>),
-    /// Rows are inputs of these mean squares.
-    Turned(Vec<f64>, usize),
 }
 
 impl Measure {
-    fn of(layer: &Layer<'_>, shape: &[usize]) -> Result<Self, Error> {
+    fn of(layer: &Layer<'_>) -> Result<Self, Error> {
         let squares = layer.mean_squares()?;
-        if layer.turned() {
-            return Ok(Self::Turned(squares.concat(), matrix(shape).1));
-        }
         Ok(layer.grams()?.map_or(Self::Squares(squares), Self::Grams))
     }
 
-    /// The mean square of the outputs that rows of weights make, summed over rows.
+    /// The mean square of the outputs that rows of weights make, each for one, summed over rows.
     fn of_rows(&self, weights: &[f32]) -> f64 {
         let weighted = |row: &[f32], squares: &[f64]| -> f64 {
             row.iter().zip(squares).map(|(w, square)| f64::from(*w) * f64::from(*w) * square).sum()
@@ -229,17 +235,12 @@ impl Measure {
         let (groups, cols) = match self {
             Self::Grams(all) => (all.len(), all.first().map_or(1, Gram::inputs)),
             Self::Squares(all) => (all.len(), all.first().map_or(1, Vec::len)),
-            Self::Turned(squares, cols) => {
-                let rows = weights.chunks((*cols).max(1)).zip(squares);
-                return rows.map(|(row, square)| weighted(row, &vec![*square; row.len()])).sum();
-            }
         };
         let rows: Vec<&[f32]> = weights.chunks(cols.max(1)).collect();
         let each = (rows.len() / groups.max(1)).max(1);
         let loss = |(at, row): (usize, &&[f32])| match self {
             Self::Grams(all) => all[(at / each).min(groups - 1)].mean_square(row),
             Self::Squares(all) => weighted(row, &all[(at / each).min(groups - 1)]),
-            Self::Turned(..) => 0.0,
         };
         // Summed in the order of rows, whatever the threads.
         let all: Vec<f64> = rows.par_iter().enumerate().map(loss).collect();

@@ -2,20 +2,26 @@
 //!
 //! ```text
 //! clip, lsq    an error counts as much as its input is large     Stats: mean squares
-//! gptq         columns make up for each other's errors           Stats: Gram matrices
+//! gptq         inputs make up for each other's errors            Stats: Gram matrices
 //! ```
+//!
+//! Codes stand as the weights do, and groups go along their rows. Where these are inputs, as `MatMul` of ONNX has them, all
+//! weights of a group have the same input: for `clip` and `lsq` none counts more than another, and `gptq` goes from row to
+//! row. An ONNX model gets codes of the transpose, whose groups go along the inputs.
 
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Grouping, Scheme, Symmetry, Uniform, UniformView};
 use niwaki_container::Part;
 use niwaki_quant::observe::{Inverse, Order};
-use niwaki_quant::{Distortion, Fit, UniformOut, Values, encode_gptq_rows, encode_rows, encode_weighted_rows};
+use niwaki_quant::{Distortion, ErrorKind as Fault, Fit, UniformOut, Values};
+use niwaki_quant::{encode_gptq_columns, encode_gptq_rows, encode_rows, encode_weighted_rows};
 use rayon::prelude::*;
 
 use crate::blocks::Block;
 use crate::encode::{Place, Scratch, cut, not_encodable};
 use crate::error::{Error, ErrorKind};
 use crate::job::{ByWidth, Job};
+use crate::masked::floats;
 use crate::plan::{Plan, Planned};
 use crate::source::Source;
 use crate::stats::{Layer, Stats};
@@ -28,28 +34,26 @@ pub(crate) const DAMPING: f64 = 0.01;
 pub enum Weighing {
     /// Errors count as much as the input that they meet is large.
     Importance,
-    /// Columns make up for errors of those before them, in this order.
+    /// Columns, which are inputs, make up for errors of those before them, in this order.
     Inverse(Order),
+    /// Rows, which are inputs, do.
+    Down(Order),
 }
 
 impl Weighing {
-    /// How those of a fit by rows or groups do.
-    pub(crate) fn of(fit: Fit, layer: &Layer<'_>) -> Result<Option<Self>, Error> {
-        let gptq = fit.needs_inputs();
-        if gptq && layer.turned() {
-            let what = format!("the fit {fit} of weights whose rows are inputs");
-            return Err(ErrorKind::Unsupported { what }.into());
-        }
-        if gptq && !layer.has_gram() {
+    /// How those of a fit by rows or groups do, whose rows are inputs where they are `turned`.
+    pub(crate) fn of(fit: Fit, layer: &Layer<'_>, turned: bool) -> Result<Option<Self>, Error> {
+        if fit.needs_inputs() && !layer.has_gram() {
             let what = format!("no Gram matrix of its inputs, which the fit {fit} needs");
             return Err(Error::from(ErrorKind::Usage { what }).hinting("`calibrate --gram` keeps them"));
         }
+        let inverse = if turned { Self::Down } else { Self::Inverse };
         Ok(match fit {
             Fit::MinMax => None,
-            // The importance of a row's weights is the same for all of them.
-            Fit::Clip | Fit::Lsq => (!layer.turned()).then_some(Self::Importance),
-            Fit::Gptq => Some(Self::Inverse(Order::Given)),
-            Fit::GptqOrder => Some(Self::Inverse(Order::Largest)),
+            // The importance of a row's weights is the same for all of them where rows are inputs.
+            Fit::Clip | Fit::Lsq => (!turned).then_some(Self::Importance),
+            Fit::Gptq => Some(inverse(Order::Given)),
+            Fit::GptqOrder => Some(inverse(Order::Largest)),
         })
     }
 }
@@ -66,7 +70,9 @@ impl Plan {
         stats.check(source)?;
         for planned in self.tensors.iter_mut().filter(|planned| !planned.taken) {
             let at = |e: Error, planned: &Planned| e.of(&planned.name).at(source.opened().path());
-            match planned.weigh(stats.layer(&planned.name)) {
+            let tensor = &source.tensors()[planned.index];
+            let across = self.to.across(planned.index, tensor.coding().is_some());
+            match planned.weigh(stats.layer(&planned.name), across.is_some()) {
                 Ok(true) => {}
                 Ok(false) => self.unknown.push(planned.name.clone()),
                 Err(e) => return Err(at(e, planned)),
@@ -78,7 +84,8 @@ impl Plan {
 
     /// Refuses fits that need statistics where there are none.
     pub(crate) fn check_known(&self) -> Result<(), Error> {
-        let blind = |planned: &&Planned| planned.fit.needs_inputs() && planned.weighing.is_none();
+        let coded = |planned: &Planned| planned.layout.scheme.is_some() && planned.fit.needs_inputs();
+        let blind = |planned: &&Planned| coded(planned) && planned.weighing.is_none();
         match self.tensors.iter().find(blind) {
             Some(planned) => {
                 let what = format!("the fit {} without statistics of the layers' inputs", planned.fit);
@@ -91,15 +98,17 @@ impl Plan {
 }
 
 impl Planned {
-    /// Says how the codes hang on what is known of a layer; false where nothing is, and the fit asks for it.
-    fn weigh(&mut self, layer: Option<Layer<'_>>) -> Result<bool, Error> {
+    /// Says how the codes hang on what is known of a layer; false where nothing is, and the fit asks for it. Codes may be
+    /// those of the transpose.
+    fn weigh(&mut self, layer: Option<Layer<'_>>, across: bool) -> Result<bool, Error> {
+        // What stays floats is not rounded.
+        let Some(scheme) = self.layout.scheme else { return Ok(true) };
         let gptq = self.fit.needs_inputs();
-        let whole = match (self.layout.scheme, &self.selection) {
-            (Some(Scheme::Uniform(Uniform { grouping, .. })), None) => grouping != Grouping::Tensor,
+        let whole = match (scheme, &self.selection) {
+            (Scheme::Uniform(Uniform { grouping, .. }), None) => grouping != Grouping::Tensor,
             _ => false,
         };
         if gptq && !whole {
-            let scheme = self.layout.scheme.map_or_else(|| "floats".to_owned(), |scheme| scheme.to_string());
             let masked = if self.selection.is_some() { " under a mask" } else { "" };
             let what = format!("the fit {} of {scheme}{masked}", self.fit);
             return Err(Error::from(ErrorKind::Unsupported { what }).hinting("it is for codes by rows or groups"));
@@ -109,7 +118,7 @@ impl Planned {
                 self.fit = Fit::Lsq;
                 return Ok(false);
             }
-            Some(layer) if whole => self.weighing = Weighing::of(self.fit, &layer)?,
+            Some(layer) if whole => self.weighing = Weighing::of(self.fit, &layer, layer.turned() != across)?,
             _ => {}
         }
         Ok(true)
@@ -122,6 +131,8 @@ pub(crate) enum Known {
     Importance(Vec<Vec<f32>>),
     /// The inverse of what a row is multiplied with, and the damping that was asked for.
     Inverses(Vec<Inverse>, f64),
+    /// The same where rows are inputs.
+    Down(Box<Inverse>, f64),
 }
 
 impl Known {
@@ -129,31 +140,43 @@ impl Known {
     pub(crate) fn of(layer: &Layer<'_>, weighing: Weighing, damping: f64) -> Result<Self, Error> {
         let order = match weighing {
             Weighing::Importance => return Ok(Self::Importance(layer.importance()?)),
-            Weighing::Inverse(order) => order,
+            Weighing::Inverse(order) | Weighing::Down(order) => order,
         };
         let grams = layer.grams()?.unwrap_or_default();
         let inverse = |gram: &niwaki_quant::observe::Gram| gram.inverse(Level::best(), damping, order);
         let all = grams.par_iter().map(inverse).collect::<Result<Vec<_>, _>>();
         let unlike = |e: niwaki_quant::Error| Error::from(ErrorKind::Unlike { what: e.to_string() }).of(layer.name());
-        Ok(Self::Inverses(all.map_err(unlike)?, damping))
+        let mut all = all.map_err(unlike)?;
+        match (weighing, all.pop()) {
+            (Weighing::Down(_), Some(only)) => Ok(Self::Down(Box::new(only), damping)),
+            (_, last) => {
+                all.extend(last);
+                Ok(Self::Inverses(all, damping))
+            }
+        }
     }
 
     /// The damping that its inverses took, where that was more than was asked for.
     pub(crate) fn damping(&self) -> Option<f64> {
-        let Self::Inverses(all, asked) = self else { return None };
-        let most = all.iter().map(Inverse::damping).fold(0.0, f64::max);
+        let (most, asked) = match self {
+            Self::Importance(_) => return None,
+            Self::Inverses(all, asked) => (all.iter().map(Inverse::damping).fold(0.0, f64::max), asked),
+            Self::Down(inverse, asked) => (inverse.damping(), asked),
+        };
         (most > *asked).then_some(most)
     }
 
-    fn groups(&self) -> usize {
+    /// Groups of channels.
+    pub(crate) fn groups(&self) -> usize {
         match self {
             Self::Importance(all) => all.len(),
             Self::Inverses(all, _) => all.len(),
+            Self::Down(..) => 1,
         }
     }
 
-    /// Encodes whole rows of one group.
-    fn encode(
+    /// Encodes whole rows of one group; where rows are inputs, all of them, in columns that begin and end where groups do.
+    pub(crate) fn encode(
         &self,
         group: usize,
         (scheme, fit): (&Uniform, Fit),
@@ -164,14 +187,18 @@ impl Known {
         match self {
             Self::Importance(all) => encode_weighted_rows(level, scheme, fit, values, &all[group], out),
             Self::Inverses(all, _) => encode_gptq_rows(level, scheme, &all[group], values, out),
+            Self::Down(inverse, _) => encode_gptq_columns(level, scheme, inverse, values, out),
         }
     }
 }
 
-/// Encodes a block of whole rows and writes its share of every part.
+/// Encodes a block of whole rows, or columns where rows are inputs, and writes its share of every part.
 pub(crate) fn block(job: &Job<'_>, b: &Block, known: &Known, scratch: &mut Scratch) -> Result<ByWidth, Error> {
-    let (all, cols) = job.planned.layout.matrix();
     let Some(Scheme::Uniform(scheme)) = job.planned.layout.scheme else { return Ok(ByWidth::new()) };
+    if let Known::Down(..) = known {
+        return columns(job, &scheme, b, known, scratch);
+    }
+    let (all, cols) = job.planned.layout.matrix();
     let each = (all / known.groups().max(1)).max(1);
     let mut lost = Distortion::default();
     let mut start = b.rows.start;
@@ -180,20 +207,87 @@ pub(crate) fn block(job: &Job<'_>, b: &Block, known: &Known, scratch: &mut Scrat
         let rows = Block { rows: start..end, cols: 0..cols };
         let place = Place::of_block(&rows, cols, &Scheme::Uniform(scheme));
         let values = job.source.values(rows.range(cols), &mut scratch.decoded)?;
-        let (groups, scale) = (scheme.groups(end - start, cols), scheme.scale_type().bytes());
-        let zeros = if job.part(Part::Zeros).is_some() { groups } else { 0 };
-        let [codes, scales, zeros] =
-            cut(&mut scratch.bytes, [(end - start) * scheme.row_bytes(cols), groups * scale, zeros]);
-        let out = UniformOut { codes: &mut *codes, scales: &mut *scales, zeros: &mut *zeros };
-        let measured = known.encode(start / each, (&scheme, job.planned.fit), values, out);
+        let mut coded = Coded::of(job, &scheme, (end - start, cols), &mut scratch.bytes);
+        let measured = known.encode(start / each, (&scheme, job.planned.fit), values, coded.out());
         let wrong = |e: niwaki_quant::Error| not_encodable(&e.offset(place.elements, place.groups), &job.planned.name);
         lost.merge(&measured.map_err(wrong)?);
-        job.write(Part::Codes, place.code_bytes, codes)?;
-        job.write(Part::Scales, place.groups * scale, scales)?;
-        job.write(Part::Zeros, place.groups, zeros)?;
+        coded.write(job, place)?;
         start = end;
     }
     Ok(vec![(0, lost)])
+}
+
+/// Encodes some columns of all rows, which are inputs, and writes what each row has of them.
+fn columns(job: &Job<'_>, scheme: &Uniform, b: &Block, known: &Known, scratch: &mut Scratch) -> Result<ByWidth, Error> {
+    let ((rows, cols), width) = (job.planned.layout.matrix(), b.cols.len());
+    let mut band = Vec::with_capacity(rows * width);
+    for row in 0..rows {
+        let range = row * cols + b.cols.start..row * cols + b.cols.end;
+        band.extend_from_slice(floats(job.source, range.start, range.end, job.run.level, &mut scratch.decoded)?);
+    }
+    let each = scheme.groups(1, width).max(1);
+    let line = |row: usize| Block { rows: row..row + 1, cols: b.cols.clone() };
+    let place = |row: usize| Place::of_block(&line(row), cols, &Scheme::Uniform(*scheme));
+    let wrong = |e: niwaki_quant::Error| {
+        let e = match e.kind() {
+            Fault::NotFinite { index } => {
+                Fault::NotFinite { index: place(index / width).elements + index % width }.into()
+            }
+            Fault::ScaleOverflow { group } => {
+                Fault::ScaleOverflow { group: place(group / each).groups + group % each }.into()
+            }
+            _ => e,
+        };
+        not_encodable(&e, &job.planned.name)
+    };
+    let mut coded = Coded::of(job, scheme, (rows, width), &mut scratch.bytes);
+    let values = Values::F32(bytemuck::cast_slice(&band));
+    let lost = known.encode(0, (scheme, job.planned.fit), values, coded.out()).map_err(wrong)?;
+    coded.rows(rows).enumerate().try_for_each(|(row, coded)| coded.write(job, place(row)))?;
+    Ok(vec![(0, lost)])
+}
+
+/// Codes, scales and zero points of some rows.
+struct Coded<'c> {
+    codes: &'c mut [u8],
+    scales: &'c mut [u8],
+    zeros: &'c mut [u8],
+    /// Bytes of a scale.
+    scale: usize,
+}
+
+impl<'c> Coded<'c> {
+    /// Room for so many rows and columns.
+    fn of(job: &Job<'_>, scheme: &Uniform, (rows, cols): (usize, usize), buffer: &'c mut Vec<u8>) -> Self {
+        let (groups, scale) = (scheme.groups(rows, cols), scheme.scale_type().bytes());
+        let zeros = if job.part(Part::Zeros).is_some() { groups } else { 0 };
+        let [codes, scales, zeros] = cut(buffer, [rows * scheme.row_bytes(cols), groups * scale, zeros]);
+        Self { codes, scales, zeros, scale }
+    }
+
+    fn out(&mut self) -> UniformOut<'_> {
+        UniformOut { codes: &mut *self.codes, scales: &mut *self.scales, zeros: &mut *self.zeros }
+    }
+
+    /// Those of each row.
+    fn rows(self, rows: usize) -> impl Iterator<Item = Self> {
+        let Self { codes, scales, zeros, scale } = self;
+        let [code, each, zero] = [codes.len(), scales.len(), zeros.len()].map(|len| len / rows.max(1));
+        let (mut codes, mut scales, mut zeros) = (codes, scales, zeros);
+        (0..rows).map(move |_| Self {
+            codes: codes.split_off_mut(..code).unwrap_or_default(),
+            scales: scales.split_off_mut(..each).unwrap_or_default(),
+            zeros: zeros.split_off_mut(..zero).unwrap_or_default(),
+            scale,
+        })
+    }
+
+    /// Writes them.
+    fn write(&self, job: &Job<'_>, place: Place) -> Result<(), Error> {
+        job.write(Part::Codes, place.code_bytes, self.codes)?;
+        job.write(Part::Scales, place.groups * self.scale, self.scales)?;
+        job.write(Part::Zeros, place.groups, self.zeros)
+    }
 }
 
 /// What rows of weights are in codes.

@@ -26,7 +26,7 @@ pub(crate) struct Kept {
     /// Share of the weights to drop: 0.9
     #[arg(long, value_name = "S", value_parser = below_one, required_unless_present = "pattern")]
     pub(crate) sparsity: Option<f64>,
-    /// Keep n of every m weights along a row instead: 2:4
+    /// Keep n of every m weights along the inputs of each output instead: 2:4
     #[arg(long, value_name = "N:M", conflicts_with = "sparsity")]
     pub(crate) pattern: Option<String>,
     /// How the kept weights are divided among tensors

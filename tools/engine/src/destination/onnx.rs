@@ -147,8 +147,8 @@ impl OnnxSeats {
         Ok(Settled::new(Layout::plain(dtype, *tensor.shape()), note))
     }
 
-    /// Weights of a row as codes of tensor number `index` have them.
-    pub(super) fn row(&self, index: usize, coded: bool) -> Option<usize> {
+    /// Weights of a row of the transpose, where codes of tensor number `index` are codes of that.
+    pub(super) fn across(&self, index: usize, coded: bool) -> Option<usize> {
         let weight = self.weight(index).filter(|weight| weight.outputs_last() && !coded)?;
         weight.dims.first().copied()
     }
@@ -177,6 +177,13 @@ fn plain_float(dtype: DataType) -> Option<Dtype> {
         DataType::Float | DataType::Float16 | DataType::Bfloat16 | DataType::Double => of_onnx(dtype),
         _ => None,
     }
+}
+
+/// The weights of products of which each column belongs to one output, and how many dimensions they have.
+pub(crate) fn inputs_first(model: &Model) -> BTreeMap<String, usize> {
+    let all = weights_of(model).into_iter();
+    let first = all.filter(|(_, weight)| matches!(weight.uses, uses::Use::Product { outputs_first: false, .. }));
+    first.map(|(name, weight)| (name.to_owned(), weight.dims.len())).filter(|(_, rank)| *rank > 1).collect()
 }
 
 fn weights_of(model: &Model) -> BTreeMap<&str, Weight> {

@@ -7,16 +7,16 @@ use std::str::FromStr;
 use niwaki_codes::Mask;
 use niwaki_codes::simd::Level;
 use niwaki_model::{Graph, Tape, Tensor, ValueId};
-use niwaki_prune::{Block, Budget, Pattern, magnitude_mask, mask_of_count};
+use niwaki_prune::{Block, mask_of_count};
 use niwaki_tensors::Overwrite;
 use serde::Serialize;
 
 use super::choice::KEEP;
+use super::outputs::{by_output, check_stacks};
 use super::sparsegpt::{self, Damped, Update};
-use super::{MaskFile, Product, Written, chosen, drawn, matrix, turned_mask, wanda, weights_of};
+use super::{MaskFile, Product, Written, chosen, drawn, matrix, wanda, weights_of};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::jackpot::Keep;
-use crate::matrix::transposed;
 use crate::model::Model;
 use crate::progress::Progress;
 use crate::recipe::no_such;
@@ -153,6 +153,9 @@ pub fn score(
         }
         Of::Model(model) => {
             let (graph, products) = maskable(model, settings)?;
+            if how.counts_of.is_none() {
+                check_stacks(how.keep, &graph, &products).map_err(|e| e.at(model.path()))?;
+            }
             let values: Vec<ValueId> = products.iter().map(|product| product.weight).collect();
             let weights = weights_of(&graph, &values);
             let on_data = || {
@@ -177,10 +180,15 @@ pub fn score(
             (weights, scores, rows)
         }
     };
-    let (masks, guarded) = match how.block {
-        None => masks(&weights, &scores, &turned, how)?,
-        Some(block) => of_blocks(block, &weights, &scores, &turned, how)?,
+    let path = match of {
+        Of::Model(model) => model.path(),
+        Of::Checkpoint(opened) => opened.path(),
     };
+    let made = match how.block {
+        None => masks(&weights, &scores, &turned, how),
+        Some(block) => of_blocks(block, &weights, &scores, &turned, how),
+    };
+    let (masks, guarded) = made.map_err(|e| e.at(path))?;
     Ok(Scored { guarded, ..written(&weights, &masks, how.by, place)? })
 }
 
@@ -323,14 +331,10 @@ fn masks<'n>(
         let floats = scores.get::<f32>().unwrap_or_default();
         let mask = match counts.as_ref().and_then(|counts| counts.get(nth)) {
             Some(count) => mask_of_count(level, *count, size.0, size.1, floats),
-            None if turned.get(nth) == Some(&true) => {
-                let (inputs, outputs) = size;
-                let by_output = transposed(floats, outputs);
-                by_rows(level, how.keep, (outputs, inputs), &by_output).and_then(|mask| turned_mask(&mask))
-            }
-            None => by_rows(level, how.keep, size, floats),
+            None => by_output(level, how.keep, size, turned.get(nth) == Some(&true), floats),
         };
-        Ok((name.as_str(), mask.map_err(|e| Error::below(e, Blame::Input).of(name))?))
+        let wrong = |e: niwaki_prune::Error| Error::from(ErrorKind::Unlike { what: e.to_string() }).of(name);
+        Ok((name.as_str(), mask.map_err(wrong)?))
     };
     let masks = weights.iter().zip(scores).enumerate().map(mask).collect::<Result<_, Error>>()?;
     Ok((masks, guarded))
@@ -372,23 +376,4 @@ fn of_blocks<'n>(
         Ok((name.as_str(), block.spread(rows, cols, &mask).map_err(|e| below(e, name))?))
     };
     Ok((weights.iter().zip(kept).map(spread).collect::<Result<_, Error>>()?, guarded))
-}
-
-/// The mask of the highest scores of each row: n of every m, or a share.
-fn by_rows(
-    level: Level,
-    keep: Keep,
-    (rows, cols): (usize, usize),
-    scores: &[f32],
-) -> Result<Mask, niwaki_prune::Error> {
-    match keep {
-        Keep::NofM(run) => magnitude_mask(level, &Pattern::NofM(run), rows, cols, scores),
-        Keep::Share(ratio, _) => {
-            let count = Budget::Uniform.divide(level, ratio, &[(&[cols], scores.get(..cols).unwrap_or_default())])?;
-            let count = count.counts.first().copied().unwrap_or(0);
-            let row = |row: &[f32]| mask_of_count(level, count, 1, cols, row);
-            let masks = scores.chunks(cols.max(1)).map(row).collect::<Result<Vec<_>, _>>()?;
-            Ok(Mask::from_fn(rows, cols, |row, col| masks[row].view().keeps(0, col) == Some(true))?)
-        }
-    }
 }

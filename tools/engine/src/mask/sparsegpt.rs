@@ -25,8 +25,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::apply::{check_place, write_with};
+use super::outputs::turned_mask;
 use super::score::{Scored, Scoring, counts_of, maskable, sample, written};
-use super::{Product, matrix, turned_mask, weights_of};
+use super::{Product, matrix, weights_of};
 use crate::compress::Options;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind};

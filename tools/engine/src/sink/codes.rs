@@ -12,6 +12,7 @@ use crate::encode::{not_encodable, solve};
 use crate::error::{Blame, Error, ErrorKind};
 use crate::recontain::Plain;
 use crate::source::SourceTensor;
+use crate::weigh::Known;
 
 /// Weights to be encoded.
 pub(super) enum Weights<'a> {
@@ -38,6 +39,8 @@ pub(super) struct New<'a> {
     pub(super) name: &'a str,
     /// Weights of a row.
     pub(super) cols: usize,
+    /// What is known of the layer's inputs, and the group of channels that the rows belong to.
+    pub(super) known: Option<(&'a Known, usize)>,
 }
 
 impl New<'_> {
@@ -49,7 +52,7 @@ impl New<'_> {
         weights: &Weights<'_>,
         decoded: &mut Vec<f32>,
     ) -> Result<Plain, Error> {
-        let Self { scheme, fit, name, cols } = *self;
+        let Self { scheme, fit, name, cols, known } = *self;
         let (level, rows) = (Level::best(), range.len().checked_div(cols).unwrap_or(0));
         let wrong = |e: niwaki_quant::Error, start: usize| not_encodable(&e.offset(start, 0), name);
         let groups = scheme.groups(rows, cols);
@@ -74,8 +77,12 @@ impl New<'_> {
             let start = range.start;
             let values = weights.values(range, decoded)?;
             let UniformRows { codes, scales, zeros } = &mut coded;
-            encode_rows(level, scheme, fit, values, cols, UniformOut { codes, scales, zeros })
-                .map_err(|e| wrong(e, start))?;
+            let out = UniformOut { codes, scales, zeros };
+            let encoded = match known {
+                Some((known, group)) => known.encode(group, (scheme, fit), values, out),
+                None => encode_rows(level, scheme, fit, values, cols, out),
+            };
+            encoded.map_err(|e| wrong(e, start))?;
         }
         let lost = || ErrorKind::Below { what: "codes of another length".to_owned(), blame: Blame::Caller };
         Plain::of_rows(*scheme, &coded, cols).ok_or_else(|| lost().into())

@@ -26,9 +26,10 @@ use crate::error::{Error, ErrorKind};
 use crate::plan::{Plan, Planned};
 use crate::progress::{Progress, counting};
 use crate::recontain::Plain;
-use crate::report::{Report, TensorReport, Totals};
+use crate::report::{Damped, Report, TensorReport, Totals};
 use crate::source::{Source, SourceTensor, to_onnx};
 use crate::target::file_error;
+use crate::weigh::{DAMPING, Known};
 use rewrite::{Replacement, Rewrite};
 
 /// Key under which the recipe travels.
@@ -57,11 +58,15 @@ pub(crate) fn onnx(
     let pool = options.pool()?;
     let done = counting(progress, plan.bytes_before());
     let mut rewrite = Rewrite::new(seats);
-    let mut reports = Vec::with_capacity(plan.tensors.len());
+    let (mut reports, mut damped) = (Vec::with_capacity(plan.tensors.len()), Vec::new());
     for planned in &plan.tensors {
         let tensor = &source.tensors()[planned.index];
         tensor.ensure_unchanged()?;
-        let (replacement, lost) = pool.install(|| replacement(planned, tensor, seats, &rewrite))?;
+        let known = pool.install(|| known(plan, planned))?;
+        if let Some(damping) = known.as_ref().and_then(Known::damping) {
+            damped.push(Damped { name: planned.name.clone(), damping });
+        }
+        let (replacement, lost) = pool.install(|| replacement((planned, known.as_ref()), tensor, seats, &rewrite))?;
         if let Some(replacement) = replacement {
             rewrite.replace(&planned.name, replacement);
         }
@@ -82,7 +87,7 @@ pub(crate) fn onnx(
         bits_per_weight: Totals::of(plan).bits_per_weight(),
         tensors: reports,
         digest: None,
-        damped: Vec::new(),
+        damped,
         resumed: 0,
     })
 }
@@ -135,9 +140,16 @@ fn set(model: &mut ModelProto, key: &str, value: String) {
     model.metadata_props.push(StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) });
 }
 
+/// What the encoder of a tensor knows of its layer's inputs, where its fit asks for it.
+fn known(plan: &Plan, planned: &Planned) -> Result<Option<Known>, Error> {
+    let layer = plan.stats.as_ref().and_then(|stats| stats.layer(&planned.name));
+    let Some((layer, weighing)) = layer.zip(planned.weighing) else { return Ok(None) };
+    Known::of(&layer, weighing, plan.recipe.damping.unwrap_or(DAMPING)).map(Some)
+}
+
 /// What takes the place of a weight, and what that lost; nothing where it stays as the model has it.
 fn replacement(
-    planned: &Planned,
+    (planned, known): (&Planned, Option<&Known>),
     tensor: &SourceTensor<'_>,
     seats: &OnnxSeats,
     rewrite: &Rewrite<'_>,
@@ -164,7 +176,7 @@ fn replacement(
         return Ok((Some(Replacement::Elements(Box::new(elements))), lost));
     };
     let form = seats.form(planned.index, tensor, &scheme).map_err(at)?;
-    let (plain, lost) = codes(planned, tensor, &form)?;
+    let (plain, lost) = codes((planned, known), tensor, &form)?;
     let kind =
         seats.weight(planned.index).map(|weight| weight.dtype).ok_or_else(|| at("a weight of no model".into()))?;
     Ok((Some(initializers::replacement(rewrite, planned, &form, kind, plain)), lost))
@@ -182,16 +194,19 @@ fn decoded(tensor: &SourceTensor<'_>) -> Result<Vec<f32>, Error> {
 }
 
 /// The codes of a tensor, and what they lost unless they are those that it had.
-fn codes(planned: &Planned, tensor: &SourceTensor<'_>, form: &Form) -> Result<(Plain, Option<Distortion>), Error> {
-    let across = match form.across {
-        true => Some(transposed(&decoded(tensor)?, form, &planned.name)?),
-        false => None,
-    };
+fn codes(
+    (planned, known): (&Planned, Option<&Known>),
+    tensor: &SourceTensor<'_>,
+    form: &Form,
+) -> Result<(Plain, Option<Distortion>), Error> {
+    let across = form.across.then(|| transposed(&decoded(tensor)?, form, &planned.name)).transpose()?;
     let step = form.group().is_some() || form.scheme.grouping == Grouping::Row;
-    let blocks = Blocks::of_steps(form.rows, form.cols, step.then_some(1));
-    let new = New { scheme: &form.scheme, fit: planned.fit, name: &planned.name, cols: form.cols };
+    // The rows of a group of channels have inputs of their own.
+    let groups = known.map_or(1, Known::groups).max(1);
+    let blocks = Blocks::of_steps(form.rows / groups, form.cols, step.then_some(1));
     let one = |at: usize| -> Result<(Plain, Option<Distortion>), Error> {
-        let rows = blocks.get(at).rows;
+        let (group, block) = (at / blocks.len(), blocks.get(at % blocks.len()).rows);
+        let rows = group * (form.rows / groups) + block.start..group * (form.rows / groups) + block.end;
         if !form.across
             && let Some(plain) = taken(tensor, form, rows.clone())?
         {
@@ -199,10 +214,9 @@ fn codes(planned: &Planned, tensor: &SourceTensor<'_>, form: &Form) -> Result<(P
         }
         let range = rows.start * form.cols..rows.end * form.cols;
         let mut buffer = Vec::new();
-        let weights = match &across {
-            Some(all) => Weights::Numbers(all),
-            None => Weights::Of(tensor),
-        };
+        let weights = across.as_ref().map_or(Weights::Of(tensor), |all| Weights::Numbers(all));
+        let known = known.map(|known| (known, group));
+        let new = New { scheme: &form.scheme, fit: planned.fit, name: &planned.name, cols: form.cols, known };
         let plain = new.encode(range.clone(), &weights, &mut buffer)?;
         let lost = match &across {
             Some(all) => Distortion::between(all.get(range).unwrap_or_default(), &numbers(&plain, form)),
@@ -214,7 +228,7 @@ fn codes(planned: &Planned, tensor: &SourceTensor<'_>, form: &Form) -> Result<(P
         };
         Ok((plain, Some(lost)))
     };
-    let all: Vec<_> = (0..blocks.len()).into_par_iter().map(one).collect();
+    let all: Vec<_> = (0..groups * blocks.len()).into_par_iter().map(one).collect();
     let mut whole = Plain { scheme: form.scheme, codes: Vec::new(), scales: Vec::new(), zeros: Vec::new() };
     let mut lost: Option<Distortion> = None;
     for piece in all {

@@ -285,7 +285,7 @@ impl Item<'_> {
             return Ok(plain);
         }
         let start = rows.start * cols;
-        let new = New { scheme, fit: self.stored.planned.fit, name: &self.stored.planned.name, cols };
+        let new = New { scheme, fit: self.stored.planned.fit, name: &self.stored.planned.name, cols, known: None };
         new.encode(start..rows.end * cols, &Weights::Of(tensor), decoded)
     }
 }
