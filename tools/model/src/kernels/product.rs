@@ -1,6 +1,6 @@
 //! Products of matrices of single floats.
 //!
-//! The columns of the right matrix are copied into panels as wide as three registers, a block of its
+//! The columns of the right matrix are copied into panels as wide as two or three registers, a block of its
 //! rows at a time, so that they stand one after the other in a second-level cache; the left matrix is
 //! taken as it lies. A tile of `R` rows by one panel stays in registers while a block goes by. Each
 //! element is summed in the order of k, block after block: it does not hang on tiles, nor on threads.
@@ -10,7 +10,10 @@ use rayon::prelude::*;
 
 use super::vector::{LANES, Lanes};
 
-/// Registers of a panel.
+/// Registers of a panel, where there are sixteen of them: twelve sums, two of the panel, one of the left matrix.
+const NARROW: usize = 2;
+
+/// Where there are more.
 const WIDE: usize = 3;
 
 /// Rows of the right matrix that are copied at a time.
@@ -142,7 +145,18 @@ fn width(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(_) => 2 * WIDE * LANES,
-        _ => WIDE * LANES,
+        _ => NARROW * LANES,
+    }
+}
+
+/// Rows of the left matrix that are taken at once.
+fn height(level: Level) -> usize {
+    match level {
+        Level::Scalar => 4,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(_) => 6,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) => 8,
     }
 }
 
@@ -186,7 +200,7 @@ impl Product {
         }
         // Few panels are shared by several threads, which copy them each.
         let shares = (2 * threads).div_ceil(panels).min(self.m.div_ceil(64)).max(1);
-        let rows = self.m.div_ceil(shares).next_multiple_of(8);
+        let rows = self.m.div_ceil(shares).next_multiple_of(height(level));
         (0..panels * shares).into_par_iter().for_each(|at| {
             let (panel, share) = (at / shares, at % shares);
             let first = (share * rows).min(self.m);
@@ -203,7 +217,7 @@ impl Product {
         // SAFETY: the caller's promise, and the level proves the features.
         unsafe {
             match level {
-                Level::Scalar => self.blocks::<[f32; LANES], 4>(first, from, to),
+                Level::Scalar => self.blocks::<[f32; LANES], 4, NARROW>(first, from, to),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2(_) => self.avx2(first, from, to),
                 #[cfg(target_arch = "x86_64")]
@@ -216,22 +230,22 @@ impl Product {
     #[target_feature(enable = "avx2,fma")]
     unsafe fn avx2(&self, first: usize, from: usize, to: usize) {
         // SAFETY: the caller keeps the contract of `run`.
-        unsafe { self.blocks::<std::arch::x86_64::__m256, 4>(first, from, to) }
+        unsafe { self.blocks::<std::arch::x86_64::__m256, 6, NARROW>(first, from, to) }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma,avx512f,avx512dq,avx512vl")]
     unsafe fn avx512(&self, first: usize, from: usize, to: usize) {
         // SAFETY: the caller keeps the contract of `run`.
-        unsafe { self.blocks::<std::arch::x86_64::__m512, 8>(first, from, to) }
+        unsafe { self.blocks::<std::arch::x86_64::__m512, 8, WIDE>(first, from, to) }
     }
 
     /// # Safety
     ///
     /// As [`run`](Self::run), and this CPU has what `S` needs.
     #[inline(always)]
-    unsafe fn blocks<S: Lanes, const R: usize>(&self, first: usize, from: usize, to: usize) {
-        let width = WIDE * LANES * S::PARTS;
+    unsafe fn blocks<S: Lanes, const R: usize, const W: usize>(&self, first: usize, from: usize, to: usize) {
+        let width = W * LANES * S::PARTS;
         let count = width.min(self.n - first);
         // Not in a closure: it would be compiled without the instructions of `S`.
         let mut panel = PANEL.take();
@@ -258,10 +272,10 @@ impl Product {
                 while row < to {
                     let tile = Tile { product: self, panel: place, next, start, deep, first, count, add };
                     row += match to - row {
-                        left if left >= R => tile.run::<S, R>(row),
-                        4.. => tile.run::<S, 4>(row),
-                        2.. => tile.run::<S, 2>(row),
-                        _ => tile.run::<S, 1>(row),
+                        left if left >= R => tile.run::<S, R, W>(row),
+                        4.. => tile.run::<S, 4, W>(row),
+                        2.. => tile.run::<S, 2, W>(row),
+                        _ => tile.run::<S, 1, W>(row),
                     };
                 }
             }
@@ -300,16 +314,19 @@ impl Tile<'_> {
     ///
     /// As [`Product::run`]; the rows are there.
     #[inline(always)]
-    unsafe fn run<S: Lanes, const R: usize>(self, row: usize) -> usize {
+    unsafe fn run<S: Lanes, const R: usize, const W: usize>(self, row: usize) -> usize {
         let Product { left, out, out_row, scale, .. } = *self.product;
         let step = LANES * S::PARTS;
         // SAFETY: the caller's promise.
         unsafe {
-            let mut sums = [[S::splat(0.0); WIDE]; R];
+            let mut sums = [[S::splat(0.0); W]; R];
             let mut x = left.from.add(row * left.row + self.start * left.column);
             let mut panel = self.panel;
             for _ in 0..self.deep {
-                let w = [S::load(panel), S::load(panel.add(step)), S::load(panel.add(2 * step))];
+                let mut w = [S::splat(0.0); W];
+                for (nth, w) in w.iter_mut().enumerate() {
+                    *w = S::load(panel.add(nth * step));
+                }
                 for (at, sums) in sums.iter_mut().enumerate() {
                     let x = S::splat(*x.add(at * left.row));
                     for (sum, w) in sums.iter_mut().zip(w) {
@@ -322,7 +339,7 @@ impl Tile<'_> {
             let factor = S::splat(scale);
             for (at, sums) in sums.iter().enumerate() {
                 let to = out.add((row + at) * out_row + self.first);
-                if self.count == WIDE * step {
+                if self.count == W * step {
                     for (nth, sum) in sums.iter().enumerate() {
                         let to = to.add(nth * step);
                         let before = if self.add { S::load(to) } else { S::splat(0.0) };
