@@ -54,6 +54,8 @@ pub enum ErrorKind {
     },
     /// A name that is no fit.
     FitText,
+    /// A name that is no criterion for scales.
+    CriterionText,
     /// A fit that needs the inputs of a layer, asked of a function that sees only its weights.
     NeedsInputs,
     /// What the inputs of a layer have to say, of another number of inputs than its rows have, or no numbers.
@@ -182,6 +184,7 @@ impl fmt::Display for Error {
                 write!(f, "a row of {cols} weights is no whole number of {kind} blocks of {}", kind.elements())
             }
             ErrorKind::FitText => write!(f, "text is no fit; known: min_max, clip, lsq, gptq, gptq_order"),
+            ErrorKind::CriterionText => write!(f, "text is no criterion for scales; known: awq, smoothquant"),
             ErrorKind::NeedsInputs => write!(f, "this fit needs what is known of the layer's inputs"),
             ErrorKind::Inverse { needs, has } => {
                 write!(f, "rows of {needs} weights need the inverse of as many finite inputs; there is one of {has}")

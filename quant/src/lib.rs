@@ -24,7 +24,8 @@
 //! The same weights give the same bytes on every machine and SIMD level. Zero is on
 //! every uniform grid, so what a mask zeroed stays zero.
 //!
-//! Feature levels: nothing (`core` only, no allocator), `alloc` (`signature`, `observe`, `search`, the space of `forms`),
+//! Feature levels: nothing (`core` only, no allocator), `alloc` (`fold`, `signature`, `observe`, `search`, the space of
+//! `forms`),
 //! `std` (run-time choice of SIMD kernels, decibels, `wdr`, `search::predictor`).
 #![cfg_attr(not(feature = "std"), no_std)]
 
@@ -42,6 +43,8 @@ mod error;
 pub mod fake_quant;
 mod fit;
 mod floats;
+#[cfg(feature = "alloc")]
+pub mod fold;
 pub mod forms;
 pub mod frozen;
 #[cfg(feature = "std")]

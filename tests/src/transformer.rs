@@ -3,10 +3,13 @@
 
 use std::path::Path;
 
+use niwaki_tensors::{Checkpoint, Limits};
 use serde_json::{Value, json};
 
 use crate::checkpoints::{Tensor, f32s, file, header, weights, write};
+use crate::folder::Folder;
 use crate::llama::tokenizer;
+use crate::scene::attempt;
 
 const HIDDEN: usize = 16;
 const INNER: usize = 24;
@@ -214,6 +217,38 @@ impl Transformer {
             std::fs::write(folder.join(name), file(&header, &data)).expect("room for a file");
         }
         text("model.safetensors.index.json", &json!({"metadata": {"total_size": 1}, "weight_map": map}));
+    }
+}
+
+impl Transformer {
+    /// The bits of what the model in a folder makes of a text of 20 tokens: the logits, or the last hidden state.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn output(&self, folder: &Folder, name: &str) -> Vec<u8> {
+        let integers = |all: &mut dyn Iterator<Item = i64>| all.flat_map(i64::to_le_bytes).collect::<Vec<u8>>();
+        let tokens = integers(&mut (0..20).map(|at| at * at % 60 + 1));
+        let positions = integers(&mut (0..20));
+        let decoder = matches!(self.family, Family::Llama | Family::Gemma3);
+        let shape: &[usize] = if decoder { &[20] } else { &[1, 20] };
+        let mut inputs: Vec<Tensor<'_>> =
+            vec![("input_ids", "I64", shape, tokens), ("positions", "I64", shape, positions.clone())];
+        let caches: Vec<String> =
+            (0..self.layers.len()).flat_map(|at| ["key", "value"].map(|part| format!("cache.{at}.{part}"))).collect();
+        if decoder {
+            inputs.push(("rows", "I64", shape, positions));
+            inputs.extend(caches.iter().map(|cache| (cache.as_str(), "F32", &[0, 1, HEAD][..], Vec::new())));
+        } else {
+            inputs.push(("attention_mask", "I64", shape, integers(&mut std::iter::repeat_n(1, 20))));
+            inputs.push(("token_type_ids", "I64", shape, integers(&mut std::iter::repeat_n(0, 20))));
+        }
+        write(folder.path().join("in.safetensors"), &inputs);
+        attempt(folder, &format!("run @{name} --input @in.safetensors -o @out.safetensors --force")).ok();
+        let out = Checkpoint::open(folder.path().join("out.safetensors"), &Limits::default());
+        let out = out.expect("the outputs of a run");
+        let named = out.get(if decoder { "logits" } else { "last_hidden_state" });
+        named.expect("an output of that name").bytes().to_vec()
     }
 }
 

@@ -48,30 +48,6 @@ fn config(folder: &Folder, name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(folder.path().join(name).join("config.json")).unwrap()).unwrap()
 }
 
-/// The bits of what a model makes of a text of 20 tokens: the logits, or the last hidden state.
-fn output(folder: &Folder, name: &str, of: &Transformer) -> Vec<u8> {
-    let integers = |all: &mut dyn Iterator<Item = i64>| all.flat_map(i64::to_le_bytes).collect::<Vec<u8>>();
-    let tokens = integers(&mut (0..20).map(|at| at * at % 60 + 1));
-    let positions = integers(&mut (0..20));
-    let decoder = matches!(of.family, Family::Llama | Family::Gemma3);
-    let shape: &[usize] = if decoder { &[20] } else { &[1, 20] };
-    let mut inputs: Vec<Tensor<'_>> =
-        vec![("input_ids", "I64", shape, tokens), ("positions", "I64", shape, positions.clone())];
-    let caches: Vec<String> =
-        (0..of.layers.len()).flat_map(|at| ["key", "value"].map(|part| format!("cache.{at}.{part}"))).collect();
-    if decoder {
-        inputs.push(("rows", "I64", shape, positions));
-        inputs.extend(caches.iter().map(|cache| (cache.as_str(), "F32", &[0, 1, 8][..], Vec::new())));
-    } else {
-        inputs.push(("attention_mask", "I64", shape, integers(&mut std::iter::repeat_n(1, 20))));
-        inputs.push(("token_type_ids", "I64", shape, integers(&mut std::iter::repeat_n(0, 20))));
-    }
-    write(folder.path().join("in.safetensors"), &inputs);
-    run(folder, &format!("run @{name} --input @in.safetensors -o @out.safetensors --force"));
-    let out = tensors(&folder.path().join("out.safetensors"));
-    out[if decoder { "logits" } else { "last_hidden_state" }].1.clone()
-}
-
 #[test]
 fn a_model_without_layers_is_the_model_that_never_had_them() {
     for family in FAMILIES {
@@ -88,10 +64,10 @@ fn a_model_without_layers_is_the_model_that_never_had_them() {
             expected["layer_types"] = json!(["sliding_attention", "sliding_attention", "sliding_attention"]);
         }
         assert_eq!(fewer, expected, "{family:?}");
-        assert_eq!(output(&folder, "fewer", &kept), output(&folder, "kept", &kept), "{family:?}");
+        assert_eq!(kept.output(&folder, "fewer"), kept.output(&folder, "kept"), "{family:?}");
         // The bytes differ from those of another choice, so the comparison says something.
         run(&folder, "layers remove @whole --blocks 1,4 -o @other");
-        assert_ne!(output(&folder, "other", &kept), output(&folder, "kept", &kept), "{family:?}");
+        assert_ne!(kept.output(&folder, "other"), kept.output(&folder, "kept"), "{family:?}");
     }
 }
 
@@ -112,7 +88,7 @@ fn a_block_that_adds_nothing_goes_first_and_is_not_missed() {
             run(&folder, &format!("layers remove @whole --count 1 --by {by} --data @text.txt -o @{by}"));
             let kept = model(family, &all[..layers - 1], &[]);
             // Bit for bit; of Gemma, too, whose layer without a window has another number now.
-            assert_eq!(output(&folder, by, &kept), output(&folder, "whole", &whole), "{family:?} {by}");
+            assert_eq!(kept.output(&folder, by), whole.output(&folder, "whole"), "{family:?} {by}");
         }
     }
 }
@@ -127,12 +103,12 @@ fn layers_of_gemma_keep_their_kind_of_attention() {
     let (all, some) = ("full_attention", "sliding_attention");
     assert_eq!(fewer["layer_types"], json!([some, some, some, all, some]));
     let kept = model(Family::Gemma3, &[0, 2, 4, 5, 6], &[]);
-    assert_eq!(output(&folder, "fewer", &kept), output(&folder, "whole", &whole));
+    assert_eq!(kept.output(&folder, "fewer"), whole.output(&folder, "whole"));
     // Without the list the rule of the family would give layer 3 a window, and the outputs another value.
     let mut without = fewer;
     without.as_object_mut().unwrap().remove("layer_types");
     std::fs::write(folder.path().join("fewer/config.json"), without.to_string()).unwrap();
-    assert_ne!(output(&folder, "fewer", &kept), output(&folder, "whole", &whole));
+    assert_ne!(kept.output(&folder, "fewer"), whole.output(&folder, "whole"));
 }
 
 #[test]
@@ -382,7 +358,7 @@ fn transformers_computes_the_same_of_a_model_without_layers() {
         model(family, &[0, 1, 2, 3, 4, 5, 6], &[]).write(&folder.path().join("whole"), 3);
         run(&folder, "layers remove @whole --blocks 1,4 -o @fewer");
         let kept = model(family, &[0, 2, 3, 5, 6], &[]);
-        let found = output(&folder, "fewer", &kept);
+        let found = kept.output(&folder, "fewer");
         let done = std::process::Command::new(&python)
             .arg(&script)
             .args([folder.at("fewer"), folder.at("in.safetensors"), folder.at("expected.safetensors")])

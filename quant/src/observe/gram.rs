@@ -99,6 +99,20 @@ impl Gram {
         rows.flat_map(|(row, sums)| sums[row..].iter().map(move |sum| (sum / count) as f32)).collect()
     }
 
+    /// The matrix of the same inputs, each divided by a number that is not 0.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Length`] for another number of divisors than inputs.
+    pub fn divided(mut self, by: &[f32]) -> Result<Self, Error> {
+        crate::error::exactly("divisors", self.inputs, by.len())?;
+        for (row, sums) in self.sums.chunks_exact_mut(self.inputs.max(1)).enumerate() {
+            let own = f64::from(by[row]);
+            sums.iter_mut().zip(by).for_each(|(sum, other)| *sum /= own * f64::from(*other));
+        }
+        Ok(self)
+    }
+
     /// The matrix of the same inputs in another order, which has each of them once.
     #[cfg(feature = "std")]
     pub(super) fn in_order(&self, order: &[usize]) -> Self {
@@ -300,6 +314,24 @@ mod tests {
         assert_eq!((gram.get(1, 0), gram.count(), gram.means()), (6.0, 2, vec![2.0, 3.0, 4.5]));
         let kind = Gram::of_sums(2, vec![0.0; 3], 1).map_err(|e| e.kind());
         assert_eq!(kind, Err(ErrorKind::Length { buffer: "sums", needs: 4, has: 3 }));
+    }
+
+    #[test]
+    fn divided_inputs_have_the_matrix_of_the_quotients() {
+        let (inputs, by) = (5, [0.5, 4.0, 1.0, 0.125, 2.0]);
+        let all = values(inputs * 70);
+        let quotients: Vec<f32> = all.iter().zip(by.iter().cycle()).map(|(x, by)| x / by).collect();
+        let (mut gram, mut needs) = (Gram::new(inputs), Gram::new(inputs));
+        gram.rows(Level::best(), &all);
+        needs.rows(Level::best(), &quotients);
+        // Powers of two: nothing is rounded.
+        let found = gram.clone().divided(&by).expect("as many divisors");
+        for (one, other) in (0..inputs).flat_map(|one| (0..inputs).map(move |other| (one, other))) {
+            assert_eq!(found.get(one, other), needs.get(one, other), "{one} and {other}");
+        }
+        assert_eq!(found.count(), 70);
+        let kind = gram.divided(&by[1..]).map_err(|e| e.kind());
+        assert_eq!(kind, Err(ErrorKind::Length { buffer: "divisors", needs: 5, has: 4 }));
     }
 
     #[test]

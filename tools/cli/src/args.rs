@@ -180,8 +180,8 @@ pub(crate) struct Selection {
     /// min_max]
     #[arg(long, value_name = "F")]
     pub(crate) fit: Option<String>,
-    /// What is known of the layers' inputs, as `calibrate` writes it: gptq needs it, clip and lsq look
-    /// at what matters; or an importance matrix of llama.cpp, .gguf or .dat
+    /// What is known of the layers' inputs, as `calibrate` writes it: gptq and `[[fold]]` of a recipe need
+    /// it, clip and lsq look at what matters; or an importance matrix of llama.cpp, .gguf or .dat
     #[arg(long, value_name = "STATS")]
     pub(crate) stats: Option<PathBuf>,
     /// With gptq: how much is added to the diagonal of a Gram matrix, as a share of its mean [default: 0.01]

@@ -288,7 +288,7 @@ fn ours(tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<Settle
 }
 
 /// Evenly spaced codes that come nearest to those of a scheme, elastic ones at `width`.
-fn even_codes(scheme: Scheme, width: Option<Bits>) -> Uniform {
+pub(crate) fn even_codes(scheme: Scheme, width: Option<Bits>) -> Uniform {
     match scheme {
         Scheme::Uniform(uniform) => uniform,
         Scheme::Elastic(e) => Uniform::new(width.unwrap_or(Bits::MAX), Grouping::Group(e.group), Symmetry::Affine),

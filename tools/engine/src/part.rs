@@ -179,6 +179,7 @@ pub(crate) fn decided(source: &Source<'_>, plan: &Plan) -> String {
         text += &format!("{} {:?} {} {:?} {:?}\n", t.name, t.layout, t.fit, t.weighing, t.selection);
     }
     text += &plan.stats.as_ref().map_or_else(String::new, |stats| stats.digest().to_string());
+    text += &source.folded().map_or_else(String::new, |folded| folded.stats().to_string());
     text + &format!("{:?}\n", (&plan.signature, source.seals(), &plan.part))
 }
 

@@ -14,6 +14,7 @@ use niwaki_quant::Fit;
 use crate::block_rows;
 use crate::destination::{Destination, Format, Settled};
 use crate::error::{Error, ErrorKind};
+use crate::fold::Folded;
 use crate::layers::Fewer;
 use crate::part::Said;
 use crate::recipe::{Action, Recipe, Rule, glob_hint, unmatched};
@@ -67,6 +68,8 @@ pub struct Planned {
     pub coding: Option<String>,
     /// Whether its bytes or codes are taken over as they are.
     pub taken: bool,
+    /// Whether patches or scales change its weights first.
+    pub changed: bool,
     /// How it is stored: source type, shape, scheme, kept weights.
     pub layout: Layout,
     /// How the grid of its codes is chosen, where it has codes.
@@ -159,6 +162,10 @@ impl Plan {
         }
         if source.fewer().map(Fewer::rule) != recipe.layers.as_ref() {
             let what = "the recipe removes blocks, and the checkpoint still has them, or has others".to_owned();
+            return Err(ErrorKind::Usage { what }.into());
+        }
+        if source.folded().map_or(&[][..], Folded::rules) != recipe.folds {
+            let what = "the recipe folds scales into weights, and the checkpoint has none, or others".to_owned();
             return Err(ErrorKind::Usage { what }.into());
         }
         recipe.check_damping()?;
@@ -349,9 +356,11 @@ fn decide(
     let taken = selection.is_none() && tensor.takes_over(&layout);
     let again = coding.as_ref().filter(|_| scheme.is_some() && !taken);
     let again = again.map(|coding| format!("encoded anew from {coding}"));
-    let patched = tensor.is_patched().then(|| "patched".to_owned());
     let down = selection.as_ref().and_then(Selection::note);
-    let notes: Vec<String> = [patched, ruled.note, down, fallback, again, settled.note].into_iter().flatten().collect();
+    let others = [ruled.note, down, fallback, again, settled.note].into_iter().flatten();
+    let remarks = tensor.remarks();
+    let changed = !remarks.is_empty();
+    let notes: Vec<String> = remarks.into_iter().chain(others).collect();
     let texts: Vec<String> = [ruled.encode, ruled.mask].into_iter().flatten().map(ToString::to_string).collect();
     Ok(Planned {
         name: tensor.name().to_owned(),
@@ -359,6 +368,7 @@ fn decide(
         written: names.written.unwrap_or_default().to_owned(),
         coding,
         taken,
+        changed,
         layout,
         fit,
         weighing: None,

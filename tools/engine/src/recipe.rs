@@ -3,7 +3,8 @@
 //! A recipe says what becomes of tensors by name. It is TOML; unknown keys are errors.
 //! `keep`, `quantize` and `elastic` are one kind of rule (how a tensor is encoded) and
 //! `mask` another; of each kind the last rule that matches a tensor wins. Every `patch` is laid
-//! over the checkpoint first, in the order of the text; then `layers` takes blocks out of its model.
+//! over the checkpoint first, in the order of the text; then `layers` takes blocks out of its model, and `fold` moves scales
+//! from the inputs of its products into their weights.
 
 pub(crate) mod mix;
 mod nearest;
@@ -17,6 +18,7 @@ use niwaki_codes::{BlockType, Scheme};
 use niwaki_prune::Pattern;
 use niwaki_prune::layers::Removable;
 use niwaki_quant::Fit;
+use niwaki_quant::fold::{Criterion, Steps};
 
 pub use mix::{Mix, ModelFacts};
 pub(crate) use nearest::{glob_hint, no_such, unmatched};
@@ -38,6 +40,8 @@ pub struct Recipe {
     pub patches: Vec<PatchRule>,
     /// The blocks that go before anything is encoded, where some do.
     pub layers: Option<LayersRule>,
+    /// Scales that go from inputs into weights; of those that name a product the last counts.
+    pub folds: Vec<FoldRule>,
     /// The rules in the order of the text.
     pub rules: Vec<Rule>,
 }
@@ -51,6 +55,21 @@ pub struct LayersRule {
     pub halves: bool,
     /// Which blocks of an ONNX model may go, where it is said.
     pub rule: Option<Removable>,
+}
+
+/// Which products' inputs are divided by scales that their weights are multiplied by, and by which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoldRule {
+    /// Glob over the names of the products' weights.
+    pub tensors: String,
+    /// Whether the rule may match nothing.
+    pub optional: bool,
+    /// What scales go by.
+    pub criterion: Criterion,
+    /// The exponent, from 0 to 1; none where it is searched.
+    pub alpha: Option<f64>,
+    /// Which numbers scales may be.
+    pub steps: Steps,
 }
 
 /// A signature that is laid over the checkpoint before anything else happens to it.
@@ -165,6 +184,13 @@ impl fmt::Display for Rule {
     }
 }
 
+impl fmt::Display for FoldRule {
+    /// How a plan names the rule: ``fold `*` awq``.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fold `{}` {}", self.tensors, self.criterion)
+    }
+}
+
 impl fmt::Display for Recipe {
     /// The canonical text: what travels in outputs and what `plan --print-recipe` prints.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,6 +218,7 @@ impl fmt::Display for Recipe {
                 writeln!(f, "rule = \"{}\"", removable_name(*rule))?;
             }
         }
+        self.folds.iter().try_for_each(|rule| f.write_str(&rule.text()))?;
         for rule in &self.rules {
             let (kind, body) = rule.text();
             writeln!(f, "\n[[{kind}]]\ntensors = {}", quoted(&rule.tensors))?;
@@ -204,6 +231,22 @@ impl fmt::Display for Recipe {
             f.write_str(&body)?;
         }
         Ok(())
+    }
+}
+
+impl FoldRule {
+    /// The table, as canonical text.
+    fn text(&self) -> String {
+        let Self { tensors, optional, criterion, alpha, steps } = self;
+        let mut text = format!("\n[[fold]]\ntensors = {}\n", quoted(tensors));
+        if *optional {
+            text += "optional = true\n";
+        }
+        text += &format!("criterion = \"{criterion}\"\n");
+        if let Some(alpha) = alpha {
+            text += &format!("alpha = {}\n", toml::Value::Float(*alpha));
+        }
+        text + &format!("power_of_two = {}\n", *steps == Steps::PowersOfTwo)
     }
 }
 

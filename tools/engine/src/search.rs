@@ -214,7 +214,7 @@ fn bytes(tensor: &SourceTensor<'_>, rule: Option<(Scheme, Fit)>) -> Result<u64, 
 }
 
 /// What says how much outputs change with weights.
-enum Measure {
+pub(crate) enum Measure {
     /// For each group of channels, of rows one.
     Grams(Vec<Gram>),
     /// The same, diagonals alone.
@@ -222,13 +222,13 @@ enum Measure {
 }
 
 impl Measure {
-    fn of(layer: &Layer<'_>) -> Result<Self, Error> {
+    pub(crate) fn of(layer: &Layer<'_>) -> Result<Self, Error> {
         let squares = layer.mean_squares()?;
         Ok(layer.grams()?.map_or(Self::Squares(squares), Self::Grams))
     }
 
     /// The mean square of the outputs that rows of weights make, each for one, summed over rows.
-    fn of_rows(&self, weights: &[f32]) -> f64 {
+    pub(crate) fn of_rows(&self, weights: &[f32]) -> f64 {
         let weighted = |row: &[f32], squares: &[f64]| -> f64 {
             row.iter().zip(squares).map(|(w, square)| f64::from(*w) * f64::from(*w) * square).sum()
         };

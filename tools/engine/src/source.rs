@@ -26,6 +26,7 @@ use niwaki_gguf::{GgmlType, Gguf, hf};
 use niwaki_tensors::{Dtype, Limits};
 
 use crate::error::{Blame, Error, ErrorKind};
+use crate::fold::Folded;
 use crate::layers::Fewer;
 use crate::signature::Seals;
 
@@ -85,6 +86,8 @@ pub struct Source<'a> {
     seals: Seals,
     /// The model without some of its blocks that it is.
     fewer: Option<&'a Fewer>,
+    /// The scales that are folded into its weights.
+    folded: Option<&'a Folded>,
 }
 
 impl Opened {
@@ -156,7 +159,7 @@ impl Opened {
             let what = "`--bits` chooses a width of elastic tensors; this file has none".to_owned();
             return Err(ErrorKind::Usage { what }.into());
         }
-        Ok(Source { opened: self, origin, tensors, left_out, seals: Vec::new(), fewer: None })
+        Ok(Source { opened: self, origin, tensors, left_out, seals: Vec::new(), fewer: None, folded: None })
     }
 }
 
@@ -179,7 +182,7 @@ impl<'a> Source<'a> {
     /// The same checkpoint with other tensors, seen through the patches of those seals.
     pub(crate) fn with_tensors(&self, tensors: Vec<SourceTensor<'a>>, seals: Seals) -> Self {
         let (origin, left_out) = (self.origin.clone(), self.left_out.clone());
-        Self { opened: self.opened, origin, tensors, left_out, seals, fewer: self.fewer }
+        Self { opened: self.opened, origin, tensors, left_out, seals, fewer: self.fewer, folded: self.folded }
     }
 
     /// The same checkpoint with fewer tensors: of a model without some of its blocks, as it would be in a file.
@@ -190,6 +193,16 @@ impl<'a> Source<'a> {
     /// The model without some of its blocks that it is of.
     pub(crate) fn fewer(&self) -> Option<&'a Fewer> {
         self.fewer
+    }
+
+    /// The same checkpoint with scales folded into these of its tensors.
+    pub(crate) fn folding(self, tensors: Vec<SourceTensor<'a>>, folded: &'a Folded) -> Self {
+        Self { tensors, folded: Some(folded), ..self }
+    }
+
+    /// The scales that are folded into its weights.
+    pub(crate) fn folded(&self) -> Option<&'a Folded> {
+        self.folded
     }
 
     /// The patches that it is seen through.

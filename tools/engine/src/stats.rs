@@ -31,7 +31,10 @@ use crate::train::of_checkpoint;
 pub(crate) const KEY: &str = "niwaki.stats";
 
 /// What the names of a layer's tensors end in.
-pub(crate) const ENDINGS: [&str; 3] = ["mean_square", "low", "high"];
+pub(crate) const ENDINGS: [&str; 3] = [SQUARE, "low", "high"];
+
+/// What the name of a layer's mean squares ends in.
+const SQUARE: &str = "mean_square";
 
 /// What the name of a layer's means ends in.
 pub(crate) const MEAN: &str = "mean";
@@ -119,6 +122,8 @@ pub struct Stats {
     about: About,
     /// Whether ends of inputs are known.
     ranges: bool,
+    /// By weight, what each input is divided by.
+    divisors: BTreeMap<String, Vec<f32>>,
 }
 
 /// What is known of the inputs of one layer.
@@ -153,6 +158,11 @@ impl Stats {
         Ok(Self { ranges: false, ..Self::of_checkpoint(checkpoint)? })
     }
 
+    /// The same of inputs that are divided: by weight, by what each.
+    pub(crate) fn divided(self, divisors: BTreeMap<String, Vec<f32>>) -> Self {
+        Self { divisors, ..self }
+    }
+
     /// What is in an open file.
     ///
     /// # Errors
@@ -169,7 +179,7 @@ impl Stats {
         if let Some((name, [low, high])) = upside_down {
             return Err(wrong(format!("value `{name}` ends at {high}, below {low} where it begins")));
         }
-        let stats = Self { path, checkpoint, about, ranges: true };
+        let stats = Self { path, checkpoint, about, ranges: true, divisors: BTreeMap::new() };
         stats.about.layers.iter().try_for_each(|(name, about)| stats.check_layer(name, about))?;
         Ok(stats)
     }
@@ -300,13 +310,13 @@ impl Layer<'_> {
         Ok((self.numbers("low")?, self.numbers("high")?))
     }
 
-    /// How often all its inputs had which value; none where that was not asked for.
+    /// How often all its inputs had which value; none where that was not asked for, and of inputs that are divided.
     ///
     /// # Errors
     ///
     /// Counts of more or fewer values than its inputs had.
     pub fn histogram(&self) -> Result<Option<Histogram>, Error> {
-        let Some(at) = self.about.histogram else { return Ok(None) };
+        let Some(at) = self.about.histogram.filter(|_| self.divisors().is_none()) else { return Ok(None) };
         let name = histogram_name(at);
         let wrong = |what: String| Error::from(ErrorKind::Unlike { what }).of(&name).at(&self.stats.path);
         let view = self.stats.checkpoint.get(&name).ok_or_else(|| wrong("is not there".to_owned()))?;
@@ -346,7 +356,7 @@ impl Layer<'_> {
 
     /// The mean squares themselves, spread over the columns of a row.
     pub(crate) fn mean_squares(&self) -> Result<Vec<Vec<f64>>, Error> {
-        self.numbers("mean_square").map(|squares| self.spread(squares))
+        self.numbers(SQUARE).map(|squares| self.spread(squares))
     }
 
     /// The means, spread over the columns of a row; none where there is no histogram.
@@ -375,14 +385,29 @@ impl Layer<'_> {
         let view = self.stats.gram(at, self.about)?;
         let all = finite(&self.stats.checkpoint, &view)?;
         let each = (all.len() / self.about.groups).max(1);
-        let gram = |means: &[f32]| Gram::of_means(self.about.columns(), means).map_err(|e| wrong(e.to_string()));
+        let gram = |means: &[f32]| {
+            let gram = Gram::of_means(self.about.columns(), means).map_err(|e| wrong(e.to_string()))?;
+            match self.divisors() {
+                Some(by) => gram.divided(by).map_err(|e| wrong(e.to_string())),
+                None => Ok(gram),
+            }
+        };
         all.chunks(each).map(gram).collect::<Result<Vec<_>, _>>().map(Some)
     }
 
     /// Numbers of each input.
     fn numbers(&self, ending: &str) -> Result<Vec<f32>, Error> {
         let view = self.stats.tensor(&tensor_name(self.name, ending), &[self.about.inputs])?;
-        finite(&self.stats.checkpoint, &view)
+        let mut all = finite(&self.stats.checkpoint, &view)?;
+        for (x, by) in all.iter_mut().zip(self.divisors().unwrap_or_default()) {
+            *x /= if ending == SQUARE { by * by } else { *by };
+        }
+        Ok(all)
+    }
+
+    /// What its inputs are divided by.
+    fn divisors(&self) -> Option<&[f32]> {
+        self.stats.divisors.get(self.name).map(Vec::as_slice)
     }
 
     /// Refuses a tensor that is not the weight that was seen.

@@ -67,7 +67,13 @@ impl Plan {
     /// Statistics of another checkpoint; for a tensor that asks for `gptq`: a scheme or a mask that does not go with it,
     /// statistics without Gram matrices.
     pub fn calibrated_by(mut self, stats: Stats, source: &Source<'_>) -> Result<Self, Error> {
-        stats.check(source)?;
+        let stats = match source.folded() {
+            Some(folded) => folded.over_stats(stats, source)?,
+            None => {
+                stats.check(source)?;
+                stats
+            }
+        };
         for planned in self.tensors.iter_mut().filter(|planned| !planned.taken) {
             let at = |e: Error, planned: &Planned| e.of(&planned.name).at(source.opened().path());
             let tensor = &source.tensors()[planned.index];

@@ -15,6 +15,7 @@ mod decoder;
 mod encoder;
 mod family;
 mod layers;
+mod pairs;
 mod rope;
 mod weights;
 
@@ -28,6 +29,7 @@ use crate::graph::{Graph, ValueId};
 pub use config::Config;
 pub use encoder::Pooler;
 pub use layers::{Layers, build_keeping};
+pub use pairs::{Pair, Pairs, Unpaired};
 pub use weights::{Lookup, Weight, stored};
 
 /// The graph of a model, and what callers have to know of it.

@@ -56,6 +56,8 @@ pub(crate) fn run(args: &Compress, device: Device, session: &mut Session<'_>) ->
     let patches = Open::of_recipe(&recipe)?;
     let source = patches.over(&opened, None, selection::names(&args.selection.to))?;
     let source = selection::without(fewer.as_ref(), source)?;
+    let folded = selection::folded(&source, &recipe, (&args.selection, &destination), session)?;
+    let source = selection::over(folded.as_ref(), source);
     let mut plan = selection::plan(&source, recipe, &args.selection, destination, session)?;
     let planned: Vec<bool> = plan.tensors.iter().map(|t| t.note.is_some()).collect();
     let nan = match args.nan {
@@ -153,6 +155,7 @@ fn stored_as(t: &TensorReport, planned: &Planned) -> String {
         }
         None => codes.unwrap_or_else(|| match &planned.coding {
             Some(_) => format!("{}, decoded", planned.layout.dtype),
+            None if planned.changed => format!("{}, changed", planned.layout.dtype),
             None => "as it was".to_owned(),
         }),
     }

@@ -1,6 +1,8 @@
 //! `plan`: every tensor's fate, before a byte is written.
 
-use niwaki_engine::plan::Planned;
+use niwaki_engine::Folded;
+use niwaki_engine::fold::{Left, Place};
+use niwaki_engine::plan::{Plan, Planned};
 use niwaki_engine::source::SourceTensor;
 use serde::Serialize;
 
@@ -18,6 +20,8 @@ struct Json<'a> {
     output_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     removed: Option<Gone<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folded: Option<Scales<'a>>,
     tensors: Vec<Tensor<'a>>,
     dropped: Vec<Dropped<'a>>,
 }
@@ -27,6 +31,13 @@ struct Json<'a> {
 struct Gone<'a> {
     blocks: &'a [usize],
     bytes: u64,
+}
+
+/// Scales that go into weights.
+#[derive(Serialize)]
+struct Scales<'a> {
+    places: &'a [Place],
+    left: &'a [Left],
 }
 
 /// A tensor that is not written.
@@ -95,14 +106,30 @@ pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer
         let stays: u64 = source.tensors().iter().map(SourceTensor::stored_bytes).sum();
         Gone { blocks: fewer.removed(), bytes: whole.saturating_sub(stays) }
     });
+    let folded = selection::folded(&source, &recipe, (&args.selection, &destination), session)?;
+    let source = selection::over(folded.as_ref(), source);
     let plan = selection::plan(&source, recipe, &args.selection, destination, session)?;
     let (before, after) = (plan.bytes_before(), plan.bytes_after());
     if session.global.json {
         let tensors = plan.tensors.iter().map(Tensor::from).collect();
         let dropped = plan.dropped.iter().map(|(name, why)| Dropped { name, why }).collect();
-        session.json(&Json { input_bytes: before, output_bytes: after, removed: gone, tensors, dropped })?;
+        let folded = folded.as_ref().map(|folded| Scales { places: folded.places(), left: folded.left() });
+        session.json(&Json { input_bytes: before, output_bytes: after, removed: gone, folded, tensors, dropped })?;
         return Ok(Answer::Yes);
     }
+    session.say_all(table(&plan).lines())?;
+    if let Some(Gone { blocks, bytes }) = gone {
+        session.say(format!("without {}, {}", listed(blocks), human(bytes)))?;
+    }
+    if let Some(folded) = &folded {
+        session.say(scales(folded))?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// What becomes of every tensor, and of all together.
+fn table(plan: &Plan) -> Table {
+    let (before, after) = (plan.bytes_before(), plan.bytes_after());
     let mut table = Table::new(&[
         ("name", Side::Left),
         ("shape", Side::Left),
@@ -126,11 +153,19 @@ pub(crate) fn run(args: &args::Plan, session: &mut Session<'_>) -> Result<Answer
         table.row([name.clone(), none(), "drop".to_owned(), none(), none(), (*why).to_owned()]);
     }
     table.row(["total".to_owned(), String::new(), String::new(), human(before), human(after), percent(after, before)]);
-    session.say_all(table.lines())?;
-    if let Some(Gone { blocks, bytes }) = gone {
-        session.say(format!("without {}, {}", listed(blocks), human(bytes)))?;
+    table
+}
+
+/// Where scales go, and their exponents.
+fn scales(folded: &Folded) -> String {
+    let alphas = || folded.places().iter().map(|place| place.alpha);
+    let (least, most) = (alphas().fold(1.0, f64::min), alphas().fold(0.0, f64::max));
+    let between = if least < most { format!("alpha {least} to {most}") } else { format!("alpha {most}") };
+    match folded.places().len() {
+        0 => "no scales folded".to_owned(),
+        1 => format!("scales folded at 1 place, {between}"),
+        places => format!("scales folded at {places} places, {between}"),
     }
-    Ok(Answer::Yes)
 }
 
 /// The rule that decided, what it overrules, and why a tensor is carried all the same.

@@ -8,12 +8,13 @@ use niwaki_engine::layers::Fewer;
 use niwaki_engine::plan::{Plan, Tail};
 use niwaki_engine::recipe::{self, Mix, PatchRule, Preset, Recipe};
 use niwaki_engine::signature::path_and_alpha;
-use niwaki_engine::{Destination, Format, Names, Opened, Settings, Source, Stats};
+use niwaki_engine::{Destination, Folded, Format, Names, Opened, Settings, Source, Stats};
 use niwaki_quant::Fit;
 
-use super::counted;
+use super::{counted, on_threads};
 use crate::args::{self, ForEngine, Selection};
 use crate::failure::{Failure, Stop};
+use crate::progress::Progress;
 use crate::session::Session;
 
 /// The scheme of a preset where none is given.
@@ -35,6 +36,44 @@ pub(super) fn without<'a>(fewer: Option<&'a Fewer>, source: Source<'a>) -> Resul
     match fewer {
         Some(fewer) => Ok(fewer.over(source)?),
         None => Ok(source),
+    }
+}
+
+/// The scales that a recipe folds into the weights of a checkpoint, where it does.
+pub(super) fn folded(
+    source: &Source<'_>,
+    recipe: &Recipe,
+    (selection, destination): (&Selection, &Destination),
+    session: &mut Session<'_>,
+) -> Result<Option<Folded>, Stop> {
+    if recipe.folds.is_empty() {
+        return Ok(None);
+    }
+    let progress = Progress::examples(session);
+    let folded = on_threads(session, || {
+        let stats = selection.stats.as_ref().map(|path| Stats::of(path, source)).transpose()?;
+        Folded::new(source, recipe, stats.as_ref(), destination, &|done, all| progress.at(done, all))
+    })?;
+    drop(progress);
+    let mut left: Vec<(&str, &str, usize)> = Vec::new();
+    for place in folded.left() {
+        match left.iter_mut().find(|(_, why, _)| *why == place.why) {
+            Some((.., count)) => *count += 1,
+            None => left.push((place.takers.first().map_or("", String::as_str), place.why, 1)),
+        }
+    }
+    for (name, why, count) in left {
+        let others = if count > 1 { format!(" and at {} other places", count - 1) } else { String::new() };
+        session.note(&format!("no scales go into `{name}`{others}: {why}"));
+    }
+    Ok(Some(folded))
+}
+
+/// The checkpoint with scales in its weights.
+pub(super) fn over<'a>(folded: Option<&'a Folded>, source: Source<'a>) -> Source<'a> {
+    match folded {
+        Some(folded) => folded.over(source),
+        None => source,
     }
 }
 
@@ -100,8 +139,10 @@ pub(super) fn plan(
         args::Tail::Short => Tail::Short,
         args::Tail::Error => Tail::Refuse,
     };
+    let (folds, ours) = (!recipe.folds.is_empty(), destination.format() == Format::Safetensors);
     let mut plan = Plan::new(source, recipe, tail, destination)?;
-    if let Some(path) = &selection.stats {
+    // On the way to other formats fits look at no statistics.
+    if let Some(path) = selection.stats.as_ref().filter(|_| ours || !folds) {
         plan = plan.calibrated_by(Stats::of(path, source)?, source)?;
         for name in &plan.unknown {
             session.note(&format!("tensor `{name}`: no statistics of its inputs; it is fitted by {}", Fit::Lsq));

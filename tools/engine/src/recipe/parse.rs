@@ -7,10 +7,11 @@ use niwaki_codes::{Bits, BlockType, Elastic, GroupSize, Scheme, Widths};
 use niwaki_prune::layers::Removable;
 use niwaki_prune::{NofM, Pattern, Ratio};
 use niwaki_quant::Fit;
+use niwaki_quant::fold::{Criterion, Steps};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Action, LayersRule, MaskSource, PatchRule, REMOVABLE, Recipe, Rule, nearest, scheme};
+use super::{Action, FoldRule, LayersRule, MaskSource, PatchRule, REMOVABLE, Recipe, Rule, nearest, scheme};
 use crate::error::{Error, ErrorKind};
 
 /// The keys of each kind of rule, beyond those that all share.
@@ -26,6 +27,11 @@ const SHARED: [&str; 3] = ["tensors", "min_dims", "optional"];
 const TOP: [&str; 4] = ["version", "seed", "damping", "only"];
 /// The keys of what says which blocks go.
 const LAYERS: [&str; 3] = ["remove", "halves", "rule"];
+
+/// The keys of a fold.
+const FOLD: [&str; 5] = ["tensors", "optional", "criterion", "alpha", "power_of_two"];
+/// The exponent of `smoothquant`, where none is given.
+const SMOOTH: f64 = 0.5;
 
 /// Values by the name of the type that they must have.
 type Value<'a> = Spanned<DeValue<'a>>;
@@ -65,8 +71,9 @@ impl Reader<'_> {
                 _ if KINDS.iter().any(|(kind, _)| *kind == name) => self.rules(name, value, &mut found)?,
                 "patch" => recipe.patches = self.patches(value)?,
                 "layers" => recipe.layers = self.layers(value)?,
+                "fold" => recipe.folds = self.folds(value)?,
                 _ => {
-                    let known = TOP.into_iter().chain(KINDS.map(|k| k.0)).chain(["patch", "layers"]);
+                    let known = TOP.into_iter().chain(KINDS.map(|k| k.0)).chain(["patch", "layers", "fold"]);
                     return Err(self.unknown(key.span().start, name, "", known));
                 }
             }
@@ -151,6 +158,51 @@ impl Reader<'_> {
             })
         };
         self.tables("patch", value)?.into_iter().map(patch).collect()
+    }
+
+    fn folds(&self, value: &Value<'_>) -> Result<Vec<FoldRule>, Error> {
+        let fold = |(at, table): (usize, &DeTable<'_>)| {
+            if let Some(key) = table.keys().find(|key| !FOLD.contains(&key.get_ref().as_ref())) {
+                let name = key.get_ref().as_ref();
+                return Err(self.unknown(key.span().start, name, " in `[[fold]]`", FOLD.into_iter()));
+            }
+            let criterion = self.criterion(self.need(table, "criterion", "fold", at)?)?;
+            let given = table.get("alpha").map(|v| self.exponent(v)).transpose()?;
+            let alpha = match criterion {
+                Criterion::Awq => given,
+                Criterion::SmoothQuant => given.or(Some(SMOOTH)),
+            };
+            let powers = table.get("power_of_two").map_or(Ok(true), |v| self.flag(v, "power_of_two"))?;
+            Ok(FoldRule {
+                tensors: self.text(self.need(table, "tensors", "fold", at)?, "tensors")?.to_owned(),
+                optional: table.get("optional").map_or(Ok(false), |v| self.flag(v, "optional"))?,
+                criterion,
+                alpha,
+                steps: if powers { Steps::PowersOfTwo } else { Steps::Any },
+            })
+        };
+        self.tables("fold", value)?.into_iter().map(fold).collect()
+    }
+
+    fn criterion(&self, value: &Value<'_>) -> Result<Criterion, Error> {
+        let text = self.text(value, "criterion")?;
+        text.parse().map_err(|_| {
+            let known = Criterion::ALL.map(Criterion::name);
+            let error = self.wrong(value.span().start, format!("criterion `{text}`; known: {}", known.join(", ")));
+            match nearest(text, known) {
+                Some(near) => error.hinting(format!("did you mean `{near}`?")),
+                None => error,
+            }
+        })
+    }
+
+    /// A number from 0 to 1.
+    fn exponent(&self, value: &Value<'_>) -> Result<f64, Error> {
+        let number = self.real(value, "alpha")?;
+        let within = (0.0..=1.0).contains(&number);
+        within.then_some(number).ok_or_else(|| {
+            self.wrong(value.span().start, format!("`alpha` is {number}; expected a number from 0 to 1"))
+        })
     }
 
     fn real(&self, value: &Value<'_>, key: &str) -> Result<f64, Error> {

@@ -19,7 +19,9 @@ fn rules_of_different_kinds_keep_the_order_of_the_text() {
 fn the_canonical_text_reads_back_as_the_same_recipe() {
     let text = "version = 1\nseed = 7\nonly = [\"l.*\"]\n[[elastic]]\ntensors = \"l.{a,b}\"\nwidths = [2, 4]\ngroup = 32\n\
                 [[mask]]\ntensors = \"*\"\npattern = { keep = 0.1 }\n[[mask]]\ntensors = \"x\\\"y\"\npattern = { n = 2, m = 4 }\n\
-                [[mask]]\ntensors = \"z\"\npattern = { file = \"m.safetensors\" }\noptional = true\n[[layers]]\nremove = [7, 4]\nrule = \"any\"\nhalves = true\n[[keep]]\ntensors = \"n\"\nmin_dims = 1\n";
+                [[mask]]\ntensors = \"z\"\npattern = { file = \"m.safetensors\" }\noptional = true\n[[layers]]\nremove = [7, 4]\nrule = \"any\"\nhalves = true\n\
+                [[fold]]\ntensors = \"*\"\ncriterion = \"awq\"\n[[fold]]\ntensors = \"*.down\"\ncriterion = \"smoothquant\"\n\
+                power_of_two = false\noptional = true\n[[keep]]\ntensors = \"n\"\nmin_dims = 1\n";
     let recipe = Recipe::parse(text).unwrap();
     let canonical = recipe.to_string();
     assert_eq!(Recipe::parse(&canonical).unwrap(), recipe);
@@ -62,6 +64,28 @@ fn wrong_values_say_what_was_found_and_expected() {
             "recipe line 4: rule `all`; known: code, paper, any",
         ),
         ("version = 1\n[[layers]]\nrule = \"any\"\n", "recipe line 2: `[[layers]]` needs `remove`"),
+        (
+            "version = 1\n[[fold]]\ntensors = \"*\"\ncriterion = \"awk\"\n",
+            "recipe line 4: criterion `awk`; known: awq, smoothquant",
+        ),
+        (
+            "version = 1\n[[fold]]\ntensors = \"*\"\ncriterion = \"awq\"\nalpha = 1.5\n",
+            "recipe line 5: `alpha` is 1.5; expected a number from 0 to 1",
+        ),
+        (
+            "version = 1\n[[fold]]\ntensors = \"*\"\ncriterion = \"awq\"\nalpha = -0.1\n",
+            "recipe line 5: `alpha` is -0.1; expected a number from 0 to 1",
+        ),
+        (
+            "version = 1\n[[fold]]\ntensors = \"*\"\ncriterion = \"awq\"\nalpha = nan\n",
+            "recipe line 5: `alpha` is NaN; expected a finite number",
+        ),
+        ("version = 1\n[[fold]]\ntensors = \"*\"\n", "recipe line 2: `[[fold]]` needs `criterion`"),
+        ("version = 1\n[[fold]]\ncriterion = \"awq\"\n", "recipe line 2: `[[fold]]` needs `tensors`"),
+        (
+            "version = 1\n[[fold]]\ntensors = \"*\"\ncriterion = \"awq\"\nmin_dims = 2\n",
+            "recipe line 5: unknown key `min_dims` in `[[fold]]`",
+        ),
         ("version = 1\n[[patch]]\nalpha = 1\n", "recipe line 2: `[[patch]]` needs `signature`"),
     ];
     for (text, expected) in cases {
@@ -86,4 +110,15 @@ fn a_mistyped_scheme_gets_the_nearest_spelling() {
         let e = scheme(text).unwrap_err();
         assert_eq!(e.hint(), Some(&*format!("did you mean `{meant}`?")));
     }
+}
+
+#[test]
+fn a_fold_has_the_exponent_of_its_paper_unless_it_is_searched() {
+    let text = |more: &str| format!("version = 1\n[[fold]]\ntensors = \"*\"\n{more}\n");
+    let fold = |more: &str| Recipe::parse(&text(more)).unwrap().folds.remove(0);
+    let smooth = fold("criterion = \"smoothquant\"");
+    assert_eq!((smooth.criterion, smooth.alpha, smooth.steps), (Criterion::SmoothQuant, Some(0.5), Steps::PowersOfTwo));
+    let awq = fold("criterion = \"awq\"\npower_of_two = false");
+    assert_eq!((awq.criterion, awq.alpha, awq.steps), (Criterion::Awq, None, Steps::Any));
+    assert_eq!(fold("criterion = \"awq\"\nalpha = 1").alpha, Some(1.0));
 }

@@ -37,17 +37,36 @@ impl Weights for Numbers {
 pub(super) struct Made<'a> {
     pub(super) weights: Arc<dyn Weights + 'a>,
     pub(super) base: Option<Box<SourceTensor<'a>>>,
+    pub(super) why: Why,
+}
+
+/// Why a tensor has other weights than are stored.
+#[derive(Clone)]
+pub(super) enum Why {
+    /// Patches are laid over it.
+    Patched,
+    /// Scales are folded into it, in words.
+    Folded(String),
 }
 
 impl<'a> SourceTensor<'a> {
     /// A tensor of its own; `dtype` is what it is written as where it is not encoded.
     pub(crate) fn made(name: String, dtype: Dtype, shape: Shape, weights: Arc<dyn Weights + 'a>) -> Self {
-        Self::new(name, dtype, shape, Form::Made(Made { weights, base: None }), Watched::Beneath)
+        Self::new(name, dtype, shape, Form::Made(Made { weights, base: None, why: Why::Patched }), Watched::Beneath)
     }
 
     /// This tensor with other weights.
     pub(crate) fn remade(&self, weights: Arc<dyn Weights + 'a>) -> Self {
-        let made = Made { weights, base: Some(Box::new(self.clone())) };
+        self.instead(weights, Why::Patched)
+    }
+
+    /// This tensor with weights that scales are folded into; `how` in words.
+    pub(crate) fn folded(&self, weights: Arc<dyn Weights + 'a>, how: String) -> Self {
+        self.instead(weights, Why::Folded(how))
+    }
+
+    fn instead(&self, weights: Arc<dyn Weights + 'a>, why: Why) -> Self {
+        let made = Made { weights, base: Some(Box::new(self.clone())), why };
         Self::new(self.name.clone(), self.float_dtype(), *self.shape(), Form::Made(made), Watched::Beneath)
     }
 
@@ -61,7 +80,20 @@ impl<'a> SourceTensor<'a> {
 
     /// Whether it is seen through patches.
     pub(crate) fn is_patched(&self) -> bool {
-        matches!(&self.form, Form::Made(made) if made.base.is_some())
+        match &self.form {
+            Form::Made(Made { base: Some(base), why, .. }) => matches!(why, Why::Patched) || base.is_patched(),
+            _ => false,
+        }
+    }
+
+    /// What a plan says of the weights that it has instead of those that are stored.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        let Form::Made(Made { base: Some(base), why, .. }) = &self.form else { return Vec::new() };
+        let own = match why {
+            Why::Patched => "patched".to_owned(),
+            Why::Folded(how) => format!("folded: {how}"),
+        };
+        base.remarks().into_iter().filter(|remark| *remark != own).chain([own.clone()]).collect()
     }
 
     /// Whether its weights are computed, and from no tensor of its own.

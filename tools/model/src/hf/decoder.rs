@@ -1,5 +1,7 @@
 //! The graph of a decoder: Llama and its kin.
 
+mod pairs;
+
 use std::sync::Arc;
 
 use super::DecoderGraph;
@@ -18,6 +20,7 @@ use crate::ops::gate::{Activation, Gate, SoftCap};
 use crate::ops::rope::{Angles, Frequencies, Rotate};
 use crate::ops::self_attention::{Sees, SelfAttention};
 use crate::tensor::Dtype;
+pub(super) use pairs::pairs;
 
 /// The key of the number of layers.
 pub(super) const COUNT: &str = "num_hidden_layers";

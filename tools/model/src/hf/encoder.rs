@@ -7,6 +7,7 @@ use super::config::Config;
 use super::decoder::{node, onnx};
 use super::family::EncoderKind;
 use super::layers::Layers;
+use super::pairs::{Pair, Pairs};
 use super::weights::{Builder, Lookup, MatrixOf};
 use crate::attributes::Attribute;
 use crate::error::{Error, ErrorKind};
@@ -15,6 +16,12 @@ use crate::ops::gate::{Activation, Gate};
 use crate::ops::linear::Linear;
 use crate::ops::self_attention::{Sees, SelfAttention};
 use crate::tensor::{Dtype, Tensor};
+
+/// The table of tokens.
+const WORDS: &str = "embeddings.word_embeddings";
+
+/// Why nothing can be divided by way of the norms.
+const ADDED: &str = "what their norm gives is added to their outputs, too";
 
 /// What the configuration says of an encoder.
 struct Facts {
@@ -122,7 +129,7 @@ pub(super) fn build(config: &Config, kind: EncoderKind, lookup: Lookup<'_>) -> R
     let (names, within) = names(kind);
     let mut builder = Builder::new(lookup);
     // Models with a head keep what is below it under a name of its own.
-    let within = if builder.has(&format!("{within}embeddings.word_embeddings.weight"))? { within } else { "" };
+    let within = if builder.has(&format!("{within}{WORDS}.weight"))? { within } else { "" };
     let dims = || Some(["batch", "tokens"].map(|name| Dim::Named(name.to_owned())).to_vec());
     let mut input = |name: &str| builder.graph.input(name, Some(Dtype::I64), dims());
     let (ids, positions, mask) = (input("input_ids"), input("positions"), input("attention_mask"));
@@ -156,6 +163,29 @@ pub(super) fn build(config: &Config, kind: EncoderKind, lookup: Lookup<'_>) -> R
         classes,
         pooler,
     })
+}
+
+/// What makes the inputs of products of its layers. Its norms are what is added to as well.
+pub(super) fn pairs(config: &Config, kind: EncoderKind, has: &dyn Fn(&str) -> bool) -> Result<Pairs, Error> {
+    let Facts { hidden, inner, heads, layers, activation, .. } = Facts::new(config, kind)?;
+    let (names, within) = names(kind);
+    let within = if has(&format!("{within}{WORDS}.weight")) { within } else { "" };
+    let mut pairs = Pairs::default();
+    for layer in 0..layers {
+        let weight = |part: &str| format!("{within}{}.{layer}.{part}.weight", names.layers);
+        let made = |part: &str| vec![weight(part), format!("{within}{}.{layer}.{part}.bias", names.layers)];
+        let [query, key, value, joined, _] = names.attention;
+        let [up, down, _] = names.after;
+        pairs.none([query, key, value].map(weight).to_vec(), ADDED);
+        let (makers, takers) = (made(value), vec![weight(joined)]);
+        pairs.found.push(Pair { makers, takers, channels: hidden, head: hidden / heads, shared: 1 });
+        pairs.none(vec![weight(up)], ADDED);
+        match activation {
+            Activation::Relu => pairs.pair(made(up), vec![weight(down)], inner),
+            _ => pairs.none(vec![weight(down)], "no scale goes through the function before them"),
+        }
+    }
+    Ok(pairs)
 }
 
 /// A layer that makes a vector of a text of its first token's: a product and tanh. Its pretraining told by that whether two
@@ -230,7 +260,7 @@ struct Encoding<'e, 'b> {
 impl Encoding<'_, '_> {
     fn embeddings(&mut self, ids: ValueId, positions: ValueId, types: Option<ValueId>) -> Result<ValueId, Error> {
         let Facts { vocabulary, places, types: kinds, .. } = *self.facts;
-        let mut x = self.rows("embeddings.word_embeddings", ids, vocabulary)?;
+        let mut x = self.rows(WORDS, ids, vocabulary)?;
         // In the order in which the sum is always made.
         if let Some(types) = types {
             let y = self.rows("embeddings.token_type_embeddings", types, kinds)?;
