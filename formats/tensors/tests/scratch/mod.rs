@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use niwaki_tensors::{Dtype, Entry, Error, Layout, metadata_len};
+
 /// A folder of its own, removed at the end.
 pub(crate) struct Scratch(PathBuf);
 
@@ -124,4 +126,17 @@ pub(crate) fn damage(text: &mut Vec<u8>, tokens: &[&str], random: &mut Random) {
             }
         }
     }
+}
+
+/// Tensors `t0`, `t1` … of so many bytes, with room for one key.
+pub(crate) fn layout(lens: &[usize]) -> Layout {
+    let entry = |(i, len): (usize, &usize)| Entry { name: format!("t{i}"), dtype: Dtype::U8, shape: vec![*len] };
+    Layout::new(lens.iter().enumerate().map(entry).collect(), metadata_len(&[("k", "v")])).unwrap()
+}
+
+/// The sentence after the path of the output.
+pub(crate) fn sentence(error: &Error, path: &Path) -> String {
+    assert_eq!(error.path(), Some(path), "{error}");
+    let prefix = format!("`{}`: ", path.display());
+    error.to_string().strip_prefix(&prefix).unwrap().to_owned()
 }
