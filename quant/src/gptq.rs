@@ -246,22 +246,26 @@ fn carry_body(weights: &mut [f64], errors: &[f64], (cols, width): (usize, usize)
     for tile in (from..cols).step_by(TILE) {
         let last = (tile + TILE).min(cols);
         for (weights, errors) in weights.chunks_exact_mut(cols).zip(errors.chunks_exact(width)) {
-            let weights = &mut weights[tile..last];
-            let rows = errors.iter().zip(factor.chunks_exact(cols));
-            if let Some(weights) = weights.first_chunk_mut::<TILE>() {
-                let mut sums = *weights;
-                for (error, factor) in rows {
-                    let Some(factor) = factor[tile..].first_chunk::<TILE>() else { break };
-                    for (w, u) in sums.iter_mut().zip(factor) {
-                        *w -= error * u;
-                    }
-                }
-                *weights = sums;
-            } else {
-                for (error, factor) in rows {
-                    weights.iter_mut().zip(&factor[tile..last]).for_each(|(w, u)| *w -= error * u);
-                }
+            take(&mut weights[tile..last], tile, errors.iter().copied().zip(factor.chunks_exact(cols)));
+        }
+    }
+}
+
+/// Takes from a tile of weights, which begins at place `tile` of their line, that of other lines, each so many times.
+#[inline(always)]
+fn take<'l>(weights: &mut [f64], tile: usize, lines: impl Iterator<Item = (f64, &'l [f64])>) {
+    if let Some(weights) = weights.first_chunk_mut::<TILE>() {
+        let mut sums = *weights;
+        for (times, line) in lines {
+            let Some(line) = line[tile..].first_chunk::<TILE>() else { break };
+            for (w, x) in sums.iter_mut().zip(line) {
+                *w -= times * x;
             }
+        }
+        *weights = sums;
+    } else {
+        for (times, line) in lines {
+            weights.iter_mut().zip(&line[tile..]).for_each(|(w, x)| *w -= times * x);
         }
     }
 }

@@ -18,7 +18,7 @@ use core::ops::Range;
 use niwaki_codes::simd::Level;
 use niwaki_codes::{Uniform, stamp};
 
-use super::{BLOCK, TILE, check};
+use super::{BLOCK, TILE, check, take};
 use crate::encode::UniformOut;
 use crate::grid::{Grid, GridPoint, ROUNDER, Ruler};
 use crate::lines::Lines;
@@ -183,23 +183,8 @@ fn carry_body(behind: Behind<'_>) {
     for tile in (0..cols).step_by(TILE) {
         let last = (tile + TILE).min(cols);
         for (nth, weights) in weights.chunks_exact_mut(cols).enumerate() {
-            let weights = &mut weights[tile..last];
-            let rows = errors.chunks_exact(cols).zip(factor.chunks_exact(inputs));
-            if let Some(weights) = weights.first_chunk_mut::<TILE>() {
-                let mut sums = *weights;
-                for (errors, factor) in rows {
-                    let (u, Some(errors)) = (factor[first + nth], errors[tile..].first_chunk::<TILE>()) else { break };
-                    for (w, error) in sums.iter_mut().zip(errors) {
-                        *w -= error * u;
-                    }
-                }
-                *weights = sums;
-            } else {
-                for (errors, factor) in rows {
-                    let u = factor[first + nth];
-                    weights.iter_mut().zip(&errors[tile..last]).for_each(|(w, error)| *w -= error * u);
-                }
-            }
+            let times = factor.chunks_exact(inputs).map(|factor| factor[first + nth]);
+            take(&mut weights[tile..last], tile, times.zip(errors.chunks_exact(cols)));
         }
     }
 }

@@ -32,13 +32,18 @@ pub(super) fn gram(inputs: usize) -> Gram {
 }
 
 /// Rows as they come out of an encoder.
-struct Rows {
-    decoded: Vec<f32>,
+pub(super) struct Rows {
+    pub(super) decoded: Vec<f32>,
     bytes: [Vec<u8>; 3],
-    lost: Distortion,
+    pub(super) lost: Distortion,
 }
 
-fn rows(scheme: &Uniform, x: &[f32], cols: usize, encode: impl Fn(Values<'_>, UniformOut<'_>) -> Distortion) -> Rows {
+pub(super) fn rows(
+    scheme: &Uniform,
+    x: &[f32],
+    cols: usize,
+    encode: impl Fn(Values<'_>, UniformOut<'_>) -> Distortion,
+) -> Rows {
     let rows = x.len() / cols;
     let groups = scheme.groups(rows, cols);
     let zeros = if scheme.symmetry == Symmetry::Affine { groups } else { 0 };

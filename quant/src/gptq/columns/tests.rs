@@ -1,35 +1,11 @@
-use niwaki_codes::{Symmetry, UniformView};
-
-use super::super::tests::{gram, loss, numbers, uniform};
+use super::super::tests::{gram, loss, numbers, rows, uniform};
 use super::*;
 use crate::observe::{Gram, Order};
 use crate::{ErrorKind, encode_gptq_rows, encode_rows};
 
-/// What an encoder makes of a matrix with rows of `cols`: the numbers that its codes mean.
-fn coded(
-    scheme: &Uniform,
-    x: &[f32],
-    cols: usize,
-    encode: impl Fn(Values<'_>, UniformOut<'_>) -> Distortion,
-) -> (Vec<f32>, Distortion) {
-    let rows = x.len() / cols;
-    let groups = scheme.groups(rows, cols);
-    let affine = scheme.symmetry == Symmetry::Affine;
-    let mut codes = vec![0; rows * scheme.row_bytes(cols)];
-    let mut scales = vec![0; groups * scheme.scale_type().bytes()];
-    let mut zeros = vec![0; if affine { groups } else { 0 }];
-    let values: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let out = UniformOut { codes: &mut codes, scales: &mut scales, zeros: &mut zeros };
-    let lost = encode(Values::F32(&values), out);
-    let view = UniformView::new(*scheme, rows, cols, &codes, &scales, affine.then_some(&zeros)).unwrap();
-    let mut decoded = vec![0.0; x.len()];
-    view.dequantize_rows(Level::best(), 0..rows, &mut decoded).unwrap();
-    (decoded, lost)
-}
-
 fn columns(level: Level, scheme: &Uniform, inverse: &Inverse, x: &[f32]) -> Vec<f32> {
     let cols = x.len() / inverse.inputs();
-    coded(scheme, x, cols, |values, out| encode_gptq_columns(level, scheme, inverse, values, out).unwrap()).0
+    rows(scheme, x, cols, |values, out| encode_gptq_columns(level, scheme, inverse, values, out).unwrap()).decoded
 }
 
 fn turned(all: &[f32], cols: usize) -> Vec<f32> {
@@ -101,10 +77,10 @@ fn where_every_weight_has_its_grid_rows_and_columns_are_one() {
     // Grids with a zero point are found from weighted sums of other rounding.
     let scheme = uniform("int2/g1/sym");
     let by_input = columns(Level::best(), &scheme, &inverse, &x);
-    let (by_output, _) = coded(&scheme, &turned(&x, outputs), inputs, |values, out| {
+    let by_output = rows(&scheme, &turned(&x, outputs), inputs, |values, out| {
         encode_gptq_rows(Level::best(), &scheme, &inverse, values, out).unwrap()
     });
-    assert_eq!(turned(&by_input, outputs), by_output);
+    assert_eq!(turned(&by_input, outputs), by_output.decoded);
 }
 
 #[test]
@@ -113,18 +89,18 @@ fn outputs_lose_less_than_by_rounding() {
     let (gram, x) = (gram(inputs), numbers(inputs * outputs, 9));
     for text in ["int4/row/sym", "int3/row/affine", "int4/g32/sym", "int2/g16/affine", "int3/g24/sym"] {
         let scheme = uniform(text);
-        let (nearest, rounded) = coded(&scheme, &x, outputs, |values, out| {
+        let nearest = rows(&scheme, &x, outputs, |values, out| {
             encode_rows(Level::best(), &scheme, Fit::Lsq, values, outputs, out).unwrap()
         });
         let lost = |y: &[f32]| loss(&gram, &turned(&x, outputs), &turned(y, outputs));
         for order in [Order::Given, Order::Largest] {
             let inverse = gram.inverse(Level::best(), 0.01, order).unwrap();
-            let (found, own) = coded(&scheme, &x, outputs, |values, out| {
+            let found = rows(&scheme, &x, outputs, |values, out| {
                 encode_gptq_columns(Level::best(), &scheme, &inverse, values, out).unwrap()
             });
-            let (with, without) = (lost(&found), lost(&nearest));
+            let (with, without) = (lost(&found.decoded), lost(&nearest.decoded));
             assert!(with < 0.6 * without, "{text} {order:?}: {with} and {without}");
-            assert!(own.noise > rounded.noise, "{text}: the weights themselves are farther away");
+            assert!(found.lost.noise > nearest.lost.noise, "{text}: the weights themselves are farther away");
         }
     }
 }

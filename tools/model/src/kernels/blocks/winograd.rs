@@ -113,9 +113,7 @@ impl Work<'_> {
     /// `out` is still there, and no one else uses these outputs.
     pub(crate) unsafe fn run(&self, groups: Range<usize>, tiles: Range<usize>, room: &mut [f32], out: Out) {
         let (plan, packed) = (self.plan, self.packed);
-        let image = packed.inputs * plan.input[0] * plan.input[1] * BLOCK;
         let images = tiles.end.div_ceil(plan.tiles().max(1));
-        assert!(self.images.len() >= images * image, "an image that is too small");
         let outputs = packed.zeros.len();
         assert!(out.len >= images * outputs * plan.output[0] * plan.output[1], "part of the outputs");
         assert!(self.end.bias.len() == outputs && self.end.add.is_none_or(|add| add.len() == out.len));
